@@ -1,0 +1,26 @@
+/*
+ * file.h - files and folders: whole reads with a limit, atomic writes, recursive removal.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define cleanup_close __attribute__((cleanup(file_close_cleanup)))
+#define cleanup_free __attribute__((cleanup(file_free_cleanup)))
+void file_close_cleanup(int *fd); /* closes when >= 0, keeps errno */
+void file_free_cleanup(void *ptr);
+
+/* Reads the whole file, adds a NUL byte that is not counted. -EFBIG above max. Free with free(). */
+int file_read(const char *path, size_t max, char **ret_data, size_t *ret_len);
+int file_read_at(int dirfd, const char *path, size_t max, char **ret_data, size_t *ret_len);
+/* Writes to a temporary name beside it, fsyncs file and folder, renames: old or new, never half. */
+int file_write_atomic(const char *path, const void *data, size_t len, mode_t mode);
+/* One write(2) into an existing file of /proc, /sys or a cgroup. */
+int file_write_text(const char *path, const char *text);
+int file_write_text_at(int dirfd, const char *path, const char *text);
+int file_mkdirs(const char *path, mode_t mode);            /* like mkdir -p; mode for new ones */
+int file_remove_tree(const char *path);                     /* never crosses a mount, never follows a link */
+int file_write_all(int fd, const void *data, size_t len);   /* blocking descriptor; 0 or -errno */
