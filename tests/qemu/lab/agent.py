@@ -1,0 +1,171 @@
+"""The host's end of the test agent (tests/agent/agent.c, which describes the frames)."""
+import collections
+import json
+import os
+import queue
+import shlex
+import signal
+import struct
+import threading
+
+MAGIC = b"CrfA"
+EXEC, READ, WRITE, KILL, NETLINK, UNIX = range(1, 7)
+
+Result = collections.namedtuple("Result", "status out err")
+
+
+class AgentError(Exception):
+    """The agent did not answer, or answered with an errno."""
+
+
+class Varlink(Exception):
+    """A varlink call answered with an error; .error is its name, .parameters what came with it."""
+
+    def __init__(self, error, parameters):
+        super().__init__(f"{error}: {parameters}")
+        self.error, self.parameters = error, parameters
+
+
+class Agent:
+    def __init__(self, sock, scale=1.0):
+        self._sock = sock
+        self._scale = scale
+        self._lock = threading.Lock()
+        self._answers = queue.Queue()
+        self._greeted = threading.Condition()
+        self._boot = None
+        self._id = 0
+        self._reader = threading.Thread(target=self._read_loop, daemon=True)
+        self._reader.start()
+
+    # -- receiving
+
+    def _exact(self, size):
+        data = b""
+        while len(data) < size:
+            part = self._sock.recv(min(size - len(data), 1 << 20))
+            if not part:
+                raise EOFError
+            data += part
+        return data
+
+    def _read_loop(self):
+        try:
+            while True:
+                window = self._exact(4)
+                while window != MAGIC:
+                    window = window[1:] + self._exact(1)
+                body = self._exact(struct.unpack("<I", self._exact(4))[0])
+                ident, status = struct.unpack_from("<Ii", body)
+                fields, at = [], 8
+                while at < len(body):
+                    size = struct.unpack_from("<I", body, at)[0]
+                    fields.append(body[at + 4:at + 4 + size])
+                    at += 4 + size
+                if ident == 0:
+                    with self._greeted:
+                        self._boot = fields[0].decode().strip()
+                        self._greeted.notify_all()
+                else:
+                    self._answers.put((ident, status, fields))
+        except (EOFError, OSError):
+            self._answers.put(None)
+
+    # -- the boot that answers
+
+    def forget(self):
+        """The machine was reset: nothing answers until the next greeting."""
+        with self._greeted:
+            self._boot = None
+
+    def boot_id(self, timeout=60):
+        """Waits until an agent is there; returns the boot id of its machine."""
+        with self._greeted:
+            if not self._greeted.wait_for(lambda: self._boot, timeout * self._scale):
+                raise AgentError("the test agent did not greet")
+            return self._boot
+
+    # -- requests
+
+    def _call(self, op, fields, timeout):
+        self.boot_id()
+        with self._lock:
+            self._id += 1
+            ident = self._id
+            body = struct.pack("<Ii", ident, op)
+            for f in fields:
+                f = f.encode() if isinstance(f, str) else f
+                body += struct.pack("<I", len(f)) + f
+            self._sock.sendall(MAGIC + struct.pack("<I", len(body)) + body)
+            while True:
+                try:
+                    answer = self._answers.get(timeout=timeout)
+                except queue.Empty:
+                    raise AgentError(f"no answer within {timeout:.0f} s") from None
+                if answer is None:
+                    raise AgentError("the machine is gone")
+                if answer[0] == ident:
+                    return answer[1], answer[2]
+
+    def run(self, *argv, stdin=b"", timeout=30, check=True):
+        """Runs a program in the node. With check, a status other than 0 raises."""
+        limit = timeout * self._scale
+        status, (out, err) = self._call(
+            EXEC, [str(int(limit * 1000)), stdin, *map(str, argv)], limit + 30 * self._scale)
+        if status < 0:
+            raise AgentError(f"{shlex.join(map(str, argv))}: {os.strerror(-status)}")
+        result = Result(status, out.decode(errors="replace"), err.decode(errors="replace"))
+        if check and status:
+            raise AgentError(f"{shlex.join(map(str, argv))}: status {status}\n{result.out}{result.err}")
+        return result
+
+    def sh(self, script, timeout=30, check=True):
+        """Runs a script with the test archive's own BusyBox shell."""
+        return self.run("/croft-test/busybox", "sh", "-c", script, timeout=timeout, check=check)
+
+    def _simple(self, op, fields, what, timeout=30):
+        status, answer = self._call(op, fields, timeout * self._scale)
+        if status < 0:
+            raise AgentError(f"{what}: {os.strerror(-status)}")
+        return status, answer[0]
+
+    def read(self, path):
+        return self._simple(READ, [path], path)[1]
+
+    def text(self, path):
+        return self.read(path).decode()
+
+    def json(self, path):
+        return json.loads(self.read(path))
+
+    def exists(self, path):
+        return self.run("/croft-test/busybox", "test", "-e", path, check=False).status == 0
+
+    def write(self, path, data, mode=0o644):
+        self._simple(WRITE, [path, f"{mode:o}", data], path)
+
+    def kill(self, name, sig=signal.SIGKILL):
+        """Signals every process of that name; returns their number."""
+        return self._simple(KILL, [str(int(sig)), name], name)[0]
+
+    def netlink(self, protocol, request):
+        """Raw answer of the kernel to one netlink request."""
+        return self._simple(NETLINK, [str(protocol), request], "netlink")[1]
+
+    def unix(self, path, request, timeout=30):
+        limit = timeout * self._scale
+        return self._simple(UNIX, [path, str(int(limit * 1000)), request], path, timeout + 10)[1]
+
+    def varlink(self, program, method, timeout=30, **parameters):
+        """Calls a method of one of our daemons, as root; `method` in full or without the
+        interface `org.croft.<program>`."""
+        if "." not in method:
+            method = f"org.croft.{program}.{method}"
+        request = json.dumps({"method": method, "parameters": parameters}).encode() + b"\0"
+        answer = self.unix(f"/run/croft/{program}", request, timeout)
+        if not answer.endswith(b"\0"):
+            raise AgentError(f"{method}: connection closed after {answer!r}")
+        reply = json.loads(answer.split(b"\0")[0])
+        if "error" in reply:
+            raise Varlink(reply["error"], reply.get("parameters", {}))
+        return reply.get("parameters", {})

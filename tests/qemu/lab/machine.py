@@ -1,0 +1,274 @@
+"""One virtual machine: QEMU with our kernel and initramfs, a console in a file, the events that
+core0 writes, and the test agent."""
+import collections
+import functools
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+from . import agent as agent_module
+from . import cpio, paths, qmp
+
+Disk = collections.namedtuple("Disk", "path serial kind", defaults=("virtio",))
+
+# QEMU 7.2 without KVM corrupts memory of guests that use cmpxchg16b.
+TCG = ("-accel", "tcg,thread=multi", "-cpu", "max,-cx16")
+KVM = ("-accel", "kvm", "-cpu", "host")
+# A boot sector that writes "K" to the first serial port and halts.
+KVM_PROBE = bytes.fromhex("baf803b04beef4ebfd") + b"\0" * 501 + b"\x55\xaa"
+
+
+class MachineError(AssertionError):
+    """The machine did not do what was expected; the message carries the end of its console."""
+
+
+@functools.lru_cache(maxsize=None)
+def accelerator():
+    """Emulation, unless CROFT_ACCEL=kvm and a tiny guest really runs: a /dev/kvm that opens may
+    still be one on which guests die or crawl."""
+    if os.environ.get("CROFT_ACCEL") != "kvm":
+        return TCG
+    image = paths.BUILD / "tests/kvm-probe"
+    image.parent.mkdir(parents=True, exist_ok=True)
+    image.write_bytes(KVM_PROBE)
+    command = ["qemu-system-x86_64", "-nodefaults", "-display", "none", *KVM, "-m", "32", "-serial",
+               "stdio", "-drive", f"file={image},format=raw"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as probe:
+        timer = threading.Timer(10, probe.kill)
+        timer.start()
+        works = probe.stdout.read(1) == b"K"
+        timer.cancel()
+        probe.kill()
+    return KVM if works else TCG
+
+
+def disk_create(path, megabytes, serial, kind="virtio"):
+    """An empty sparse disk."""
+    with open(path, "wb") as f:
+        f.truncate(megabytes << 20)
+    return Disk(pathlib.Path(path), serial, kind)
+
+
+class Machine:
+    """folder: logs and sockets. params: words of the kernel's command line. forwards: host port on
+    loopback -> guest TCP port. files: {path: (content, mode)} put into the initramfs. net: QEMU
+    arguments that replace the user network. prefix: command put in front of QEMU."""
+
+    def __init__(self, folder, params=(), forwards=None, disks=(), files=None, memory=1024, cpus=2,
+                 watchdog=False, net=None, prefix=(), kernel=None, initramfs=None, agent=True,
+                 base_params=("console=ttyS0", "quiet")):
+        self.folder = pathlib.Path(folder)
+        self.params = [*base_params, *params]
+        self.forwards = dict(forwards or {})
+        self.disks = list(disks)
+        self.files = dict(files or {})
+        self.memory, self.cpus, self.watchdog = memory, cpus, watchdog
+        self.net, self.prefix = net, list(prefix)
+        self.kernel = pathlib.Path(kernel or paths.KERNEL)
+        self.initramfs = pathlib.Path(initramfs or paths.INITRAMFS)
+        self.with_agent = agent
+        self.agent = None
+        self.events = []
+        self.garbled = []
+        self.process = None
+        self._changed = threading.Condition()
+        self._sockets = None
+
+    # -- start and stop
+
+    def _initramfs(self):
+        archive = cpio.Archive()
+        if self.with_agent:
+            tests = paths.ROOT / "tests/agent"
+            archive.file("croft-test/agent", paths.agent().read_bytes(), 0o755)
+            archive.file("croft-test/busybox", pathlib.Path("/bin/busybox").read_bytes(), 0o755)
+            archive.file("etc/croft/services/test-agent.service",
+                         (tests / "test-agent.service").read_text())
+        for path, (content, mode) in self.files.items():
+            archive.file(path, content, mode)
+        return cpio.append(self.initramfs.read_bytes(), archive)
+
+    def _command(self):
+        # The path of a Unix socket has at most 107 bytes, so they lie apart from the logs.
+        sock, log = self._sockets, self.folder
+        command = [*self.prefix, "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display",
+                   "none", "-machine", "q35", *accelerator(), "-smp", str(self.cpus), "-m",
+                   str(self.memory), "-kernel", str(self.kernel), "-initrd",
+                   str(log / "initramfs"), "-append", " ".join(self.params),
+                   "-chardev", f"file,id=console,path={log}/console.log,append=on", "-serial",
+                   "chardev:console", "-qmp", f"unix:{sock}/qmp,server=on,wait=off",
+                   "-device", "virtio-rng-pci", "-device", "virtio-serial-pci"]
+        for name in ("events", "agent"):
+            command += ["-chardev", f"socket,id={name},path={sock}/{name},server=on,wait=off",
+                        "-device", f"virtserialport,chardev={name},name=org.croft.{name}"]
+        if self.net is None:
+            forwards = "".join(f",hostfwd=tcp:127.0.0.1:{host}-:{guest}"
+                               for host, guest in self.forwards.items())
+            command += ["-netdev", f"user,id=net0{forwards}", "-device",
+                        "virtio-net-pci,netdev=net0,mac=52:54:00:12:34:56"]
+        else:
+            command += self.net
+        for i, disk in enumerate(self.disks):
+            device = {"virtio": f"virtio-blk-pci,drive=disk{i},serial={disk.serial}",
+                      "nvme": f"nvme,drive=disk{i},serial={disk.serial}",
+                      "sata": f"ide-hd,drive=disk{i},serial={disk.serial}",
+                      "usb": f"usb-storage,drive=disk{i},serial={disk.serial}"}[disk.kind]
+            if disk.kind == "usb" and "qemu-xhci" not in command:
+                command += ["-device", "qemu-xhci"]
+            command += ["-drive", f"file={disk.path},if=none,id=disk{i},format=raw,cache=unsafe,"
+                        "discard=unmap", "-device", device]
+        if self.watchdog:
+            command += ["-device", "i6300esb", "-action", "watchdog=reset"]
+        return command
+
+    def start(self):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._sockets = pathlib.Path(subprocess.check_output(
+            ["mktemp", "-d", "-t", "croft-vm.XXXXXX"], text=True).strip())
+        (self.folder / "initramfs").write_bytes(self._initramfs())
+        command = self._command()
+        (self.folder / "command.json").write_text(json.dumps(command, indent=1))
+        with open(self.folder / "qemu.log", "ab") as log:
+            self.started = time.monotonic()
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log,
+                                            stderr=log)
+        try:
+            self._connect()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def _connect(self):
+        end = time.monotonic() + 30 * paths.SCALE
+        while not all((self._sockets / n).exists() for n in ("qmp", "events", "agent")):
+            if self.process.poll() is not None or time.monotonic() > end:
+                raise MachineError("QEMU did not start:\n"
+                                   + (self.folder / "qemu.log").read_text(errors="replace"))
+            time.sleep(0.01)
+        self.qmp = qmp.Qmp(self._sockets / "qmp", self._on_qmp)
+        events = socket.socket(socket.AF_UNIX)
+        events.connect(str(self._sockets / "events"))
+        threading.Thread(target=self._read_events, args=(events,), daemon=True).start()
+        port = socket.socket(socket.AF_UNIX)
+        port.connect(str(self._sockets / "agent"))
+        self.agent = agent_module.Agent(port, paths.SCALE)
+
+    def _on_qmp(self, event):
+        if event["event"] == "RESET" and self.agent:
+            self.agent.forget()
+        with self._changed:
+            self._changed.notify_all()
+
+    def stop(self):
+        """Switches the machine off like a pulled plug. Safe to call again."""
+        if self.process:
+            if self.process.poll() is None:
+                self.process.kill()
+            self.process.wait()
+        if self._sockets:
+            shutil.rmtree(self._sockets, ignore_errors=True)
+            self._sockets = None
+            (self.folder / "initramfs").unlink(missing_ok=True)
+
+    def __enter__(self):
+        return self.start() if not self.process else self
+
+    def __exit__(self, *exc):
+        self.stop()
+
+    def wait_off(self, timeout=60):
+        """Waits until the guest has switched itself off."""
+        try:
+            self.process.wait(timeout * paths.SCALE)
+        except subprocess.TimeoutExpired:
+            raise self._error(f"the machine did not switch off within {timeout} s") from None
+
+    def wait_reset(self, since=0, timeout=60):
+        """Waits until the machine was reset, by itself or by the watchdog."""
+        return self.qmp.wait("RESET", timeout * paths.SCALE, since)
+
+    def pause(self):
+        """SIGSTOP for the whole machine: to its peers it is a black hole."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self):
+        self.process.send_signal(signal.SIGCONT)
+
+    def forward(self, host, guest):
+        """Adds a forward of a loopback port to the running machine."""
+        answer = self.qmp.monitor(f"hostfwd_add net0 tcp:127.0.0.1:{host}-:{guest}")
+        if answer.strip():
+            raise MachineError(answer)
+        self.forwards[host] = guest
+
+    # -- what the machine says
+
+    @property
+    def console(self):
+        try:
+            return (self.folder / "console.log").read_text(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    def _error(self, text):
+        tail = "\n".join(self.console.splitlines()[-40:])
+        last = "\n".join(json.dumps(e) for e in self.events[-15:])
+        return MachineError(f"{text}\n-- console ({self.folder})\n{tail}\n-- last events\n{last}")
+
+    def _read_events(self, sock):
+        with open(self.folder / "events.jsonl", "ab", buffering=0) as log:
+            for line in sock.makefile("rb"):
+                log.write(line)
+                with self._changed:
+                    try:
+                        event = json.loads(line)
+                        event["host"] = time.monotonic()
+                        self.events.append(event)
+                    except (ValueError, TypeError):
+                        self.garbled.append(line)
+                    self._changed.notify_all()
+
+    def mark(self):
+        """A position in the list of events, to wait for later ones only."""
+        return len(self.events)
+
+    def find(self, event, since=0, **fields):
+        """The first event of that name (and with those fields) at or after a mark."""
+        for e in self.events[since:]:
+            if e.get("event") == event and all(e.get(k) == v for k, v in fields.items()):
+                return e
+        return None
+
+    def wait(self, event, timeout=60, since=0, **fields):
+        """Waits for an event. Fails at once when the machine is off or its kernel panicked."""
+        limit = timeout * paths.SCALE
+        end = time.monotonic() + limit
+        while True:
+            with self._changed:
+                found = self.find(event, since, **fields)
+                if found:
+                    return found
+                self._changed.wait(min(1, max(0, end - time.monotonic())))
+                if self.find(event, since, **fields):
+                    continue
+            wanted = f"event {event} {fields or ''}"
+            if self.process.poll() is not None:
+                raise self._error(f"the machine went off before {wanted}")
+            if "Kernel panic" in self.console:
+                raise self._error(f"kernel panic before {wanted}")
+            if time.monotonic() > end:
+                raise self._error(f"no {wanted} within {limit:.0f} s")
+
+    def wait_console(self, text, timeout=60):
+        end = time.monotonic() + timeout * paths.SCALE
+        while text not in self.console:
+            if self.process.poll() is not None or time.monotonic() > end:
+                raise self._error(f"the console never said {text!r}")
+            time.sleep(0.05)
