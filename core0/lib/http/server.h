@@ -1,0 +1,71 @@
+/*
+ * server.h - small HTTP/1.1 server on our loop, with limits on everything a peer can send.
+ *
+ * Requests with Content-Length only (411 for others), keep-alive, one request at a time per connection. Answers are whole
+ * bodies. Plain TCP: who needs TLS hands over a connection (the record docs/decisions/0030 says how it grows).
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/error.h"
+#include "lib/loop.h"
+
+struct http_server;
+struct http_exchange;
+
+struct http_server_limits {
+    unsigned connections;   /* 0: 256; one more is closed at once */
+    unsigned per_address;   /* 0: 32 */
+    size_t head;            /* bytes of request line and headers; 0: 8 KiB, then 431 */
+    size_t body;            /* bytes; 0: 64 KiB, then 413 */
+    uint64_t request_us;    /* from the first byte to the last of a request; 0: 10 s, then 408 */
+    uint64_t idle_us;       /* between requests; 0: 30 s */
+};
+
+/* Must be answered exactly once, now or later. */
+typedef void http_handler_fn(struct http_exchange *exchange, void *data);
+
+int http_server_new(struct loop *loop, const struct http_server_limits *limits,
+                    http_handler_fn *handler, void *data, struct http_server **ret_server);
+/* host may be NULL (all addresses); port 0: any, told in *ret_port (may be NULL). Numeric addresses only. Error code http.listen. */
+int http_server_listen(struct http_server *server, const char *host, uint16_t port,
+                       uint16_t *ret_port, struct error *err);
+/* Open exchanges are dropped without on_gone. */
+void http_server_free(struct http_server *server);
+
+const char *http_exchange_method(const struct http_exchange *exchange);
+const char *http_exchange_path(const struct http_exchange *exchange); /* as sent, with the query, no NUL inside */
+const char *http_exchange_header(const struct http_exchange *exchange, const char *name); /* any case; NULL: absent */
+const uint8_t *http_exchange_body(const struct http_exchange *exchange, size_t *ret_len); /* NUL follows */
+const char *http_exchange_peer(const struct http_exchange *exchange); /* numeric address */
+/* The peer went away before the answer: the exchange is freed after the callback. */
+void http_exchange_set_gone(struct http_exchange *exchange,
+                            void (*on_gone)(struct http_exchange *, void *), void *data);
+/* Copies the body; the exchange is gone afterwards. */
+void http_exchange_reply(struct http_exchange *exchange, int status, const char *content_type,
+                         const void *body, size_t len);
+
+/* ---- the parser, for tests and fuzzing ---- */
+#define HTTP_HEADERS_MAX 64
+struct http_header {
+    const char *name;
+    size_t name_len;
+    const char *value;
+    size_t value_len;
+};
+struct http_head {
+    const char *method;
+    size_t method_len;
+    const char *path;
+    size_t path_len;
+    int minor; /* HTTP/1.minor */
+    struct http_header headers[HTTP_HEADERS_MAX];
+    size_t header_count;
+    uint64_t content_length;
+    int keep_alive;
+    size_t size; /* bytes of the head */
+};
+/* 1: whole, 0: more bytes are needed, or the negated status to answer (-400, -411, -431, -501, -505). */
+int http_head_parse(const char *data, size_t len, struct http_head *ret_head);
