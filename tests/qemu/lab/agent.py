@@ -11,6 +11,10 @@ import threading
 MAGIC = b"CrfA"
 EXEC, READ, WRITE, KILL, NETLINK, UNIX = range(1, 7)
 
+# The interface that each program serves.
+INTERFACES = {"core0": "core", "netd": "net", "storaged": "storage", "imaged": "image",
+              "contd": "container", "noded": "node", "provd": "provision"}
+
 Result = collections.namedtuple("Result", "status out err")
 
 
@@ -158,9 +162,9 @@ class Agent:
 
     def varlink(self, program, method, timeout=30, **parameters):
         """Calls a method of one of our daemons, as root; `method` in full or without the
-        interface `org.croft.<program>`."""
+        program's own interface."""
         if "." not in method:
-            method = f"org.croft.{program}.{method}"
+            method = f"org.croft.{INTERFACES[program]}.{method}"
         request = json.dumps({"method": method, "parameters": parameters}).encode() + b"\0"
         answer = self.unix(f"/run/croft/{program}", request, timeout)
         if not answer.endswith(b"\0"):
