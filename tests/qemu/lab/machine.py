@@ -183,6 +183,13 @@ class Machine:
     def __exit__(self, *exc):
         self.stop()
 
+    def power_off(self, timeout=60):
+        """Presses the power button and waits until the guest has switched itself off in good
+        order. start() boots it again, from the same disks."""
+        self.qmp("system_powerdown")
+        self.wait_off(timeout)
+        self.stop()
+
     def wait_off(self, timeout=60):
         """Waits until the guest has switched itself off."""
         try:
