@@ -132,7 +132,6 @@ interface IGridRegistry {
     event Reported(uint64 indexed node, uint64 nonce, uint64 uptime, bytes32 capacity, bytes32 version);
     event ProfileChanged(uint64 indexed node, string[] addresses, bytes32 tlsKeyHash, uint8 runMode, bytes32 imageDigest);
     event KeyEpochChanged(uint64 indexed node, uint32 keyEpoch, bytes32 sealingKey);
-    event ReservedChanged(uint64 indexed node, bytes32 reserved);
 
     // --- constants -------------------------------------------------------------------------------
     /// Seconds: a node that sent nothing for two of these counts as offline.
@@ -144,59 +143,62 @@ interface IGridRegistry {
     /// The caller becomes the farmer. `name`: 1 to 64 printable ASCII characters, no space at either end,
     /// unique without regard to case. The farmer is always allowed as tenant; no limit is set tighter
     /// than 256 open reservations and 1,000 changes a day until the farmer does.
-    function createFarm(string calldata name) external returns (uint64 farm);
-    function setFarmPolicy(uint64 farm, FarmPolicy calldata policy) external;
-    function listTenant(uint64 farm, address tenant, bool listed) external;
-    function farm(uint64 farm) external view returns (Farm memory);
+    function createFarm(string calldata name) external returns (uint64 id);
+    function setFarmPolicy(uint64 farmId, FarmPolicy calldata policy) external;
+    function listTenant(uint64 farmId, address tenant, bool listed) external;
+    function farm(uint64 id) external view returns (Farm memory);
     function farmCount() external view returns (uint64);
     /// 0: there is no farm of that name.
     function farmByName(string calldata name) external view returns (uint64);
-    function tenantAllowed(uint64 farm, address tenant) external view returns (bool);
-    function tenantsOf(uint64 farm) external view returns (address[] memory);
+    function tenantAllowed(uint64 farmId, address tenant) external view returns (bool);
+    function tenantsOf(uint64 farmId) external view returns (address[] memory);
 
     // --- join tokens -----------------------------------------------------------------------------
     /// By the farmer. At most 64 tokens a farm at a time; an address is a token once and never again.
-    function createToken(uint64 farm, address token, uint64 expires, uint32 uses) external;
+    function createToken(uint64 farmId, address key, uint64 expires, uint32 uses) external;
     /// By the farmer.
-    function revokeToken(address token) external;
-    function token(address token) external view returns (Token memory);
-    function tokensOf(uint64 farm) external view returns (address[] memory);
+    function revokeToken(address key) external;
+    function token(address key) external view returns (Token memory);
+    function tokensOf(uint64 farmId) external view returns (address[] memory);
 
     // --- nodes -----------------------------------------------------------------------------------
     /// By anybody. With a token's signature over Join(uint64 farm,address node) the node is Active at once,
     /// with an empty one it is Pending. A repeated registration changes nothing and returns the id.
     function register(Registration calldata registration, bytes calldata signature, bytes calldata joinSignature)
         external
-        returns (uint64 node);
+        returns (uint64 id);
     /// By anybody: a token's signature makes a Pending node Active.
-    function join(uint64 node, bytes calldata joinSignature) external;
+    function join(uint64 nodeId, bytes calldata joinSignature) external;
     /// By the farmer. With `replaces` != 0 that node of the same farm is retired in favour of this one.
-    function approve(uint64 node, uint64 replaces) external;
+    function approve(uint64 nodeId, uint64 replaces) external;
     /// By the farmer, Pending or Active. Its reservations are closed by anyone's call (IReservations.closeRetired).
-    function retire(uint64 node) external;
+    function retire(uint64 nodeId) external;
     /// By anybody. Each: false when the nonce was used before (nothing changes), reverts only for a bad signature
     /// (`node.bad-signature`), an unknown node (`node.unknown`) and a nonce that is not the next (`node.nonce-gap`).
     function report(Report calldata message, bytes calldata signature) external returns (bool taken);
     function changeProfile(Profile calldata message, bytes calldata signature) external returns (bool taken);
     function changeKeyEpoch(KeyEpoch calldata message, bytes calldata signature) external returns (bool taken);
-    function node(uint64 node) external view returns (Node memory);
+    function node(uint64 id) external view returns (Node memory);
     function nodeCount() external view returns (uint64);
     /// The newest node id of an identity, 0: never registered.
     function nodeByIdentity(address identity) external view returns (uint64);
     /// Ids of a farm's nodes, retired ones too, in order of registration.
-    function nodesOf(uint64 farm, uint256 from, uint256 count) external view returns (uint64[] memory);
+    function nodesOf(uint64 farmId, uint256 from, uint256 count) external view returns (uint64[] memory);
+    function nodeState(uint64 nodeId) external view returns (uint8);
+    /// The approver of the node's farm, zero: none.
+    function approverOf(uint64 nodeId) external view returns (address);
     /// True for the node's current key epoch, and for 24 h after a change for the one before.
-    function keyEpochTaken(uint64 node, uint32 keyEpoch) external view returns (bool);
+    function keyEpochTaken(uint64 nodeId, uint32 keyEpoch) external view returns (bool);
 
     // --- only for the Reservations contract --------------------------------------------------------
     /// Checks signature and nonce of a node's result and uses the nonce. False: it was used before.
-    function useNonce(uint64 node, uint64 nonce, bytes32 bootId, bytes32 digest, bytes calldata signature)
+    function useNonce(uint64 nodeId, uint64 nonce, bytes32 bootId, bytes32 digest, bytes calldata signature)
         external
-        returns (bool fresh);
+        returns (bool fresh, address identity, uint8 state);
     /// Checks that `tenant` may propose on `node` with `keyEpoch`, counts it. Returns the farm's approver.
-    function admit(uint64 node, address tenant, uint32 keyEpoch, bool opens) external returns (address approver);
+    function admit(uint64 nodeId, address tenant, uint32 keyEpoch, bool opens) external returns (address approver);
     /// reserved += after - before, field by field; a field that grows must fit the capacity.
-    function move(uint64 node, bytes32 before, bytes32 afterwards) external;
+    function move(uint64 nodeId, bytes32 before, bytes32 afterwards) external;
     /// One reservation of the node's farm is final.
-    function closed(uint64 node) external;
+    function closed(uint64 nodeId) external;
 }

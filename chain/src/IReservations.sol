@@ -144,7 +144,7 @@ interface IReservations {
 
     // --- views ------------------------------------------------------------------------------------
     function reservation(uint64 id) external view returns (Reservation memory);
-    function revision(uint64 id, uint32 revision) external view returns (Revision memory);
+    function revision(uint64 id, uint32 number) external view returns (Revision memory);
     function reservationCount() external view returns (uint64);
     function chain(uint64 node) external view returns (Chain memory);
     /// What the reservation counts for in its node's reserved total, kept disk included.
