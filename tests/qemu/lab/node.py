@@ -1,0 +1,137 @@
+"""A node of a grid: its machine, its number on the chain, and deploying to it as a tenant does."""
+import contextlib
+import json
+import pathlib
+import time
+import urllib.request
+
+from . import machine as machine_module
+from . import paths, proxy
+
+
+def get(url, timeout=60):
+    """The body of a page, once the server answers."""
+    end = time.monotonic() + timeout * paths.SCALE
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5 * paths.SCALE) as answer:
+                return answer.read().decode()
+        except OSError as e:
+            if time.monotonic() > end:
+                raise AssertionError(f"{url} does not answer: {e}") from None
+            time.sleep(0.2)
+
+
+def answers(url, timeout=3):
+    """Whether a server answers now."""
+    try:
+        urllib.request.urlopen(url, timeout=timeout).close()
+        return True
+    except OSError:
+        return False
+
+
+class Deployed:
+    """A reservation as `croft deploy` gave it back."""
+
+    def __init__(self, node, folder, answer):
+        self.node, self.folder, self.answer = node, folder, answer
+        self.id = answer["reservation"]
+
+    def show(self):
+        return self.node.grid.reservation(self.id)
+
+    def cancel(self, timeout=60):
+        """Cancels and waits until the node has nothing of it any more."""
+        self.node.grid.tenant().run("reservation", "cancel", self.id)
+        end = time.monotonic() + timeout * paths.SCALE
+        while any(e["reservation"] == self.id and e["step"] not in ("ended", "refused")
+                  for e in self.node.entries()):
+            if time.monotonic() > end:
+                raise AssertionError(f"reservation {self.id} does not end: {self.node.entries()}")
+            time.sleep(0.2)
+
+
+class Node:
+    """machine options as of Machine; the chain is reached through a proxy of its own (.proxy)."""
+
+    def __init__(self, grid, folder, images, token=True, params=None, forwards=None, **options):
+        self.grid, self.folder, self.images = grid, pathlib.Path(folder), images
+        self.proxy = proxy.Proxy(grid.chain_port)
+        join = grid.token() if token is True else token
+        self.machine = machine_module.Machine(
+            folder, grid.params(join, self.proxy.port, **(params or {})), forwards, **options)
+        self.number = None
+        self._projects = 0
+
+    def start(self, timeout=120):
+        self.machine.start()
+        self.number = self.grid.wait_node(self.machine, timeout)
+        return self
+
+    def stop(self):
+        self.machine.stop()
+        self.proxy.stop()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.stop()
+
+    @property
+    def agent(self):
+        return self.machine.agent
+
+    def entries(self):
+        return self.agent.varlink("provd", "List")["entries"]
+
+    def status(self):
+        return self.agent.varlink("provd", "GetStatus")
+
+    def reboot(self, timeout=180):
+        """An orderly power cycle; returns the mark of the new boot's first event."""
+        mark = self.machine.mark()
+        self.machine.power_off()
+        self.machine.start()
+        self.machine.wait("ready", timeout, mark)
+        return mark
+
+    # -- deploying
+
+    def project(self, services, name=None, **top):
+        """Writes a compose file (YAML holds JSON) and its lock; returns the folder."""
+        self._projects += 1
+        name = name or f"p{self._projects}"
+        folder = self.folder / f"project-{self._projects}-{name}"
+        folder.mkdir(parents=True)
+        compose = {"name": name, "services": services, **top}
+        (folder / "compose.yml").write_text(json.dumps(compose, indent=1))
+        lock = {image: {"id": ident, "hubs": [self.grid.hub_url()]}
+                for image, ident in self.images.items()}
+        (folder / "croft.lock").write_text(json.dumps(lock))
+        return folder
+
+    def try_deploy(self, services, name=None, timeout=180, **top):
+        """`croft deploy` as it ends, whatever the status."""
+        folder = self.project(services, name, **top)
+        done = self.grid.tenant(folder).run(
+            "deploy", "compose.yml", "--node", self.number, "--blobs", self.grid.hub.folder, "--json",
+            timeout=timeout, check=False)
+        return folder, done
+
+    def deploy(self, services, name=None, timeout=180, **top):
+        folder, done = self.try_deploy(services, name, timeout, **top)
+        if done.status:
+            raise AssertionError(f"croft deploy: status {done.status}\n{done.out}{done.err}\n"
+                                 + "\n".join(self.machine.console.splitlines()[-20:]))
+        return Deployed(self, folder, json.loads(done.out))
+
+    @contextlib.contextmanager
+    def deployed(self, services, **options):
+        """A reservation that is cancelled at the end."""
+        it = self.deploy(services, **options)
+        try:
+            yield it
+        finally:
+            it.cancel()

@@ -1,0 +1,143 @@
+"""Everything a reservation leaves in a node's kernel and on its disks, as sets of text that can be
+compared: mounts, cgroups, links, namespaces, firewall rules, subvolumes, files, processes."""
+import re
+import struct
+
+NETLINK_NETFILTER = 12
+NFNL_SUBSYS_NFTABLES = 10
+GET_TABLE, GET_CHAIN, GET_RULE, GET_SET, GET_SETELEM = 1, 4, 7, 10, 13
+NESTED = 0x8000
+# Attributes that differ between equal rules: a rule's handle and position, a set's handle.
+RULE_VOLATILE = {3, 6}
+SET_VOLATILE = {16}
+
+
+def _attributes(data):
+    at = 0
+    while at + 4 <= len(data):
+        size, kind = struct.unpack_from("<HH", data, at)
+        if size < 4:
+            return
+        yield kind & ~NESTED & ~0x4000, data[at + 4:at + size], bool(kind & NESTED)
+        at += (size + 3) & ~3
+
+
+def _messages(data):
+    at = 0
+    while at + 16 <= len(data):
+        size, kind = struct.unpack_from("<IH", data, at)
+        if size < 16:
+            return
+        if kind >> 8 == NFNL_SUBSYS_NFTABLES:
+            yield data[at + 20:at + size]
+        at += (size + 3) & ~3
+
+
+def _dump(agent, kind, attributes=b""):
+    body = struct.pack("<BBH", 0, 0, 0) + attributes
+    request = struct.pack("<IHHII", 16 + len(body), NFNL_SUBSYS_NFTABLES << 8 | kind, 0x301, 1, 0)
+    return list(_messages(agent.netlink(NETLINK_NETFILTER, request + body)))
+
+
+def _string(kind, text):
+    data = text.encode() + b"\0"
+    return struct.pack("<HH", 4 + len(data), kind) + data + b"\0" * (-len(data) % 4)
+
+
+def _text(value):
+    return value.rstrip(b"\0").decode(errors="replace")
+
+
+def _expressions(value):
+    """The expressions of a rule; of a counter only that it is there, not what it counted."""
+    result = []
+    for _, expression, _ in _attributes(value):
+        parts = {kind: data for kind, data, _ in _attributes(expression)}
+        name = _text(parts.get(1, b""))
+        result.append(name if name == "counter" else name + ":" + parts.get(2, b"").hex())
+    return " ".join(result)
+
+
+def rules(agent):
+    """Tables, chains, rules and the elements of sets and maps, one text each."""
+    found = []
+    for message in _dump(agent, GET_RULE):
+        a = {kind: data for kind, data, _ in _attributes(message) if kind not in RULE_VOLATILE}
+        found.append(f"rule {_text(a.get(1, b''))} {_text(a.get(2, b''))} "
+                     f"{_expressions(a.get(4, b''))}")
+    for message in _dump(agent, GET_CHAIN):
+        a = {kind: data for kind, data, _ in _attributes(message)}
+        found.append(f"chain {_text(a.get(1, b''))} {_text(a.get(3, b''))}")
+    for message in _dump(agent, GET_SET):
+        a = {kind: data for kind, data, _ in _attributes(message)}
+        table, name = _text(a.get(1, b"")), _text(a.get(2, b""))
+        found.append(f"set {table} {name}")
+        for element in _elements(agent, table, name):
+            found.append(f"element {table} {name} {element}")
+    return sorted(found)
+
+
+def _elements(agent, table, name):
+    # A message's family was cut off with its head, so every family is asked.
+    for family in (1, 2, 10, 5, 7):  # inet, ip, ip6, netdev, bridge
+        body = struct.pack("<BBH", family, 0, 0) + _string(1, table) + _string(2, name)
+        request = struct.pack("<IHHII", 16 + len(body), NFNL_SUBSYS_NFTABLES << 8 | GET_SETELEM,
+                              0x301, 1, 0)
+        for message in _messages(agent.netlink(NETLINK_NETFILTER, request + body)):
+            for kind, data, _ in _attributes(message):
+                if kind != 3:
+                    continue
+                for _, element, _ in _attributes(data):
+                    keep = [f"{k}={v.hex()}" for k, v, _ in _attributes(element) if k in (1, 2, 10)]
+                    yield " ".join(keep)
+
+
+def _lines(agent, script):
+    return [line for line in agent.sh(script, timeout=60).out.splitlines() if line]
+
+
+def mounts(agent):
+    """Mount points of PID 1 with their types."""
+    found = []
+    for line in agent.text("/proc/1/mountinfo").splitlines():
+        before, after = line.split(" - ")
+        found.append(f"{before.split()[4]} {after.split()[0]}")
+    return sorted(found)
+
+
+def collect(agent):
+    """What there is, by kind."""
+    return {
+        "mounts": mounts(agent),
+        "cgroups": _lines(agent, "cd /sys/fs/cgroup && find . -type d | sort"),
+        "links": _lines(agent, "ls /sys/class/net"),
+        "rules": rules(agent),
+        "subvolumes": _lines(agent, "for p in /run/croft/pools/*; do [ -d $p ] && "
+                                    "find $p -xdev -inum 256 -type d; find $p -inum 256 -type d; "
+                                    "done 2>/dev/null | sort -u"),
+        "run": _lines(agent, "cd /run/croft && find . -not -path './pools/*' -not -path './*/rootfs/*'"
+                             " -xdev | sort"),
+        "processes": sorted(re.sub(r"^\s*\d+\s+\d+\s+", "", line) for line in _lines(
+            agent, "for p in /proc/[0-9]*; do [ -s $p/cmdline ] && tr '\\0' ' ' < $p/cmdline && echo;"
+                   " done 2>/dev/null | grep -v croft-test")),
+    }
+
+
+def difference(before, after):
+    """What is there now and was not before, and what is gone, by kind; empty when nothing is."""
+    result = {}
+    for kind in before:
+        was, now = list(before[kind]), list(after[kind])
+        for item in list(now):
+            if item in was:
+                was.remove(item)
+                now.remove(item)
+        if was or now:
+            result[kind] = {"new": now, "gone": was}
+    return result
+
+
+def plain(found):
+    """With every number taken out, so that two runs with other ids and processes compare."""
+    return {kind: sorted(re.sub(r"[0-9a-f]*\d[0-9a-f]*", "#", item) for item in items)
+            for kind, items in found.items()}
