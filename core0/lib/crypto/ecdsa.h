@@ -12,8 +12,12 @@
 
 bool ecdsa_key_valid(const uint8_t key[ECDSA_KEY_SIZE]); /* in 1 … n-1 */
 void ecdsa_key_generate(uint8_t ret_key[ECDSA_KEY_SIZE]);
-/* A key from any 32 secret bytes: HKDF with the label and a counter until the result is valid. */
-void ecdsa_key_derive(const uint8_t seed[32], const char *label, uint8_t ret_key[ECDSA_KEY_SIZE]);
+
+enum ecdsa_curve { ECDSA_SECP256K1, ECDSA_P256 };
+/* A private key from 32 secret bytes: int(HKDF-SHA256(seed, label, 48 bytes)) mod (n - 1) + 1, big-endian, n the curve's
+ * order (docs/formats.md, section 9; FIPS 186-5 A.2.1). */
+void ecdsa_key_derive(const uint8_t seed[32], const char *label, enum ecdsa_curve curve,
+                      uint8_t ret_key[ECDSA_KEY_SIZE]);
 /* 64 bytes x ‖ y; 0 or -EINVAL. */
 int ecdsa_public(const uint8_t key[ECDSA_KEY_SIZE], uint8_t ret_public[64]);
 int ecdsa_address(const uint8_t key[ECDSA_KEY_SIZE], uint8_t ret_address[ETH_ADDRESS_SIZE]);
