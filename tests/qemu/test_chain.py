@@ -1,0 +1,116 @@
+"""What a node believes of its chain: proofs, lies, silence, and how much it asks."""
+import time
+
+import pytest
+
+from lab import paths, proxy
+
+IDLE = {"idle": {"image": "busybox", "command": ["sleep", "100000"]}}
+# Requests of a node in a minute in which nothing concerns it, a new block every second: one
+# look at the chain's head per block is the most that is needed, plus a keep-alive now and then.
+IDLE_LIMIT = 75
+
+
+def first_storage_node(result):
+    proof = result["storageProof"][0]["proof"]
+    proof[-1] = proxy.flip(proof[-1])
+    return result
+
+
+def last_account_node(result):
+    result["accountProof"][-1] = proxy.flip(result["accountProof"][-1])
+    return result
+
+
+def state_root(result):
+    return {**result, "stateRoot": proxy.flip(result["stateRoot"])}
+
+
+def log_data(result):
+    """One digit of the last word of the data of the newest log."""
+    if result:
+        result[-1]["data"] = proxy.flip(result[-1]["data"])
+    return result
+
+
+def log_missing(result):
+    return result[:-1]
+
+
+LIES = {
+    "header": {"eth_getBlockByNumber": lambda r, p: state_root(r),
+               "eth_getBlockByHash": lambda r, p: state_root(r)},
+    "account-proof": {"eth_getProof": lambda r, p: last_account_node(r)},
+    "storage-proof": {"eth_getProof": lambda r, p: first_storage_node(r)},
+    "log": {"eth_getLogs": lambda r, p: log_data(r)},
+    "log-left-out": {"eth_getLogs": lambda r, p: log_missing(r)},
+}
+
+
+def wait_for(check, timeout, what):
+    end = time.monotonic() + timeout * paths.SCALE
+    while True:
+        value = check()
+        if value:
+            return value
+        assert time.monotonic() < end, what
+        time.sleep(0.2)
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_one_changed_byte_is_not_believed(node, lie):
+    """While the endpoint lies, a new reservation does not run; once it is honest, it does."""
+    tenant = node.grid.tenant(node.project(IDLE, name=f"lie-{lie}"))
+    node.proxy.told.clear()
+    node.proxy.lies.update(LIES[lie])
+    mark = node.machine.mark()
+    try:
+        done = tenant.json("deploy", "compose.yml", "--node", node.number, "--blobs",
+                           node.grid.hub.folder, "--no-wait")
+        wait_for(lambda: sum(node.proxy.told.values()) >= 2, 30, "the lie was never asked for")
+        time.sleep(3 * paths.SCALE)
+        assert not node.machine.find("process", mark, service="contd")
+        assert not [e for e in node.entries() if e["reservation"] == done["reservation"]]
+    finally:
+        node.proxy.lies.clear()
+    node.machine.wait("process", 120, mark, service="contd", reservation=done["reservation"])
+    node.grid.wait_reservation(done["reservation"], "active", 60)
+    tenant.run("reservation", "cancel", done["reservation"])
+
+
+def test_a_change_is_learned_of_within_a_second(node):
+    """Timed on the host: from the block with the proposal to provd's event."""
+    tenant = node.grid.tenant(node.project(IDLE, name="quick"))
+    mark = node.machine.mark()
+    done = tenant.json("deploy", "compose.yml", "--node", node.number, "--blobs",
+                       node.grid.hub.folder, "--no-wait")
+    mined = time.monotonic()
+    event = node.machine.wait("block", 30, mark, service="provd")
+    assert event["host"] - mined < 1 * paths.SCALE
+    node.grid.wait_reservation(done["reservation"], "active", 120)
+    tenant.run("reservation", "cancel", done["reservation"])
+
+
+def test_a_chain_that_went_silent_is_noticed_within_15_seconds(node):
+    """Nothing is closed or refused, packets just stay away; workloads keep running meanwhile."""
+    with node.deployed(IDLE, name="silence") as it:
+        node.proxy.blackhole()
+        try:
+            start = time.monotonic()
+            wait_for(lambda: node.status()["state"] != "running", 20, "the silence was not noticed")
+            assert time.monotonic() - start < 15 * paths.SCALE
+            entry = [e for e in node.entries() if e["reservation"] == it.id][0]
+            assert entry["services"][0]["state"] == "running"
+        finally:
+            node.proxy.heal()
+        wait_for(lambda: node.status()["state"] == "running", 60, "the chain was not taken back")
+        before = node.status()["block"]
+        wait_for(lambda: node.status()["block"] > before, 30, "no block after the silence")
+
+
+def test_requests_of_an_idle_minute_are_bounded(node):
+    start = time.monotonic()
+    time.sleep(60)
+    asked = node.proxy.since(start)
+    print(dict(asked), node.proxy.notifications)
+    assert 0 < sum(asked.values()) + 0 <= IDLE_LIMIT, asked

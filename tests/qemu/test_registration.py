@@ -1,0 +1,80 @@
+"""How a node joins a farm, and how it stays out."""
+import time
+
+import pytest
+
+from lab import machine as lab_machine, node as lab_node, paths, proxy
+
+
+def nodes(grid):
+    return grid.farmer.json("node", "list", "--farm", grid.farm)
+
+
+def test_a_token_makes_the_node_active_with_what_it_has(node):
+    shown = node.grid.node(node.number)
+    assert shown["state"].lower() == "active" and shown["farm"] == node.grid.farm
+    assert shown["capacity"]["milliCores"] == 2000
+    assert 1 << 30 < shown["capacity"]["memory"] <= 1536 << 20
+    assert 6 << 30 < shown["capacity"]["ssd"] + shown["capacity"]["hdd"] <= 8 << 30
+
+
+def test_the_token_is_nowhere_to_be_read(node):
+    """Not on the console, not in a log, not in boot.json, not in another daemon's reach."""
+    token = next(p for p in node.machine.params if p.startswith("croft.join=")).split("=")[1]
+    assert token not in node.machine.console
+    assert token not in node.agent.text("/run/croft/boot.json")
+    found = node.agent.sh(f"grep -rl {token} /run /etc /var/croft 2>/dev/null", check=False).out.split()
+    assert set(found) <= {"/run/croft/join.token"}, found
+    if found:
+        assert node.agent.sh("stat -c %a /run/croft/join.token").out.strip() == "600"
+    log = (node.machine.folder / "events.jsonl").read_text()
+    assert token not in log
+
+
+def test_approval_by_the_farmer(grid, images, logs):
+    """Without a token the node waits, says so, and starts to take reservations once approved. Its
+    identity lives in memory, as it has no disk; a farmer sees that."""
+    with lab_node.Node(grid, logs / "node", images, token=None) as n:
+        n.machine.start()
+        n.machine.wait("ready", 90, service="core0")
+        end = time.monotonic() + 60 * paths.SCALE
+        while True:
+            status = n.agent.varlink("noded", "GetStatus")
+            if status["state"] == "pending":
+                break
+            assert time.monotonic() < end, status
+            time.sleep(0.3)
+        assert status["ephemeral"]
+        number = status["node"]
+        assert n.grid.node(number)["state"].lower() == "pending"
+        mark = n.machine.mark()
+        grid.farmer.run("farm", "approve", number)
+        n.machine.wait("registered", 60, mark, service="noded")
+        assert n.grid.node(number)["state"].lower() == "active"
+        assert n.agent.varlink("noded", "GetStatus")["state"] == "active"
+
+
+@pytest.mark.parametrize("changes,code", [
+    ({"croft_join": "11" * 32}, "join.token-unknown"),
+    ({"croft_chainid": 4242}, "chain-id"),
+])
+def test_a_wrong_token_or_chain_is_said_and_nothing_is_registered(grid, images, logs, changes, code):
+    before = len(nodes(grid))
+    with lab_node.Node(grid, logs / "node", images, params=changes) as n:
+        n.machine.start()
+        n.machine.wait_console(code, 120)
+        assert not n.machine.find("registered")
+        assert len(nodes(grid)) == before
+
+
+def test_a_duplicate_farm_name_is_refused(grid):
+    done = grid.farmer.run("farm", "create", "LAB", check=False)
+    assert done.status == 3 and "farm-exists" in done.out + done.err
+
+
+def test_an_identity_outlives_the_boot(node):
+    """The same node number after a power cycle, and a boot id on the chain that is the new one."""
+    number, boot = node.number, node.agent.boot_id()
+    mark = node.reboot()
+    event = node.machine.wait("registered", 120, mark, service="noded")
+    assert event["node"] == number and node.agent.boot_id() != boot
