@@ -1,0 +1,2 @@
+PROGRAM := contd
+PACKAGES := yyjson
