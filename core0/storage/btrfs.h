@@ -1,0 +1,26 @@
+/*
+ * btrfs.h - what storaged asks of btrfs: subvolumes and their size limits, by ioctl (linux/btrfs.h).
+ *
+ * A limit hangs on a quota group of level 1 that holds the subvolume. With simple quotas (Linux 6.7) a subvolume that
+ * is made inside it joins the same group, so that nothing made within a volume escapes its limit.
+ */
+#pragma once
+
+#include <stdint.h>
+
+/* Answers 0 or -errno, like everything here. Already on: 0. */
+int btrfs_quota_enable(int pool_fd);
+
+/* Makes the subvolume `name` in the folder dir_fd. -EEXIST when there is one. */
+int btrfs_subvolume_create(int dir_fd, const char *name);
+/* Removes the subvolume `name` and those inside it. Its space is freed in the background. -ENOENT, -ENOTTY: none. */
+int btrfs_subvolume_remove(int dir_fd, const char *name);
+/* The id of the subvolume whose root is open as fd. -ENOTTY: fd is not a subvolume's root. */
+int btrfs_subvolume_id(int fd, uint64_t *ret_id);
+
+/* Limits what the subvolume `id` and all inside it may hold. `bytes` is a volume's size as its user counts it. */
+int btrfs_limit_set(int pool_fd, uint64_t id, uint64_t bytes);
+/* Bytes used under the limit, and the limit as it was given to btrfs_limit_set. -ENOENT: no such group. */
+int btrfs_limit_get(int pool_fd, uint64_t id, uint64_t *ret_used, uint64_t *ret_limit);
+/* Removes groups of subvolumes that are gone for good. */
+int btrfs_limit_sweep(int pool_fd);

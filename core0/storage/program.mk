@@ -1,0 +1,2 @@
+PROGRAM := storaged
+PACKAGES := yyjson mbedtls

@@ -1,0 +1,185 @@
+/*
+ * service.c - org.croft.storage: disks, pools and volumes over varlink.
+ */
+#include <stddef.h>
+#include <string.h>
+
+#include "gen/interfaces.h"
+#include "lib/json.h"
+#include "storage.h"
+
+static void reply_doc(struct varlink_call *call, yyjson_mut_doc *doc, yyjson_mut_val *object)
+{
+    yyjson_mut_doc_set_root(doc, object);
+    varlink_call_reply(call, doc);
+}
+
+/* A volume still counts here while its pool is full: what is free is what may still be promised. */
+static void get_status(struct varlink_call *call, yyjson_val *params, void *data)
+{
+    struct storage *storage = data;
+    (void)params;
+    yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
+    yyjson_mut_val *root = yyjson_mut_obj(doc);
+    uint64_t capacity[2] = {0, 0};
+    bool ephemeral = false;
+    yyjson_mut_val *disks = yyjson_mut_arr(doc);
+    for (size_t i = 0; i < storage->disk_count; i++) {
+        const struct disk_entry *entry = &storage->disks[i];
+        yyjson_mut_val *disk = yyjson_mut_arr_add_obj(doc, disks);
+        yyjson_mut_obj_add_strcpy(doc, disk, "name", entry->disk.name);
+        yyjson_mut_obj_add_uint(doc, disk, "size", entry->disk.size);
+        yyjson_mut_obj_add_str(doc, disk, "kind", entry->disk.rotational ? "hdd" : "ssd");
+        yyjson_mut_obj_add_strcpy(doc, disk, "model", entry->disk.model);
+        yyjson_mut_obj_add_strcpy(doc, disk, "serial", entry->disk.serial);
+        yyjson_mut_obj_add_str(doc, disk, "state", claim_state_name(entry->state));
+        yyjson_mut_obj_add_strcpy(doc, disk, "detail", entry->detail);
+    }
+    yyjson_mut_val *pools = yyjson_mut_arr(doc);
+    for (const struct pool *pool = storage->pools; pool != NULL; pool = pool->next) {
+        char path[128];
+        uint64_t used = 0;
+        (void)pool_used(pool, &used);
+        pool_path(pool, path, sizeof(path));
+        capacity[pool->rotational] += pool->usable;
+        ephemeral |= pool->ephemeral;
+        yyjson_mut_val *object = yyjson_mut_arr_add_obj(doc, pools);
+        yyjson_mut_obj_add_strcpy(doc, object, "uuid", pool->uuid);
+        yyjson_mut_obj_add_strcpy(doc, object, "disk", pool->disk);
+        yyjson_mut_obj_add_str(doc, object, "kind", pool_kind(pool));
+        yyjson_mut_obj_add_uint(doc, object, "size", pool->size);
+        yyjson_mut_obj_add_uint(doc, object, "used", used);
+        yyjson_mut_obj_add_uint(doc, object, "reserved", volume_reserved(pool));
+        yyjson_mut_obj_add_strcpy(doc, object, "path", path);
+        yyjson_mut_obj_add_bool(doc, object, "primary", pool->primary);
+        yyjson_mut_obj_add_bool(doc, object, "ephemeral", pool->ephemeral);
+    }
+    yyjson_mut_obj_add_uint(doc, root, "ssd", capacity[0]);
+    yyjson_mut_obj_add_uint(doc, root, "hdd", capacity[1]);
+    yyjson_mut_obj_add_bool(doc, root, "ephemeral", ephemeral);
+    yyjson_mut_obj_add_val(doc, root, "disks", disks);
+    yyjson_mut_obj_add_val(doc, root, "pools", pools);
+    reply_doc(call, doc, root);
+}
+
+struct volume_params {
+    const char *key;
+    const char *kind;
+    uint64_t size;
+    int64_t until;
+};
+
+static const struct json_field ensure_fields[] = {
+    {"key", JSON_STRING, offsetof(struct volume_params, key), true, 0, 255},
+    {"kind", JSON_STRING, offsetof(struct volume_params, kind), true, 0, 16},
+    {"size", JSON_UINT, offsetof(struct volume_params, size), true, 0, 0},
+};
+static const struct json_field keep_fields[] = {
+    {"key", JSON_STRING, offsetof(struct volume_params, key), true, 0, 255},
+    {"until", JSON_INT, offsetof(struct volume_params, until), true, 0, (uint64_t)1 << 40},
+};
+static const struct json_field key_fields[] = {
+    {"key", JSON_STRING, offsetof(struct volume_params, key), true, 0, 255},
+};
+
+#define READ(fields, params, dest, err) \
+    json_read(params, fields, sizeof(fields) / sizeof((fields)[0]), 0, dest, "storage.bad-request", err)
+
+static void ensure_volume(struct varlink_call *call, yyjson_val *params, void *data)
+{
+    struct error err = {0};
+    struct volume_params p = {0};
+    struct volume volume;
+    bool created;
+    int r = READ(ensure_fields, params, &p, &err);
+    if (r >= 0)
+        r = volume_ensure(data, p.key, p.kind, p.size, &volume, &created, &err);
+    if (r < 0) {
+        varlink_call_fail(call, &err);
+        return;
+    }
+    yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
+    yyjson_mut_val *root = yyjson_mut_obj(doc);
+    yyjson_mut_obj_add_strcpy(doc, root, "path", volume.path);
+    yyjson_mut_obj_add_bool(doc, root, "created", created);
+    reply_doc(call, doc, root);
+}
+
+static void keep_volume(struct varlink_call *call, yyjson_val *params, void *data)
+{
+    struct error err = {0};
+    struct volume_params p = {0};
+    int r = READ(keep_fields, params, &p, &err);
+    if (r >= 0)
+        r = volume_keep(data, p.key, p.until, &err);
+    if (r < 0)
+        varlink_call_fail(call, &err);
+    else
+        varlink_call_reply(call, NULL);
+}
+
+static void remove_volume(struct varlink_call *call, yyjson_val *params, void *data)
+{
+    struct error err = {0};
+    struct volume_params p = {0};
+    int r = READ(key_fields, params, &p, &err);
+    if (r >= 0)
+        r = volume_remove(data, p.key, &err);
+    if (r < 0)
+        varlink_call_fail(call, &err);
+    else
+        varlink_call_reply(call, NULL);
+}
+
+struct listing {
+    yyjson_mut_doc *doc;
+    yyjson_mut_val *volumes;
+};
+
+static int list_one(const struct volume *volume, void *data)
+{
+    struct listing *listing = data;
+    yyjson_mut_doc *doc = listing->doc;
+    yyjson_mut_val *object = yyjson_mut_arr_add_obj(doc, listing->volumes);
+    yyjson_mut_obj_add_strcpy(doc, object, "key", volume->key);
+    yyjson_mut_obj_add_str(doc, object, "kind", pool_kind(volume->pool));
+    yyjson_mut_obj_add_uint(doc, object, "size", volume->size);
+    yyjson_mut_obj_add_uint(doc, object, "used", volume->used);
+    yyjson_mut_obj_add_strcpy(doc, object, "path", volume->path);
+    yyjson_mut_obj_add_strcpy(doc, object, "pool", volume->pool->uuid);
+    if (volume->keep_until != 0)
+        yyjson_mut_obj_add_sint(doc, object, "keepUntil", volume->keep_until);
+    return 0;
+}
+
+static void list_volumes(struct varlink_call *call, yyjson_val *params, void *data)
+{
+    struct storage *storage = data;
+    (void)params;
+    struct listing listing = {.doc = yyjson_mut_doc_new(NULL)};
+    yyjson_mut_val *root = yyjson_mut_obj(listing.doc);
+    listing.volumes = yyjson_mut_arr(listing.doc);
+    for (const struct pool *pool = storage->pools; pool != NULL; pool = pool->next)
+        (void)volume_each(pool, list_one, &listing);
+    yyjson_mut_obj_add_val(listing.doc, root, "volumes", listing.volumes);
+    reply_doc(call, listing.doc, root);
+}
+
+static const uid_t anybody[] = {VARLINK_UID_ANY, VARLINK_UID_END};
+/* provd alone makes and removes; everybody who may open the socket may look. */
+static const uid_t provd[] = {STORAGE_UID_PROVD, VARLINK_UID_END};
+
+static const struct varlink_method methods[] = {
+    {"org.croft.storage.GetStatus", get_status, anybody},
+    {"org.croft.storage.ListVolumes", list_volumes, anybody},
+    {"org.croft.storage.EnsureVolume", ensure_volume, provd},
+    {"org.croft.storage.KeepVolume", keep_volume, provd},
+    {"org.croft.storage.RemoveVolume", remove_volume, provd},
+};
+
+const struct varlink_interface storage_interface = {
+    .name = "org.croft.storage",
+    .description = varlink_org_croft_storage,
+    .methods = methods,
+    .method_count = sizeof(methods) / sizeof(methods[0]),
+};
