@@ -9,7 +9,7 @@ import sys
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "qemu"))
-from lab import cli, grid as lab_grid, machine, node as lab_node, paths, ports  # noqa: E402
+from lab import cli, grid as lab_grid, machine, netns, node as lab_node, paths, ports  # noqa: E402
 
 _failed = []
 
@@ -24,6 +24,20 @@ def pytest_runtest_makereport(item):
 
 
 FAILED = pytest.StashKey()
+_layout = paths.BUILD / "tests/oci"
+
+
+def pytest_collection_finish(session):
+    """Once it is known what runs: fetch what needs the outside, then leave it behind."""
+    used = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    if session.config.option.collectonly or not used & {"logs", "grid", "session_logs"}:
+        return
+    if "images" in used:
+        subprocess.run([paths.ROOT / "scripts/oci-nginx", _layout], check=True)
+    if "grid" in used:
+        lab_grid.chain_tools()
+    paths.agent()
+    netns.enter()
 
 
 def _folder(name):
@@ -72,12 +86,18 @@ def grid(session_logs):
 
 
 @pytest.fixture(scope="session")
+def world():
+    """Hosts of the internet and of every closed range, as a guest sees them."""
+    w = netns.World()
+    yield w
+    w.stop()
+
+
+@pytest.fixture(scope="session")
 def images(grid, session_logs):
     """The images of the tests in the grid's hub: name -> id."""
-    layout = session_logs / "oci"
-    subprocess.run([paths.ROOT / "scripts/oci-nginx", layout], check=True)
     convert = cli.Cli({}, session_logs)
-    return {name: convert.json("image", "convert", f"oci:{layout}:{name}", "--output",
+    return {name: convert.json("image", "convert", f"oci:{_layout}:{name}", "--output",
                                grid.hub.folder, timeout=300)["id"] for name in ("nginx", "busybox")}
 
 

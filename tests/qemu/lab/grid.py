@@ -13,8 +13,17 @@ GUEST_HOST = "10.0.2.2"  # the host's loopback as QEMU's user network shows it
 BLOCK_SECONDS = 1
 
 
+def chain_tools():
+    """The chain's tools from npm, as the lock file pins them."""
+    anvil = paths.CHAIN / "node_modules/.bin/anvil"
+    if not anvil.exists():
+        subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=paths.CHAIN, check=True,
+                       stdout=subprocess.DEVNULL)
+    return anvil
+
+
 class Grid:
-    """with_hub: an in-process hub of the tests; else the caller brings a web server."""
+    """start() brings up everything; the single steps serve those who want less."""
 
     def __init__(self, folder, block_seconds=BLOCK_SECONDS):
         self.folder = pathlib.Path(folder)
@@ -63,14 +72,10 @@ class Grid:
     def start_chain(self):
         """anvil with its well-known development keys; a block at every transaction and every
         `block_seconds` besides, as finality is counted in blocks."""
-        program = paths.CHAIN / "node_modules/.bin/anvil"
-        if not program.exists():
-            subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=paths.CHAIN, check=True,
-                           stdout=subprocess.DEVNULL)
         self.chain_port = ports.free()
         accounts = self.folder / "accounts.json"
         self.anvil = self.spawn("anvil", [
-            program, "--host", "127.0.0.1", "--port", self.chain_port, "--chain-id", CHAIN_ID,
+            chain_tools(), "--host", "127.0.0.1", "--port", self.chain_port, "--chain-id", CHAIN_ID,
             "--block-time", self.block_seconds, "--mixed-mining", "--config-out", accounts])
         self.anvil.wait_port(self.chain_port)
         self.chain = f"http://127.0.0.1:{self.chain_port}"

@@ -1,0 +1,119 @@
+"""Disks that are ours, disks that are not, and limits that hold."""
+import hashlib
+import subprocess
+
+from lab import machine as lab_machine
+
+FILL = {"image": "busybox", "volumes": ["full:/full"], "restart": "no",
+        "command": ["sh", "-c", "dd if=/dev/urandom of=/full/x bs=1M count=200 2>&1; echo wrote $$?; "
+                                "stat -c %s /full/x; sleep 100000"]}
+NEIGHBOUR = {"image": "busybox", "volumes": ["calm:/calm"], "restart": "no",
+             "command": ["sh", "-c", "sleep 100000"]}
+
+
+def digest(path):
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def foreign(path, kind):
+    """A disk on which somebody else has something."""
+    disk = lab_machine.disk_create(path, 256, kind)
+    if kind == "ext4":
+        subprocess.run(["/sbin/mkfs.ext4", "-q", path], check=True)
+    elif kind == "gpt":
+        with open(path, "r+b") as f:  # the protective MBR and a GPT header, no partition
+            f.seek(446)
+            f.write(bytes.fromhex("00000200eeffffff01000000ffff0700"))
+            f.seek(510)
+            f.write(b"\x55\xaaEFI PART\0\0\1\0\x5c\0\0\0")
+    elif kind == "luks":
+        with open(path, "r+b") as f:
+            f.write(b"LUKS\xba\xbe\0\2" + bytes(504))
+    elif kind == "text":
+        with open(path, "r+b") as f:
+            f.seek(1 << 20)
+            f.write(b"somebody's notes, without any signature\n" * 100)
+    return disk
+
+
+def disks(agent):
+    return {d["serial"]: d for d in agent.varlink("storaged", "GetStatus")["disks"]}
+
+
+def test_foreign_disks_are_not_touched(boot, logs):
+    """Beside an empty one, which is taken. Without croft.disks=wipe not a byte changes."""
+    strangers = [foreign(logs / f"{k}.img", k) for k in ("ext4", "gpt", "luks")]
+    own = lab_machine.disk_create(logs / "own.img", 2048, "own")
+    before = [digest(d.path) for d in strangers]
+    m = boot("runmode=dev", disks=[*strangers, own])
+    m.wait("ready", 120, service="core0")
+    seen = disks(m.agent)
+    assert seen["own"]["state"] == "pool"
+    for d in strangers:
+        assert seen[d.serial]["state"] == "foreign" and seen[d.serial]["detail"], seen[d.serial]
+    m.power_off()
+    assert [digest(d.path) for d in strangers] == before
+
+
+def test_wipe_takes_foreign_disks(boot, logs):
+    stranger = foreign(logs / "ext4.img", "ext4")
+    stranger.path.open("r+b").truncate(2048 << 20)
+    m = boot("runmode=dev", "croft.disks=wipe", disks=[stranger])
+    m.wait("ready", 120, service="core0")
+    assert disks(m.agent)["ext4"]["state"] == "pool"
+
+
+def test_none_uses_no_disk_and_the_pool_lies_in_memory(boot, logs):
+    own = lab_machine.disk_create(logs / "own.img", 2048, "own")
+    m = boot("runmode=dev", "croft.disks=none", disks=[own])
+    m.wait("ready", 120, service="core0")
+    status = m.agent.varlink("storaged", "GetStatus")
+    assert status["ephemeral"] and [p["disk"] for p in status["pools"]] == ["zram0"]
+    m.power_off()
+    assert not any(own.path.read_bytes())
+
+
+def test_a_pool_is_taken_back(boot, logs):
+    own = lab_machine.disk_create(logs / "own.img", 2048, "own")
+    m = boot("runmode=dev", disks=[own])
+    m.wait("ready", 120, service="core0")
+    first = m.agent.varlink("storaged", "GetStatus")["pools"]
+    mark = m.mark()
+    m.power_off()
+    m.start()
+    m.wait("ready", 120, mark, service="core0")
+    again = m.agent.varlink("storaged", "GetStatus")["pools"]
+    assert [p["uuid"] for p in first] == [p["uuid"] for p in again]
+
+
+def wait_running(node, it, count, since):
+    """Waits until so many containers of the reservation were started in this boot."""
+    for _ in range(count):
+        found = node.machine.wait("process", 120, since, reservation=it.id)
+        since = node.machine.events.index(found) + 1
+
+
+def test_a_volume_ends_at_its_limit_and_the_neighbour_writes_on(node):
+    """The limit is one of the disk, so it holds after a power cycle too."""
+    volumes = {"full": {"x-croft": {"size": "64M"}}, "calm": {"x-croft": {"size": "64M"}}}
+    with node.deployed({"fill": FILL, "calm": NEIGHBOUR}, name="quota", volumes=volumes) as it:
+        def exec_in(service, script):
+            pid = next(c["pid"] for c in node.agent.varlink("contd", "List")["containers"]
+                       if c["reservation"] == it.id and c["service"] == service)
+            return node.agent.run("/croft-test/busybox", "nsenter", "-t", pid, "-m", "/bin/sh", "-c",
+                                  script, check=False, timeout=120)
+
+        def check():
+            size = int(exec_in("fill", "sync; stat -c %s /full/x").out)
+            assert 48 << 20 < size <= 64 << 20
+            over = exec_in("fill", "dd if=/dev/urandom of=/full/y bs=1M count=64; sync")
+            assert over.status and "space" in over.err.lower() or "quota" in over.err.lower(), over
+            fine = exec_in("calm", "dd if=/dev/urandom of=/calm/x bs=1M count=32 && sync && rm /calm/x")
+            assert fine.status == 0, fine
+        node.machine.wait("process", 60, reservation=it.id, service="contd")
+        exec_in("fill", "while ! [ -e /full/x ]; do sleep 0.2; done; sleep 2")
+        check()
+        mark = node.reboot()
+        wait_running(node, it, 2, mark)
+        check()
