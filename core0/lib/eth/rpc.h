@@ -36,6 +36,7 @@ int eth_rpc_new(struct loop *loop, const struct eth_rpc_options *options, struct
                 struct error *err);
 void eth_rpc_free(struct eth_rpc *rpc); /* callbacks of open requests are not called */
 
+struct loop *eth_rpc_loop(const struct eth_rpc *rpc);
 size_t eth_rpc_endpoint_count(const struct eth_rpc *rpc);
 const char *eth_rpc_endpoint(const struct eth_rpc *rpc, size_t index);
 /* Requests sent since the start, for "requests of an idle minute are counted". */
