@@ -12,7 +12,6 @@
  * A lock on the folder's file `lock` is inherited from contd and held until the shim ends: who can take it knows
  * that no shim lives.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
