@@ -1,0 +1,26 @@
+/*
+ * clock.h - the node's time: BusyBox ntpd, its servers, and a bound below which the clock never falls.
+ *
+ * Servers are those of croft.ntp, else those of DHCP (option 42), else none. A time server that says a moment before
+ * this image was built is wrong: the clock is put back to that bound and the node counts as unsynchronised.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "address.h"
+#include "config.h"
+#include "lease.h"
+#include "lib/loop.h"
+
+struct clock;
+
+/* busybox and events as for links. */
+int clock_new(struct loop *loop, const struct config *config, const char *busybox,
+              const char *events, struct clock **ret_clock);
+void clock_free(struct clock *clock);
+/* The servers that DHCP names now; ntpd is started, changed or ended accordingly. */
+void clock_set_servers(struct clock *clock, const struct address *servers, size_t count);
+void clock_report(struct clock *clock, const struct lease *report); /* LEASE_TIME */
+const char *clock_state(const struct clock *clock); /* "unsynchronised" or "synchronised" */

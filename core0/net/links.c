@@ -1,0 +1,715 @@
+/*
+ * links.c - see links.h.
+ */
+#include "links.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/if_arp.h>
+#include <netinet/icmp6.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "dhcp.h"
+#include "lib/file.h"
+#include "lib/log.h"
+#include "lib/notify.h"
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+#define METRIC_FIRST 100 /* of the first link's default route; each further link one more */
+
+struct links {
+    struct loop *loop;
+    const struct config *config;
+    struct links_options options;
+    struct netlink *request, *events;
+    struct loop_io *io;
+    struct loop_timer *timer; /* the next end of a router's DNS servers */
+    bool pending;             /* a refresh is due at the end of this turn */
+    struct link links[LINKS_MAX];
+    size_t count;
+};
+
+static const char *const mode_names[] = {
+    [LINK_NONE] = "none", [LINK_DHCP] = "dhcp", [LINK_STATIC] = "static"};
+
+const char *link_mode_name(enum link_mode mode)
+{
+    return mode_names[mode];
+}
+
+size_t links_count(const struct links *links)
+{
+    return links->count;
+}
+
+const struct link *links_get(const struct links *links, size_t i)
+{
+    return &links->links[i];
+}
+
+static struct link *find(struct links *links, const char *name)
+{
+    for (size_t i = 0; i < links->count; i++)
+        if (strcmp(links->links[i].name, name) == 0)
+            return &links->links[i];
+    return NULL;
+}
+
+static void log_failure(int r, const struct link *link, struct error *err)
+{
+    if (r < 0)
+        log_error(err, link->name);
+    error_clear(err);
+}
+
+/* ---- settings of a link ---- */
+
+static const struct {
+    const char *family, *key, *value;
+} sysctls[] = {
+    /* A machine with two links may be answered over the other one: loose, not strict. */
+    {"ipv4", "rp_filter", "2"},
+    {"ipv4", "accept_redirects", "0"},
+    {"ipv4", "secure_redirects", "0"},
+    {"ipv4", "send_redirects", "0"},
+    {"ipv4", "accept_source_route", "0"},
+    /* Each link speaks for its own addresses only. */
+    {"ipv4", "arp_ignore", "1"},
+    {"ipv4", "arp_announce", "2"},
+    /* 2: router advertisements count although this machine forwards (for its containers). */
+    {"ipv6", "accept_ra", "2"},
+    {"ipv6", "accept_redirects", "0"},
+    {"ipv6", "accept_source_route", "0"},
+};
+
+static void set_sysctls(const char *name)
+{
+    for (size_t i = 0; i < COUNT(sysctls); i++) {
+        char path[128];
+        int r;
+
+        snprintf(path, sizeof(path), "/proc/sys/net/%s/conf/%s/%s", sysctls[i].family, name,
+                 sysctls[i].key);
+        r = file_write_text(path, sysctls[i].value);
+        if (r < 0)
+            log_warn("%s: %s", path, strerror(-r));
+    }
+}
+
+static bool is_bond_part(const struct config *config, const char *name)
+{
+    for (size_t i = 0; i < config->bond_count; i++)
+        for (size_t j = 0; j < config->bonds[i].interface_count; j++)
+            if (strcmp(config->bonds[i].interfaces[j], name) == 0)
+                return true;
+    return false;
+}
+
+static enum link_mode wanted_mode(const struct config *config, const char *name)
+{
+    if (is_bond_part(config, name))
+        return LINK_NONE;
+    for (size_t i = 0; i < config->static_count; i++)
+        if (strcmp(config->statics[i].interface, name) == 0)
+            return LINK_STATIC;
+    return config->dhcp ? LINK_DHCP : LINK_NONE;
+}
+
+/* Cards, and what boot.json asks for on top of them; not what netd makes for containers. */
+static bool is_ours(const struct rtnl_link *link)
+{
+    if (link->type != ARPHRD_ETHER || (link->flags & IFF_LOOPBACK) != 0)
+        return false;
+    if (strncmp(link->name, "cb", 2) == 0 || strncmp(link->name, "cv", 2) == 0)
+        return false;
+    return link->kind[0] == '\0' || strcmp(link->kind, "vlan") == 0 ||
+           strcmp(link->kind, "bond") == 0 || strcmp(link->kind, "veth") == 0;
+}
+
+/* ---- DHCP ---- */
+
+static void dhcp_start(struct links *links, struct link *link)
+{
+    char address[ADDRESS_TEXT_MAX], self[256];
+    const char *argv[HELPER_ARGS_MAX] = {
+        "udhcpc", "-f", "-i", link->name, "-s", self,
+        /* three questions, two seconds apart, then again after ten: a server that comes late is found soon */
+        "-t", "3", "-T", "2", "-A", "10", "-O", "ntpsrv",
+    };
+    size_t n = 14;
+    ssize_t len = readlink("/proc/self/exe", self, sizeof(self) - 1);
+    int r;
+
+    if (len <= 0)
+        return;
+    self[len] = '\0';
+    for (size_t i = 0; i < link->address_count; i++) {
+        if (link->addresses[i].family == AF_INET && !address_is_link_local(&link->addresses[i])) {
+            /* The address that a predecessor had, or that this link had before its carrier went. */
+            argv[n++] = "-r";
+            argv[n++] = address_text(&link->addresses[i], address, sizeof(address));
+            break;
+        }
+    }
+    argv[n] = NULL;
+    setenv(DHCP_SOCKET_ENV, links->options.events, 1);
+    r = helper_new(links->loop, links->options.busybox, argv, &link->dhcp);
+    unsetenv(DHCP_SOCKET_ENV);
+    if (r < 0)
+        log_warn("%s: starting udhcpc: %s", link->name, strerror(-r));
+    link->state = "asking for an address";
+}
+
+static void dhcp_stop(struct link *link)
+{
+    helper_free(link->dhcp);
+    link->dhcp = NULL;
+}
+
+static void set_route(struct links *links, struct link *link, const struct address *gateway,
+                      const struct address *own, uint8_t protocol)
+{
+    struct rtnl_route route = {
+        .family = gateway->family,
+        .protocol = protocol,
+        .metric = METRIC_FIRST + (uint32_t)link->index,
+        .index = link->index,
+    };
+    struct error err = {0};
+    int r;
+
+    if (!address_in(gateway, own)) {
+        /* A gateway beyond the own network (hosters do so): first the way to it. */
+        route.prefix = gateway->prefix;
+        route.scope = RT_SCOPE_LINK;
+        memcpy(route.dst, gateway->bytes, sizeof(route.dst));
+        log_failure(rtnl_route_add(links->request, &route, &err), link, &err);
+        route.prefix = 0;
+        route.scope = RT_SCOPE_UNIVERSE;
+        memset(route.dst, 0, sizeof(route.dst));
+    }
+    route.has_gateway = true;
+    memcpy(route.gateway, gateway->bytes, sizeof(route.gateway));
+    r = rtnl_route_add(links->request, &route, &err);
+    log_failure(r, link, &err);
+}
+
+/* Removes default routes of a protocol that do not lead to `keep` (NULL: all of them). */
+static void drop_routes(struct links *links, const struct link *link, uint8_t protocol,
+                        const struct address *keep)
+{
+    struct rtnl_route *routes;
+    size_t count;
+
+    if (rtnl_routes(links->request, AF_INET, &routes, &count, NULL) < 0)
+        return;
+    for (size_t i = 0; i < count; i++) {
+        if (routes[i].index == link->index && routes[i].protocol == protocol &&
+            (keep == NULL || !routes[i].has_gateway ||
+             memcmp(routes[i].gateway, keep->bytes, sizeof(routes[i].gateway)) != 0))
+            (void)rtnl_route_delete(links->request, &routes[i], NULL);
+    }
+    free(routes);
+}
+
+/* Gives the link this IPv4 address and takes every other one away. */
+static void set_address(struct links *links, struct link *link, const struct address *address,
+                        uint32_t seconds)
+{
+    struct rtnl_address row = {.index = link->index,
+                               .family = address->family,
+                               .prefix = address->prefix,
+                               .valid = seconds != 0 ? seconds : RTNL_FOREVER,
+                               .preferred = seconds != 0 ? seconds : RTNL_FOREVER};
+    struct rtnl_address *rows;
+    struct error err = {0};
+    size_t count;
+
+    memcpy(row.address, address->bytes, sizeof(row.address));
+    log_failure(rtnl_address_add(links->request, &row, false, &err), link, &err);
+    if (address->family != AF_INET ||
+        rtnl_addresses(links->request, &rows, &count, NULL) < 0)
+        return;
+    for (size_t i = 0; i < count; i++) {
+        if (rows[i].index == link->index && rows[i].family == AF_INET &&
+            (memcmp(rows[i].address, row.address, 4) != 0 || rows[i].prefix != row.prefix))
+            (void)rtnl_address_delete(links->request, &rows[i], NULL);
+    }
+    free(rows);
+}
+
+static void drop_addresses(struct links *links, const struct link *link)
+{
+    struct rtnl_address *rows;
+    size_t count;
+
+    if (rtnl_addresses(links->request, &rows, &count, NULL) < 0)
+        return;
+    for (size_t i = 0; i < count; i++)
+        if (rows[i].index == link->index && rows[i].family == AF_INET)
+            (void)rtnl_address_delete(links->request, &rows[i], NULL);
+    free(rows);
+}
+
+static void take_lease(struct links *links, struct link *link, const struct lease *lease)
+{
+    struct address net;
+
+    link->lease = *lease;
+    link->has_lease = true;
+    link->state = "address from DHCP";
+    address_network(&lease->address, &net);
+    set_address(links, link, &lease->address, lease->seconds);
+    drop_routes(links, link, RTPROT_DHCP, lease->gateway.family != 0 ? &lease->gateway : NULL);
+    if (lease->gateway.family != 0)
+        set_route(links, link, &lease->gateway, &net, RTPROT_DHCP);
+}
+
+static void refresh(struct links *links);
+
+void links_lease(struct links *links, const struct lease *lease)
+{
+    struct link *link = find(links, lease->interface);
+
+    /* A report that was under way when the link left DHCP. */
+    if (link == NULL || link->mode != LINK_DHCP || link->dhcp == NULL)
+        return;
+    switch (lease->event) {
+    case LEASE_BOUND:
+    case LEASE_RENEW:
+        take_lease(links, link, lease);
+        break;
+    case LEASE_DECONFIG:
+        /* The first one only says that udhcpc started: an address that a predecessor left stays until its time is
+         * up or another one comes. */
+        if (!link->has_lease)
+            break;
+        link->has_lease = false;
+        link->state = "asking for an address";
+        drop_routes(links, link, RTPROT_DHCP, NULL);
+        drop_addresses(links, link);
+        break;
+    case LEASE_NAK:
+        log_warn("%s: the DHCP server took the address back", link->name);
+        break;
+    case LEASE_FAIL:
+        link->state = "no DHCP server answers";
+        break;
+    case LEASE_TIME:
+        break;
+    }
+    refresh(links);
+    links->options.changed(links->options.data);
+}
+
+/* ---- from the kernel ---- */
+
+/* Asks routers to speak now instead of at their next regular time. */
+static void solicit(const struct link *link)
+{
+    struct nd_router_solicit question = {.nd_rs_type = ND_ROUTER_SOLICIT};
+    struct sockaddr_in6 routers = {.sin6_family = AF_INET6,
+                                   .sin6_scope_id = (uint32_t)link->index};
+    int hops = 255;
+    cleanup_close int fd =
+        socket(AF_INET6, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_ICMPV6);
+
+    if (fd < 0)
+        return;
+    inet_pton(AF_INET6, "ff02::2", &routers.sin6_addr);
+    (void)setsockopt(fd, IPPROTO_IPV6, IPV6_MULTICAST_HOPS, &hops, sizeof(hops));
+    (void)sendto(fd, &question, sizeof(question), 0, (struct sockaddr *)&routers, sizeof(routers));
+}
+
+static void adopt(struct links *links, const struct rtnl_link *row)
+{
+    struct link *link;
+    struct error err = {0};
+
+    if (links->count == LINKS_MAX) {
+        log_warn("%s is left alone: this node has more than %d links", row->name, LINKS_MAX);
+        return;
+    }
+    link = &links->links[links->count++];
+    *link = (struct link){.index = row->index, .hardware = row->kind[0] == '\0'};
+    strcpy(link->name, row->name);
+    memcpy(link->mac, row->mac, sizeof(link->mac));
+    link->mode = wanted_mode(links->config, link->name);
+    link->below = is_bond_part(links->config, link->name);
+    link->state = link->mode == LINK_NONE ? "not used" : "no carrier";
+    set_sysctls(link->name);
+    log_info("%s: found, %s", link->name, mode_names[link->mode]);
+    /* Part of a bond: it may only join while it is down. */
+    if (!link->below && (row->flags & IFF_UP) == 0)
+        log_failure(rtnl_link_set_up(links->request, link->index, true, &err), link, &err);
+}
+
+static void forget(struct links *links, struct link *link)
+{
+    log_info("%s: gone", link->name);
+    dhcp_stop(link);
+    *link = links->links[--links->count];
+}
+
+static const struct rtnl_link *row_by_name(const struct rtnl_link *rows, size_t count,
+                                           const char *name)
+{
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(rows[i].name, name) == 0)
+            return &rows[i];
+    return NULL;
+}
+
+static void make_bond(struct links *links, const struct config_bond *bond,
+                      const struct rtnl_link *rows, size_t count)
+{
+    const struct rtnl_link *own = row_by_name(rows, count, bond->name);
+    struct rtnl_link_spec spec = {
+        .name = bond->name, .kind = "bond", .bond_mode = bond->mode, .peer_netns_fd = -1};
+    struct error err = {0};
+
+    if (own == NULL) {
+        if (rtnl_link_new(links->request, &spec, &err) < 0)
+            log_error(&err, bond->name);
+        return; /* its arrival is an event, and leads here again */
+    }
+    for (size_t i = 0; i < bond->interface_count; i++) {
+        const struct rtnl_link *part = row_by_name(rows, count, bond->interfaces[i]);
+
+        if (part == NULL || part->master == own->index)
+            continue;
+        if (rtnl_link_set_up(links->request, part->index, false, &err) < 0 ||
+            rtnl_link_set_master(links->request, part->index, own->index, &err) < 0 ||
+            rtnl_link_set_up(links->request, part->index, true, &err) < 0)
+            log_error(&err, part->name);
+        error_clear(&err);
+    }
+}
+
+static void make_virtual(struct links *links, const struct rtnl_link *rows, size_t count)
+{
+    for (size_t i = 0; i < links->config->bond_count; i++)
+        make_bond(links, &links->config->bonds[i], rows, count);
+    for (size_t i = 0; i < links->config->vlan_count; i++) {
+        const struct config_vlan *vlan = &links->config->vlans[i];
+        const struct rtnl_link *parent = row_by_name(rows, count, vlan->interface);
+        struct rtnl_link_spec spec = {
+            .name = vlan->name, .kind = "vlan", .vlan = vlan->id, .peer_netns_fd = -1};
+        struct error err = {0};
+
+        if (parent == NULL || row_by_name(rows, count, vlan->name) != NULL)
+            continue;
+        spec.parent = parent->index;
+        if (rtnl_link_new(links->request, &spec, &err) < 0)
+            log_error(&err, vlan->name);
+    }
+}
+
+/* The static addresses of a link, each time: adding what is there already changes nothing. */
+static void apply_static(struct links *links, struct link *link)
+{
+    for (size_t i = 0; i < links->config->static_count; i++) {
+        const struct config_static *entry = &links->config->statics[i];
+        struct address net;
+
+        if (strcmp(entry->interface, link->name) != 0)
+            continue;
+        address_network(&entry->address, &net);
+        set_address(links, link, &entry->address, 0);
+        if (entry->gateway.family != 0)
+            set_route(links, link, &entry->gateway, &net, RTPROT_STATIC);
+    }
+    link->state = "static address";
+}
+
+static void carrier_changed(struct links *links, struct link *link)
+{
+    log_info("%s: carrier %s", link->name, link->carrier ? "found" : "lost");
+    if (!link->carrier) {
+        /* The address stays: a cable that is moved keeps connections. */
+        dhcp_stop(link);
+        link->state = link->mode == LINK_NONE ? "not used" : "no carrier";
+        return;
+    }
+    if (link->mode == LINK_STATIC)
+        apply_static(links, link);
+    if (link->mode == LINK_DHCP && link->dhcp == NULL) {
+        /* Perhaps another network: ask anew, with the old address as a wish. */
+        link->has_lease = false;
+        dhcp_start(links, link);
+    }
+    if (!link->below)
+        solicit(link);
+}
+
+static void read_addresses(struct links *links)
+{
+    struct rtnl_address *rows;
+    size_t count;
+
+    for (size_t i = 0; i < links->count; i++)
+        links->links[i].address_count = 0;
+    if (rtnl_addresses(links->request, &rows, &count, NULL) < 0)
+        return;
+    for (size_t i = 0; i < count; i++) {
+        for (size_t j = 0; j < links->count; j++) {
+            struct link *link = &links->links[j];
+
+            if (link->index != rows[i].index || link->address_count == LINK_ADDRESSES_MAX ||
+                (rows[i].flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED)) != 0)
+                continue;
+            address_set(&link->addresses[link->address_count++], rows[i].family, rows[i].address,
+                        rows[i].prefix);
+        }
+    }
+    free(rows);
+}
+
+static void read_gateways(struct links *links)
+{
+    static const uint8_t families[] = {AF_INET, AF_INET6};
+
+    for (size_t f = 0; f < COUNT(families); f++) {
+        struct rtnl_route *rows;
+        size_t count;
+
+        if (rtnl_routes(links->request, families[f], &rows, &count, NULL) < 0)
+            continue;
+        for (size_t j = 0; j < links->count; j++) {
+            struct link *link = &links->links[j];
+            struct address *gateway = families[f] == AF_INET ? &link->gateway4 : &link->gateway6;
+
+            *gateway = (struct address){0};
+            for (size_t i = 0; i < count; i++)
+                if (rows[i].index == link->index && rows[i].prefix == 0 && rows[i].has_gateway &&
+                    rows[i].table == RT_TABLE_MAIN && rows[i].type == RTN_UNICAST)
+                    address_set(gateway, families[f], rows[i].gateway,
+                                families[f] == AF_INET ? 32 : 128);
+        }
+        free(rows);
+    }
+}
+
+static void read_links(struct links *links)
+{
+    struct rtnl_link *rows;
+    size_t count;
+    struct error err = {0};
+
+    if (rtnl_links(links->request, &rows, &count, &err) < 0) {
+        log_error(&err, "links");
+        return;
+    }
+    for (size_t i = links->count; i-- > 0;) {
+        const struct rtnl_link *row = row_by_name(rows, count, links->links[i].name);
+
+        if (row == NULL || row->index != links->links[i].index || !is_ours(row))
+            forget(links, &links->links[i]);
+    }
+    for (size_t i = 0; i < count; i++)
+        if (is_ours(&rows[i]) && find(links, rows[i].name) == NULL)
+            adopt(links, &rows[i]);
+    make_virtual(links, rows, count);
+    /* Addresses first: a predecessor's is the wish of a new udhcpc. */
+    read_addresses(links);
+    for (size_t i = 0; i < count; i++) {
+        struct link *link = find(links, rows[i].name);
+        bool carrier;
+
+        if (link == NULL)
+            continue;
+        link->up = (rows[i].flags & IFF_UP) != 0;
+        carrier = link->up && rows[i].carrier;
+        if (carrier != link->carrier) {
+            link->carrier = carrier;
+            carrier_changed(links, link);
+        }
+    }
+    free(rows);
+}
+
+static void expire_dns(struct links *links)
+{
+    uint64_t now = loop_clock(), next = UINT64_MAX;
+
+    for (size_t i = 0; i < links->count; i++) {
+        struct link *link = &links->links[i];
+
+        if (link->ra_dns_count > 0 && link->ra_dns_until <= now)
+            link->ra_dns_count = 0;
+        if (link->ra_dns_count > 0 && link->ra_dns_until < next)
+            next = link->ra_dns_until;
+    }
+    if (next != UINT64_MAX)
+        loop_timer_set(links->timer, next);
+}
+
+static void refresh(struct links *links)
+{
+    read_links(links);
+    read_addresses(links);
+    read_gateways(links);
+    expire_dns(links);
+}
+
+static void on_pending(void *data)
+{
+    struct links *links = data;
+
+    links->pending = false;
+    refresh(links);
+    links->options.changed(links->options.data);
+}
+
+static void schedule(struct links *links)
+{
+    if (!links->pending && loop_defer(links->loop, on_pending, links) == 0)
+        links->pending = true;
+}
+
+static void on_timer(struct loop_timer *timer, void *data)
+{
+    (void)timer;
+    schedule(data);
+}
+
+/* A router advertisement's options that the kernel hands on, because they are not its own business. */
+static void take_nd(struct links *links, const uint8_t *body, size_t len)
+{
+    struct nduseroptmsg header;
+    struct address servers[LEASE_LIST_MAX];
+    uint32_t seconds = 0;
+    size_t count = 0, options;
+
+    if (len < sizeof(header))
+        return;
+    memcpy(&header, body, sizeof(header));
+    options = header.nduseropt_opts_len;
+    if (header.nduseropt_family != AF_INET6 || header.nduseropt_icmp_type != ND_ROUTER_ADVERT ||
+        options > len - sizeof(header) ||
+        lease_parse_rdnss(body + sizeof(header), options, servers, LEASE_LIST_MAX, &count,
+                          &seconds) < 0 ||
+        count == 0)
+        return;
+    for (size_t i = 0; i < links->count; i++) {
+        struct link *link = &links->links[i];
+
+        if (link->index != header.nduseropt_ifindex)
+            continue;
+        memcpy(link->ra_dns, servers, count * sizeof(servers[0]));
+        link->ra_dns_count = seconds == 0 ? 0 : count;
+        link->ra_dns_until = seconds == UINT32_MAX ? UINT64_MAX
+                                                   : loop_clock() + (uint64_t)seconds * 1000000;
+    }
+}
+
+static int on_message(const struct nlmsghdr *header, const uint8_t *body, size_t len, void *user)
+{
+    if (header->nlmsg_type == RTM_NEWNDUSEROPT)
+        take_nd(user, body, len);
+    return 0;
+}
+
+static void on_event(struct loop_io *io, int fd, uint32_t events, void *data)
+{
+    struct links *links = data;
+
+    (void)io, (void)fd, (void)events;
+    /* -ENOBUFS: events were lost. What they would have said is read now either way. */
+    (void)netlink_receive(links->events, on_message, links);
+    schedule(links);
+}
+
+int links_new(struct loop *loop, const struct config *config, const struct links_options *options,
+              struct links **ret_links, struct error *err)
+{
+    static const unsigned groups[] = {RTNLGRP_LINK,        RTNLGRP_IPV4_IFADDR,
+                                      RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_ROUTE,
+                                      RTNLGRP_IPV6_ROUTE,  RTNLGRP_ND_USEROPT, 0};
+    struct links *links = calloc(1, sizeof(*links));
+    int r = links == NULL ? -ENOMEM : 0;
+
+    if (r == 0) {
+        links->loop = loop;
+        links->config = config;
+        links->options = *options;
+        r = netlink_open(NETLINK_ROUTE, &links->request);
+    }
+    if (r == 0)
+        r = netlink_open_events(NETLINK_ROUTE, groups, &links->events);
+    if (r == 0)
+        r = loop_timer_add(loop, on_timer, links, &links->timer);
+    if (r == 0)
+        r = loop_io_add(loop, netlink_fd(links->events), EPOLLIN, on_event, links, &links->io);
+    if (r < 0) {
+        links_free(links);
+        return error_set(err, -r, "net.no-netlink", NULL, "watching links: %s", strerror(-r));
+    }
+    schedule(links);
+    *ret_links = links;
+    return 0;
+}
+
+void links_free(struct links *links)
+{
+    if (links == NULL)
+        return;
+    for (size_t i = 0; i < links->count; i++)
+        dhcp_stop(&links->links[i]);
+    loop_io_del(links->io);
+    loop_timer_del(links->timer);
+    netlink_free(links->events);
+    netlink_free(links->request);
+    free(links);
+}
+
+/* ---- questions ---- */
+
+bool links_online(const struct links *links)
+{
+    for (size_t i = 0; i < links->count; i++)
+        if (links->links[i].gateway4.family != 0 || links->links[i].gateway6.family != 0)
+            return true;
+    return false;
+}
+
+static size_t add_unique(struct address *list, size_t count, size_t max, const struct address *item)
+{
+    for (size_t i = 0; i < count; i++)
+        if (address_equal(&list[i], item))
+            return count;
+    if (count < max)
+        list[count++] = *item;
+    return count;
+}
+
+size_t links_dns(const struct links *links, struct address *servers, size_t max)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < links->config->static_count; i++)
+        for (size_t j = 0; j < links->config->statics[i].dns_count; j++)
+            count = add_unique(servers, count, max, &links->config->statics[i].dns[j]);
+    for (size_t i = 0; i < links->count; i++)
+        for (size_t j = 0; links->links[i].has_lease && j < links->links[i].lease.dns_count; j++)
+            count = add_unique(servers, count, max, &links->links[i].lease.dns[j]);
+    for (size_t i = 0; i < links->count; i++)
+        for (size_t j = 0; j < links->links[i].ra_dns_count; j++)
+            count = add_unique(servers, count, max, &links->links[i].ra_dns[j]);
+    return count;
+}
+
+size_t links_ntp(const struct links *links, struct address *servers, size_t max)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < links->count; i++)
+        for (size_t j = 0; links->links[i].has_lease && j < links->links[i].lease.ntp_count; j++)
+            count = add_unique(servers, count, max, &links->links[i].lease.ntp[j]);
+    return count;
+}

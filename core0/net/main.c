@@ -1,0 +1,105 @@
+/*
+ * main.c - netd: links and addresses of the node, bridges and firewall of its containers, names and time.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "gen/interfaces.h"
+#include "lib/daemon.h"
+#include "lib/file.h"
+#include "lib/log.h"
+#include "lib/notify.h"
+#include "netd.h"
+
+static const char *option_busybox = "/bin/busybox";
+static const char *option_events = "/run/croft/netd.events";
+static const char *option_resolv_conf = "/etc/resolv.conf";
+
+static const struct daemon_option options[] = {
+    {"--busybox", "PATH", "udhcpc and ntpd (/bin/busybox)", &option_busybox},
+    {"--events", "PATH", "where they report (/run/croft/netd.events)", &option_events},
+    {"--resolv-conf", "FILE", "DNS servers of the node (/etc/resolv.conf)", &option_resolv_conf},
+    {NULL, NULL, NULL, NULL},
+};
+
+static void on_links_changed(void *data)
+{
+    struct netd *netd = data;
+    struct address ntp[CONFIG_NTP_MAX];
+
+    netd_publish(netd);
+    clock_set_servers(netd->clock, ntp, links_ntp(netd->links, ntp, CONFIG_NTP_MAX));
+}
+
+static void on_report(const struct lease *report, void *data)
+{
+    struct netd *netd = data;
+
+    if (report->event == LEASE_TIME)
+        clock_report(netd->clock, report);
+    else
+        links_lease(netd->links, report);
+}
+
+static int start(struct daemon *daemon, void **ret_state, struct error *err)
+{
+    struct netd *netd = calloc(1, sizeof(*netd));
+    struct links_options links = {
+        .busybox = option_busybox, .events = option_events, .changed = on_links_changed, .data = netd};
+    struct error bad = {0};
+    int r;
+
+    if (netd == NULL)
+        return error_set(err, ENOMEM, "net.no-memory", NULL, "no memory");
+    netd->loop = daemon_loop(daemon);
+    netd->resolv_conf = option_resolv_conf;
+    /* A value that cannot be read must not cut the node off: it asks on every link, and says what is wrong. */
+    if (config_load(daemon_boot_path(daemon), &netd->config, &bad) < 0) {
+        log_error(&bad, "boot parameters");
+        notify_error(&bad);
+    }
+    r = dhcp_socket_new(netd->loop, option_events, on_report, netd, &netd->helpers, err);
+    if (r == 0)
+        r = clock_new(netd->loop, &netd->config, option_busybox, option_events, &netd->clock);
+    if (r == 0)
+        r = links_new(netd->loop, &netd->config, &links, &netd->links, err);
+    if (r < 0)
+        return r;
+    *ret_state = netd;
+    return 0;
+}
+
+static void stop(void *state)
+{
+    struct netd *netd = state;
+
+    links_free(netd->links);
+    clock_free(netd->clock);
+    dhcp_socket_free(netd->helpers);
+    free(netd);
+}
+
+static const struct varlink_method methods[] = {
+    {"org.croft.net.GetStatus", netd_get_status, NULL},
+};
+
+int main(int argc, char **argv)
+{
+    const struct varlink_interface interfaces[] = {
+        {"org.croft.net", varlink_org_croft_net, methods, sizeof(methods) / sizeof(methods[0])},
+    };
+    const struct daemon_spec spec = {
+        .name = "netd",
+        .summary = "links, addresses, bridges, firewall, names and time of a node",
+        .interfaces = interfaces,
+        .interface_count = 1,
+        .options = options,
+        .start = start,
+        .stop = stop,
+    };
+
+    if (getenv(DHCP_SOCKET_ENV) != NULL)
+        return dhcp_script_main(argc, argv);
+    return daemon_main(&spec, argc, argv);
+}

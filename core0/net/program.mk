@@ -1,0 +1,2 @@
+PROGRAM := netd
+PACKAGES := yyjson
