@@ -5,7 +5,8 @@
 //
 // Frame, both ways: "CrfA", u32 length of what follows, u32 id, i32 op or status, then fields, each
 // u32 length and bytes; all little-endian, as both ends are x86-64. Id 0 is the greeting: field 0
-// is the boot id, so the tests know which boot answers.
+// is the boot id, so the tests know which boot answers. An answer has three fields: output, error
+// output, and how many microseconds the request took, in decimal.
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
@@ -74,10 +75,14 @@ static void buffer_add_field(struct buffer *b, const void *data, size_t size) {
     buffer_add(b, data, size);
 }
 
-static int64_t now_ms(void) {
+static int64_t now_us(void) {
     struct timespec ts;
     clock_gettime(CLOCK_BOOTTIME, &ts);
-    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+    return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+static int64_t now_ms(void) {
+    return now_us() / 1000;
 }
 
 // Reads a whole file, also one of proc or sys that has no size. Returns 0 or -errno.
@@ -399,14 +404,17 @@ static void write_all(int fd, const char *data, size_t size) {
 }
 
 static void frame_send(int fd, uint32_t id, int32_t status, const struct buffer *a,
-                       const struct buffer *b) {
+                       const struct buffer *b, int64_t us) {
     struct buffer frame = {0};
+    char time[24];
+    int digits = snprintf(time, sizeof time, "%lld", (long long)us);
     buffer_add(&frame, "CrfA", 4);
-    buffer_add_u32(&frame, (uint32_t)(16 + a->size + b->size));
+    buffer_add_u32(&frame, (uint32_t)(20 + a->size + b->size) + (uint32_t)digits);
     buffer_add_u32(&frame, id);
     buffer_add_u32(&frame, (uint32_t)status);
     buffer_add_field(&frame, a->data, a->size);
     buffer_add_field(&frame, b->data, b->size);
+    buffer_add_field(&frame, time, (size_t)digits);
     write_all(fd, frame.data, frame.size);
     free(frame.data);
 }
@@ -481,12 +489,13 @@ static void serve(int fd) {
         struct request r = {0};
         struct buffer out = {0}, err = {0};
         int32_t status = -EBADMSG;
+        int64_t start = now_us();
         if (request_parse(&r, body, size)) {
             status = r.op > 0 && (size_t)r.op < sizeof ops / sizeof *ops
                          ? ops[r.op](&r, &out, &err)
                          : -ENOSYS;
         }
-        frame_send(fd, r.id, status, &out, &err);
+        frame_send(fd, r.id, status, &out, &err, now_us() - start);
         for (unsigned i = 0; i < r.fields; i++) {
             free(r.field[i]);
         }
@@ -547,7 +556,7 @@ int main(void) {
     }
     struct buffer boot_id = {0}, nothing = {0};
     file_read("/proc/sys/kernel/random/boot_id", &boot_id);
-    frame_send(fd, 0, 0, &boot_id, &nothing);
+    frame_send(fd, 0, 0, &boot_id, &nothing, 0);
     free(boot_id.data);
     serve(fd);
 }

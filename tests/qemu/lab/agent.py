@@ -15,7 +15,7 @@ EXEC, READ, WRITE, KILL, NETLINK, UNIX = range(1, 7)
 INTERFACES = {"core0": "core", "netd": "net", "storaged": "storage", "imaged": "image",
               "contd": "container", "noded": "node", "provd": "provision"}
 
-Result = collections.namedtuple("Result", "status out err")
+Result = collections.namedtuple("Result", "status out err us")
 
 
 class AgentError(Exception):
@@ -114,11 +114,11 @@ class Agent:
     def run(self, *argv, stdin=b"", timeout=30, check=True):
         """Runs a program in the node. With check, a status other than 0 raises."""
         limit = timeout * self._scale
-        status, (out, err) = self._call(
+        status, (out, err, us) = self._call(
             EXEC, [str(int(limit * 1000)), stdin, *map(str, argv)], limit + 30 * self._scale)
         if status < 0:
             raise AgentError(f"{shlex.join(map(str, argv))}: {os.strerror(-status)}")
-        result = Result(status, out.decode(errors="replace"), err.decode(errors="replace"))
+        result = Result(status, out.decode(errors="replace"), err.decode(errors="replace"), int(us))
         if check and status:
             raise AgentError(f"{shlex.join(map(str, argv))}: status {status}\n{result.out}{result.err}")
         return result

@@ -89,7 +89,7 @@ class Grid:
             self.keys.append(file)
 
     def deploy_contracts(self):
-        out = subprocess.run([paths.CHAIN / "scripts/deploy", "--rpc-url", self.chain,
+        out = subprocess.run([paths.CHAIN / "scripts/deploy", "--rpc", self.chain,
                               "--key-file", self.keys[0]], check=True, text=True,
                              stdout=subprocess.PIPE).stdout
         contracts = json.loads(out)

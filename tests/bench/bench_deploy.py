@@ -1,0 +1,54 @@
+"""deploy.block_to_process: from the node's learning of the block to the container's first process, the
+image already present, by events inside the node; beside it a bare `runc run` of the same bundle in the
+same machine, alternating."""
+import json
+
+from common import RUNS, figure, folder, grid, images, machine, median, node, save
+
+SERVICE = {"image": "busybox", "command": ["sleep", "1000"]}
+COPY = "/run/croft-bench"
+
+
+def bare_run(n, it):
+    """`runc run` of the deployed bundle with `true` as its program and a cgroup of its own: seconds."""
+    bundle = f"/run/croft/containers/{it.id}-1-web"
+    found = n.agent.sh(f"find {bundle} -name config.json").out.split()[0]
+    config = n.agent.json(found)
+    config["process"]["args"] = ["true"]
+    config["process"]["terminal"] = False
+    config["linux"]["cgroupsPath"] = "/croft-bench"
+    config.pop("hooks", None)
+    root = config["root"]["path"]
+    if not root.startswith("/"):
+        config["root"]["path"] = f"{found.rsplit('/', 1)[0]}/{root}"
+    n.agent.sh(f"mkdir -p {COPY}")
+    n.agent.write(f"{COPY}/config.json", json.dumps(config))
+    return n.agent.run("runc", "--root", f"{COPY}/state", "run", "-b", COPY, "bench").us / 1e6
+
+
+def run():
+    work = folder("deploy")
+    totals, bares, steps = [], [], {}
+    with grid.Grid(work / "grid") as g:
+        g.start()
+        ids = images(g, ["busybox"])
+        disk = machine.disk_create(work / "disk.img", 4096, "bench")
+        with node.Node(g, work / "node", ids, disks=[disk]) as n:
+            n.start()
+            with n.deployed({"web": SERVICE}, name="warm"):
+                pass
+            for i in range(RUNS):
+                mark = n.machine.mark()
+                with n.deployed({"web": SERVICE}, name=f"run{i}") as it:
+                    process = n.machine.wait("process", 60, mark, reservation=it.id)
+                    block = n.machine.find("block", mark)
+                    totals.append((process["t"] - block["t"]) / 1e6)
+                    for e in n.machine.events[mark:]:
+                        if e["event"] == "step" and e["reservation"] == it.id and e["t"] <= process["t"]:
+                            steps.setdefault(e["step"], []).append(e["us"] / 1e6)
+                    bares.append(bare_run(n, it))
+    figures = [figure("deploy.block_to_process", median(totals), "s", "runc run of the same bundle",
+                      median(bares), note=f"median of {RUNS}, alternating, in the same machine")]
+    for name, times in steps.items():
+        figures.append(figure(f"deploy.step.{name}", median(times, 6), "s"))
+    save("deploy", figures)
