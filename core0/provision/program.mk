@@ -1,0 +1,2 @@
+PROGRAM := provd
+PACKAGES := yyjson mbedtls curl c-ares zlib

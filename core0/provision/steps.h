@@ -1,0 +1,52 @@
+/*
+ * steps.h - the table of provd's steps.
+ *
+ * A step either asks a maker (maker, method, ask, got) or is a condition (check). The name of each is a fault point: with
+ * runmode=dev, a file /run/croft/fault/provd.<name>.before or .after makes provd kill itself there, once.
+ */
+#pragma once
+
+#include "provision/deployment.h"
+
+struct step {
+    const char *name;
+    enum maker maker;
+    const char *method; /* NULL: check */
+    uint64_t timeout_us;
+    unsigned flags;
+    /* The parameters; NULL with *err set, or NULL alone: nothing to ask, go on. */
+    yyjson_mut_doc *(*ask)(struct deployment *, const struct plan_item *, struct error *);
+    /* The answer; may be NULL. 0 or -errno with *err. */
+    int (*got)(struct deployment *, const struct plan_item *, yyjson_val *, struct error *);
+    /* 1: go on, 0: wait, -errno with *err: failed. */
+    int (*check)(struct deployment *, const struct plan_item *, struct error *);
+};
+
+enum step_id {
+    STEP_FETCH,
+    STEP_OPEN,
+    STEP_PULL,
+    STEP_DEPLOYING,
+    STEP_NETWORK,
+    STEP_VOLUME,
+    STEP_SCRATCH,
+    STEP_PREPARE,
+    STEP_ATTACH,
+    STEP_MOUNT,
+    STEP_NAMES,
+    STEP_DEPENDS,
+    STEP_QUIESCE,
+    STEP_START,
+    STEP_HEALTHY,
+    STEP_EXPOSE,
+    STEP_ACTIVE,
+    STEP_RESUME,
+    STEP_FAILED,
+    STEP_COUNT
+};
+
+extern const struct step steps[STEP_COUNT];
+
+/* A reason that passes: the step is tried again instead of failing the revision. */
+bool step_error_passes(const char *code);
+void step_fault(const struct deployment *deployment, const struct step *step, const char *when);

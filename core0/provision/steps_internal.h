@@ -1,0 +1,22 @@
+/*
+ * steps_internal.h - functions of the step table that live in files of their own.
+ */
+#pragma once
+
+#include "provision/steps.h"
+
+/* steps_open.c: the sealed bytes, and what they hold. */
+int fetch_check(struct deployment *deployment, const struct plan_item *item, struct error *err);
+yyjson_mut_doc *open_ask(struct deployment *deployment, const struct plan_item *item,
+                         struct error *err);
+int open_got(struct deployment *deployment, const struct plan_item *item, yyjson_val *reply,
+             struct error *err);
+
+/* steps_start.c: what a container is started with, and how it fares. */
+yyjson_mut_doc *start_ask(struct deployment *deployment, const struct plan_item *item,
+                          struct error *err);
+int depends_check(struct deployment *deployment, const struct plan_item *item, struct error *err);
+int healthy_check(struct deployment *deployment, const struct plan_item *item, struct error *err);
+
+/* Copies a string member of a reply. -EBADMSG with provision.bad-answer. */
+int reply_text(yyjson_val *reply, const char *member, char **ret_text, struct error *err);

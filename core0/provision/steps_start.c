@@ -1,0 +1,144 @@
+/*
+ * steps_start.c - what a container is started with, what it waits for, and when all are well.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "provision/steps_internal.h"
+
+static void add_mounts(yyjson_mut_doc *doc, yyjson_mut_val *root,
+                       const struct deployment *deployment, const struct spec_service *service)
+{
+    yyjson_mut_val *mounts = yyjson_mut_obj_add_arr(doc, root, "mounts");
+    for (size_t i = 0; i < service->mount_count; i++) {
+        yyjson_mut_val *mount = yyjson_mut_arr_add_obj(doc, mounts);
+        yyjson_mut_obj_add_strcpy(doc, mount, "source",
+                                  deployment->volumes[service->mounts[i].volume]);
+        yyjson_mut_obj_add_strcpy(doc, mount, "target", service->mounts[i].target);
+        yyjson_mut_obj_add_bool(doc, mount, "readOnly", service->mounts[i].read_only);
+    }
+}
+
+static void add_files(yyjson_mut_doc *doc, yyjson_mut_val *root, const struct spec_service *service)
+{
+    yyjson_mut_val *files = yyjson_mut_obj_add_arr(doc, root, "files");
+    for (size_t i = 0; i < service->file_count; i++) {
+        yyjson_mut_val *file = yyjson_mut_arr_add_obj(doc, files);
+        yyjson_mut_obj_add_strcpy(doc, file, "target", service->files[i].target);
+        yyjson_mut_obj_add_strcpy(doc, file, "data", service->files[i].data);
+        yyjson_mut_obj_add_int(doc, file, "mode", service->files[i].mode);
+        yyjson_mut_obj_add_int(doc, file, "uid", service->files[i].uid);
+        yyjson_mut_obj_add_int(doc, file, "gid", service->files[i].gid);
+    }
+}
+
+yyjson_mut_doc *start_ask(struct deployment *deployment, const struct plan_item *item,
+                          struct error *err)
+{
+    const struct spec_service *service = &deployment->spec->services[item->service];
+    const struct deployment_service *made = &deployment->services[item->service];
+    yyjson_val *config = yyjson_obj_get(yyjson_doc_get_root(made->image), "config");
+    yyjson_mut_val *root;
+    yyjson_mut_doc *doc =
+        parameters_instance(deployment->id, deployment->revision, service->name, &root);
+
+    if (doc == NULL) {
+        error_set(err, ENOMEM, "provision.no-memory", "", "out of memory");
+        return NULL;
+    }
+    yyjson_mut_obj_add_strcpy(doc, root, "rootfs", made->rootfs);
+    yyjson_mut_obj_add_val(doc, root, "image", yyjson_val_mut_copy(doc, config));
+    yyjson_mut_obj_add_val(doc, root, "spec", yyjson_val_mut_copy(doc, service->object));
+    add_mounts(doc, root, deployment, service);
+    add_files(doc, root, service);
+    yyjson_mut_obj_add_val(doc, root, "hosts",
+                           service->hosts != NULL ? yyjson_val_mut_copy(doc, service->hosts)
+                                                  : yyjson_mut_obj(doc));
+    yyjson_mut_val *dns = yyjson_mut_obj_add_arr(doc, root, "dns");
+    for (size_t i = 0; i < service->network_count; i++) {
+        const struct deployment_network *network =
+            &deployment->networks[service->networks[i].network];
+        yyjson_mut_arr_add_strcpy(doc, dns, network->gateway4);
+    }
+    return doc;
+}
+
+/* ---- conditions ---- */
+
+static int container_failed(const struct container *container, struct error *err)
+{
+    if (strcmp(container->health, "unhealthy") == 0) {
+        return error_set(err, ECANCELED, "container.unhealthy",
+                         "croft logs shows what the service wrote",
+                         "service %s does not pass its health check: %s", container->service,
+                         container->message);
+    }
+    bool ended = strcmp(container->state, "failed") == 0 ||
+                 (strcmp(container->state, "exited") == 0 && !container->done);
+    if (!ended) {
+        return 0;
+    }
+    return error_set(err, ECANCELED,
+                     container->reason[0] != '\0' ? container->reason : "container.exited",
+                     "croft logs shows what the service wrote", "service %s ended: %s",
+                     container->service, container->message);
+}
+
+static bool container_ready(const struct container *container, enum spec_wait wait)
+{
+    if (container->done) {
+        return true;
+    }
+    if (wait == SPEC_WAIT_COMPLETED || strcmp(container->state, "running") != 0) {
+        return false;
+    }
+    return wait == SPEC_WAIT_STARTED || strcmp(container->health, "healthy") == 0;
+}
+
+int depends_check(struct deployment *deployment, const struct plan_item *item, struct error *err)
+{
+    const struct spec *spec = deployment->spec;
+    const struct spec_service *service = &spec->services[item->service];
+
+    for (size_t i = 0; i < service->depend_count; i++) {
+        const struct container *container =
+            provision_container(deployment->provision, deployment->id, deployment->revision,
+                                spec->services[service->depends[i].service].name);
+        if (container == NULL) {
+            return 0;
+        }
+        int ret = container_failed(container, err);
+        if (ret < 0) {
+            return ret;
+        }
+        if (!container_ready(container, service->depends[i].wait)) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+int healthy_check(struct deployment *deployment, const struct plan_item *item, struct error *err)
+{
+    const struct spec *spec = deployment->spec;
+    bool all = true;
+
+    (void)item;
+    for (size_t i = 0; i < spec->service_count; i++) {
+        const struct container *container =
+            provision_container(deployment->provision, deployment->id, deployment->revision,
+                                spec->services[i].name);
+        if (container == NULL) {
+            all = false;
+            continue;
+        }
+        int ret = container_failed(container, err);
+        if (ret < 0) {
+            return ret;
+        }
+        enum spec_wait wait =
+            strcmp(container->health, "none") == 0 ? SPEC_WAIT_STARTED : SPEC_WAIT_HEALTHY;
+        all = all && container_ready(container, wait);
+    }
+    return all ? 1 : 0;
+}

@@ -1,0 +1,437 @@
+/*
+ * sweep.c - see sweep.h.
+ */
+#include "provision/sweep.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "lib/log.h"
+#include "lib/notify.h"
+#include "provision/deployment.h"
+
+#define SECOND ((uint64_t)1000 * 1000)
+#define RETRY_US (2 * SECOND)
+#define ENDED_DEFAULT_MS ((uint64_t)24 * 3600 * 1000) /* a volume whose reservation nobody remembers */
+#define OPS_MAX 65536
+
+struct op {
+    enum maker maker;
+    const char *method;
+    yyjson_mut_doc *parameters;
+    char *volume; /* key to forget when it succeeded */
+};
+
+struct sweep {
+    struct provision *provision;
+    struct lane lane;
+    struct loop_timer *timer;
+    bool running, again, failed, removed;
+    size_t source; /* list being asked for */
+    struct op *ops;
+    size_t op_count, op_next;
+    uint64_t wake; /* Unix seconds when a kept volume ends; 0: none */
+};
+
+static void next_source(struct sweep *sweep);
+
+/* ---- requests to be sent ---- */
+
+static void add(struct sweep *sweep, enum maker maker, const char *method,
+                yyjson_mut_doc *parameters, const char *volume)
+{
+    struct op *grown = sweep->op_count < OPS_MAX
+                           ? reallocarray(sweep->ops, sweep->op_count + 1, sizeof(*grown))
+                           : NULL;
+    if (grown == NULL || parameters == NULL) {
+        yyjson_mut_doc_free(parameters);
+        sweep->again = true;
+        return;
+    }
+    sweep->ops = grown;
+    grown[sweep->op_count++] =
+        (struct op){maker, method, parameters, volume != NULL ? strdup(volume) : NULL};
+}
+
+struct instance {
+    uint64_t reservation;
+    uint32_t revision;
+    const char *service;
+};
+
+static struct instance instance_of(yyjson_val *object)
+{
+    return (struct instance){
+        yyjson_get_uint(yyjson_obj_get(object, "reservation")),
+        (uint32_t)yyjson_get_uint(yyjson_obj_get(object, "revision")),
+        yyjson_get_str(yyjson_obj_get(object, "service")),
+    };
+}
+
+static void add_instance(struct sweep *sweep, enum maker maker, const char *method,
+                         const struct instance *instance)
+{
+    yyjson_mut_val *root;
+    yyjson_mut_doc *doc = parameters_instance(instance->reservation, instance->revision,
+                                              instance->service, &root);
+    if (doc != NULL && maker == MAKER_CONTAINER) {
+        yyjson_mut_obj_add_bool(doc, root, "keepLog", false);
+    }
+    add(sweep, maker, method, doc, NULL);
+}
+
+static bool unwanted(const struct sweep *sweep, const struct instance *instance)
+{
+    return instance->reservation != 0 &&
+           !reconcile_wants(sweep->provision, instance->reservation, instance->revision);
+}
+
+/* ---- what each list says ---- */
+
+static void see_containers(struct sweep *sweep, yyjson_val *reply)
+{
+    size_t i, max;
+    yyjson_val *item;
+    yyjson_arr_foreach(yyjson_obj_get(reply, "containers"), i, max, item) {
+        struct instance instance = instance_of(item);
+        if (unwanted(sweep, &instance) && instance.service != NULL) {
+            add_instance(sweep, MAKER_CONTAINER, "org.croft.container.Remove", &instance);
+        }
+    }
+}
+
+static void see_mounts(struct sweep *sweep, yyjson_val *reply)
+{
+    size_t i, max;
+    yyjson_val *item;
+    yyjson_arr_foreach(yyjson_obj_get(reply, "mounts"), i, max, item) {
+        struct instance instance = instance_of(item);
+        if (unwanted(sweep, &instance) && instance.service != NULL) {
+            add_instance(sweep, MAKER_IMAGE, "org.croft.image.Unmount", &instance);
+        }
+    }
+}
+
+/* Ports go with the reservation's networks: RemoveReservation ends both. It comes first, so that nothing answers any more. */
+static void see_networks(struct sweep *sweep, yyjson_val *reply)
+{
+    size_t i, max;
+    yyjson_val *item;
+    uint64_t last = 0;
+
+    yyjson_arr_foreach(yyjson_obj_get(reply, "networks"), i, max, item) {
+        struct instance instance = instance_of(item);
+        if (instance.reservation != 0 && instance.reservation != last &&
+            !reconcile_wants_any(sweep->provision, instance.reservation)) {
+            yyjson_mut_val *root;
+            last = instance.reservation;
+            add(sweep, MAKER_NET, "org.croft.net.RemoveReservation",
+                parameters_instance(last, 0, NULL, &root), NULL);
+        }
+    }
+    yyjson_arr_foreach(yyjson_obj_get(reply, "attachments"), i, max, item) {
+        struct instance instance = instance_of(item);
+        if (unwanted(sweep, &instance) && instance.service != NULL &&
+            reconcile_wants_any(sweep->provision, instance.reservation)) {
+            add_instance(sweep, MAKER_NET, "org.croft.net.Detach", &instance);
+        }
+    }
+}
+
+/* When the last revision of a reservation ended, and whether the chain cannot take that back. */
+static bool ended(const struct provision *provision, uint64_t reservation, uint64_t *ret_time,
+                  bool *ret_final)
+{
+    const struct ledger *latest = watch_latest(provision->watch);
+    const struct ledger *final = watch_final(provision->watch);
+    uint64_t time = 0;
+
+    *ret_final = true;
+    for (size_t i = 0; i < latest->count; i++) {
+        const struct ledger_revision *entry = &latest->revisions[i];
+        if (entry->id != reservation) {
+            continue;
+        }
+        if (!chain_state_final(entry->state)) {
+            return false;
+        }
+        time = entry->changed > time ? entry->changed : time;
+        *ret_final = *ret_final && entry->sequence <= final->sequence;
+    }
+    *ret_time = time;
+    return true;
+}
+
+static void see_named_volume(struct sweep *sweep, const char *key, yyjson_val *keep_until)
+{
+    const struct store_volume *known = store_find_volume(&sweep->provision->store, key);
+    uint64_t reservation = known != NULL ? known->reservation : 0;
+    uint64_t keep_ms = known != NULL ? known->keep_ms : ENDED_DEFAULT_MS;
+    uint64_t now = (uint64_t)time(NULL), end = 0;
+    bool final = true;
+    yyjson_mut_val *root;
+
+    if (reservation != 0 && (reconcile_wants_any(sweep->provision, reservation) ||
+                             !ended(sweep->provision, reservation, &end, &final))) {
+        return;
+    }
+    if (!yyjson_is_uint(keep_until)) {
+        /* The end's time is the endpoint's word: it may not shorten what the tenant was promised, nor stretch it. */
+        uint64_t from = end != 0 && end < now ? end : now;
+        uint64_t until = from + (keep_ms + 999) / 1000;
+        yyjson_mut_doc *doc = parameters_new(&root);
+        if (doc != NULL) {
+            yyjson_mut_obj_add_strcpy(doc, root, "key", key);
+            yyjson_mut_obj_add_uint(doc, root, "until", until);
+        }
+        add(sweep, MAKER_STORAGE, "org.croft.storage.KeepVolume", doc, NULL);
+        sweep->again = true; /* once more, to see when it ends */
+        return;
+    }
+    uint64_t until = yyjson_get_uint(keep_until);
+    if (until > now || !final) {
+        uint64_t at = until > now ? until : now + 15;
+        sweep->wake = sweep->wake == 0 || at < sweep->wake ? at : sweep->wake;
+        return;
+    }
+    yyjson_mut_doc *doc = parameters_new(&root);
+    if (doc != NULL) {
+        yyjson_mut_obj_add_strcpy(doc, root, "key", key);
+    }
+    add(sweep, MAKER_STORAGE, "org.croft.storage.RemoveVolume", doc, key);
+}
+
+static void see_scratch(struct sweep *sweep, const char *key)
+{
+    struct instance instance = {0};
+    yyjson_mut_val *root;
+
+    if (sscanf(key, "scratch/%" SCNu64 "/%" SCNu32 "/", &instance.reservation,
+               &instance.revision) != 2 ||
+        !unwanted(sweep, &instance)) {
+        return;
+    }
+    yyjson_mut_doc *doc = parameters_new(&root);
+    if (doc != NULL) {
+        yyjson_mut_obj_add_strcpy(doc, root, "key", key);
+    }
+    add(sweep, MAKER_STORAGE, "org.croft.storage.RemoveVolume", doc, NULL);
+}
+
+static void see_volumes(struct sweep *sweep, yyjson_val *reply)
+{
+    size_t i, max;
+    yyjson_val *item;
+
+    sweep->wake = 0;
+    yyjson_arr_foreach(yyjson_obj_get(reply, "volumes"), i, max, item) {
+        const char *key = yyjson_get_str(yyjson_obj_get(item, "key"));
+        if (key != NULL && strncmp(key, "volume/", 7) == 0) {
+            see_named_volume(sweep, key, yyjson_obj_get(item, "keepUntil"));
+        } else if (key != NULL) {
+            see_scratch(sweep, key);
+        }
+    }
+}
+
+/* Order matters: what is published goes first, then what uses a mount, then the mount, then what it lay on. */
+static const struct {
+    enum maker maker;
+    const char *method;
+    void (*see)(struct sweep *, yyjson_val *);
+} sources[] = {
+    {MAKER_NET, "org.croft.net.List", see_networks},
+    {MAKER_CONTAINER, "org.croft.container.List", see_containers},
+    {MAKER_IMAGE, "org.croft.image.List", see_mounts},
+    {MAKER_STORAGE, "org.croft.storage.ListVolumes", see_volumes},
+};
+#define SOURCES (sizeof(sources) / sizeof(sources[0]))
+
+/* ---- running ---- */
+
+static void clear(struct sweep *sweep)
+{
+    for (size_t i = sweep->op_next; i < sweep->op_count; i++) {
+        yyjson_mut_doc_free(sweep->ops[i].parameters);
+    }
+    for (size_t i = 0; i < sweep->op_count; i++) {
+        free(sweep->ops[i].volume);
+    }
+    free(sweep->ops);
+    sweep->ops = NULL;
+    sweep->op_count = sweep->op_next = 0;
+}
+
+/* Ranges of user ids go back once nothing of their reservation is left. */
+static void release_uids(struct sweep *sweep)
+{
+    struct store *store = &sweep->provision->store;
+    for (size_t i = store->slot_count; i-- > 0;) {
+        if (!reconcile_wants_any(sweep->provision, store->slots[i].reservation)) {
+            store_release_uids(store, store->slots[i].reservation);
+        }
+    }
+}
+
+static void finish(struct sweep *sweep)
+{
+    bool again = sweep->again;
+
+    clear(sweep);
+    sweep->running = false;
+    sweep->again = false;
+    if (sweep->failed) {
+        loop_timer_in(sweep->timer, RETRY_US);
+        return;
+    }
+    if (again) {
+        sweep_start(sweep);
+        return;
+    }
+    release_uids(sweep);
+    lane_done(&sweep->lane);
+    notify_event("swept", "\"removed\":%s", sweep->removed ? "true" : "false");
+    if (sweep->wake != 0) {
+        uint64_t now = (uint64_t)time(NULL);
+        loop_timer_in(sweep->timer, (sweep->wake > now ? sweep->wake - now : 1) * SECOND);
+    }
+}
+
+/* After something ended: images that nobody wants go too. Not while a specification is still closed. */
+static void collect(struct sweep *sweep)
+{
+    yyjson_mut_val *root;
+    yyjson_mut_doc *doc;
+
+    for (const struct deployment *d = sweep->provision->deployments; d != NULL; d = d->next) {
+        if (d->spec == NULL && d->phase < PHASE_FAILING) {
+            return;
+        }
+    }
+    if (!sweep->removed || (doc = parameters_new(&root)) == NULL) {
+        return;
+    }
+    yyjson_mut_val *keep = yyjson_mut_obj_add_arr(doc, root, "keep");
+    for (const struct deployment *d = sweep->provision->deployments; d != NULL; d = d->next) {
+        for (size_t i = 0; d->phase < PHASE_FAILING && i < d->spec->image_count; i++) {
+            yyjson_mut_arr_add_strcpy(doc, keep, d->spec->images[i].id);
+        }
+    }
+    add(sweep, MAKER_IMAGE, "org.croft.image.Collect", doc, NULL);
+}
+
+static void next_op(struct sweep *sweep);
+
+static void on_op(yyjson_val *parameters, const struct error *err, bool more, void *data)
+{
+    struct sweep *sweep = data;
+    struct op *op = &sweep->ops[sweep->op_next - 1];
+
+    (void)more;
+    if (parameters == NULL) {
+        log_error(err, op->method);
+        sweep->failed = true;
+    } else if (op->volume != NULL) {
+        store_drop_volume(&sweep->provision->store, op->volume);
+    }
+    next_op(sweep);
+}
+
+static void next_op(struct sweep *sweep)
+{
+    if (sweep->op_next == sweep->op_count) {
+        finish(sweep);
+        return;
+    }
+    struct op *op = &sweep->ops[sweep->op_next++];
+    yyjson_mut_doc *parameters = op->parameters;
+    op->parameters = NULL;
+    if (lane_call(&sweep->lane, op->maker, op->method, parameters, 0, 0, on_op, sweep) < 0) {
+        sweep->failed = true;
+        finish(sweep);
+    }
+}
+
+static void on_source(yyjson_val *parameters, const struct error *err, bool more, void *data)
+{
+    struct sweep *sweep = data;
+
+    (void)more;
+    if (parameters == NULL) {
+        log_error(err, sources[sweep->source].method);
+        sweep->failed = true;
+        finish(sweep);
+        return;
+    }
+    sources[sweep->source].see(sweep, parameters);
+    sweep->source++;
+    next_source(sweep);
+}
+
+static void next_source(struct sweep *sweep)
+{
+    if (sweep->source == SOURCES) {
+        sweep->removed = sweep->removed || sweep->op_count > 0;
+        collect(sweep);
+        next_op(sweep);
+        return;
+    }
+    if (lane_call(&sweep->lane, sources[sweep->source].maker, sources[sweep->source].method, NULL,
+                  0, 30 * SECOND, on_source, sweep) < 0) {
+        sweep->failed = true;
+        finish(sweep);
+    }
+}
+
+void sweep_start(struct sweep *sweep)
+{
+    if (sweep->running) {
+        sweep->again = true;
+        return;
+    }
+    loop_timer_stop(sweep->timer);
+    sweep->running = true;
+    sweep->failed = false;
+    sweep->removed = false;
+    sweep->source = 0;
+    next_source(sweep);
+}
+
+static void on_timer(struct loop_timer *timer, void *data)
+{
+    (void)timer;
+    sweep_start(data);
+}
+
+int sweep_new(struct provision *provision, struct sweep **ret_sweep)
+{
+    struct sweep *sweep = calloc(1, sizeof(*sweep));
+
+    if (sweep == NULL) {
+        return -ENOMEM;
+    }
+    sweep->provision = provision;
+    lane_init(&sweep->lane, provision->loop, provision->run);
+    int ret = loop_timer_add(provision->loop, on_timer, sweep, &sweep->timer);
+    if (ret < 0) {
+        free(sweep);
+        return ret;
+    }
+    *ret_sweep = sweep;
+    return 0;
+}
+
+void sweep_free(struct sweep *sweep)
+{
+    if (sweep == NULL) {
+        return;
+    }
+    clear(sweep);
+    lane_done(&sweep->lane);
+    loop_timer_del(sweep->timer);
+    free(sweep);
+}
