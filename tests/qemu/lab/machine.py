@@ -34,7 +34,7 @@ def accelerator():
     still be one on which guests die or crawl."""
     if os.environ.get("CROFT_ACCEL") != "kvm":
         return TCG
-    image = paths.BUILD / "tests/kvm-probe"
+    image = paths.BUILD / "test/kvm-probe"
     image.parent.mkdir(parents=True, exist_ok=True)
     image.write_bytes(KVM_PROBE)
     command = ["qemu-system-x86_64", "-nodefaults", "-display", "none", *KVM, "-m", "32", "-serial",

@@ -20,9 +20,9 @@ SCALE = float(os.environ.get("CROFT_TEST_SCALE", "1"))
 
 
 def agent() -> pathlib.Path:
-    """The test agent as a static program, compiled when its source is newer."""
+    """The test agent as a static program: what `make` built, else compiled here."""
     source = ROOT / "tests/agent/agent.c"
-    program = BUILD / "tests/agent"
+    program = BUILD / "test/agent"
     if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
         program.parent.mkdir(parents=True, exist_ok=True)
         part = program.with_suffix(f".{os.getpid()}")

@@ -2,8 +2,12 @@
 image already present, by events inside the node; beside it a bare `runc run` of the same bundle in the
 same machine, alternating."""
 import json
+import pathlib
+import sys
 
-from common import RUNS, figure, folder, grid, images, machine, median, node, save
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "qemu"))
+from lab import grid, machine, node  # noqa: E402
+from lab.bench import RUNS, figure, folder, images, median, save  # noqa: E402
 
 SERVICE = {"image": "busybox", "command": ["sleep", "1000"]}
 COPY = "/run/croft-bench"
@@ -52,3 +56,7 @@ def run():
     for name, times in steps.items():
         figures.append(figure(f"deploy.step.{name}", median(times, 6), "s"))
     save("deploy", figures)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,13 +1,17 @@
 """boot.core0_ready and boot.registered: from power-on, alternating with the same kernel, initramfs and
 QEMU command whose init only prints. Wall time as the host sees it; the steps by the guest's clock."""
+import pathlib
 import subprocess
+import sys
 import time
 
-from common import RUNS, figure, folder, grid, machine, median, paths, save
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "qemu"))
+from lab import grid, machine, paths  # noqa: E402
+from lab.bench import RUNS, figure, folder, median, save  # noqa: E402
 
 
 def print_init():
-    program = paths.BUILD / "tests/print-init"
+    program = paths.BUILD / "test/print-init"
     program.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run(["gcc", "-O2", "-static", "-s", "-o", program,
                     paths.ROOT / "tests/bench/print-init.c"], check=True)
@@ -62,3 +66,7 @@ def run():
         figures.append(figure(f"boot.step.{name}", median(times), "s",
                               note="the guest's clock since its kernel started"))
     save("boot", figures)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,8 +1,12 @@
 """memory.idle, memory.pid1: of a registered node that runs nothing."""
+import pathlib
 import subprocess
+import sys
 import time
 
-from common import figure, folder, grid, machine, node, paths, save
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "qemu"))
+from lab import grid, machine, node, paths  # noqa: E402
+from lab.bench import figure, folder, save  # noqa: E402
 
 IDLE_LIMIT, PID1_LIMIT = 64 << 20, 2 << 20
 
@@ -33,3 +37,7 @@ def run():
                note="MemTotal - MemAvailable - the unpacked image; the test agent runs too"),
         figure("memory.pid1", rss, "byte", "the limit", PID1_LIMIT, note="VmRSS of PID 1"),
     ])
+
+
+if __name__ == "__main__":
+    run()

@@ -1,13 +1,10 @@
 """What the benchmarks share: one result's form, medians, and where results go."""
 import json
-import pathlib
 import shutil
 import statistics
 import subprocess
-import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "qemu"))
-from lab import cli, grid, machine, node, paths  # noqa: E402,F401
+from . import cli, paths
 
 RUNS = 5
 

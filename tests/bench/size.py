@@ -1,5 +1,10 @@
 """size.image, size.core0: bytes of what ships."""
-from common import figure, paths, save
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "qemu"))
+from lab import paths  # noqa: E402
+from lab.bench import figure, save  # noqa: E402
 
 IMAGE_LIMIT, CORE0_LIMIT = 30_000_000, 400_000
 
@@ -12,3 +17,7 @@ def run():
                note="vmlinuz and initramfs.cpio.zst together"),
         figure("size.core0", core0, "byte", "the limit", CORE0_LIMIT),
     ])
+
+
+if __name__ == "__main__":
+    run()
