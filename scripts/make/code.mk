@@ -40,7 +40,7 @@ define object_rules
 build/obj/$(1)/%.o: %.c | build/gen/interfaces.h $(call pkg_keys,$(if $(filter target,$(1)),musl) ,)
 	$$(call say,cc,$$< $(filter-out target,$(1)))mkdir -p $$(@D) && \
 	$(CC_$(1)) $(CFLAGS_$(1)) $$(call pkg_includes,$$(call pkg_closure,$(LIB_PACKAGES) $$(PACKAGES)),$(SUFFIX_$(1))) \
-	    -MMD -MP -MF $$(@:.o=.d) -MT $$@ -c $$< -o $$@.$$$$$$$$ && mv $$@.$$$$$$$$ $$@
+	    $$(if $$(findstring tests/fuzz/,$$<),-Wno-missing-prototypes) -MMD -MP -MF $$(@:.o=.d) -MT $$@ -c $$< -o $$@.$$$$$$$$ && mv $$@.$$$$$$$$ $$@
 build/obj/$(1)/build/gen/interfaces.o: build/gen/interfaces.c
 
 LIB_OBJECTS_$(1) := $(LIB_SOURCES:%.c=build/obj/$(1)/%.o) build/obj/$(1)/build/gen/interfaces.o
@@ -53,6 +53,7 @@ $(foreach f,$(FLAVOURS),$(eval $(call object_rules,$(f))))
 # program_rules: name, folder, packages
 define program_rules
 PROGRAMS += $(1)
+PKG_PROGRAMS += $(3)
 SOURCES_$(1) := $(sort $(wildcard $(2)/*.c))
 LIST_program-$(1) := $$(SOURCES_$(1))
 $$(SOURCES_$(1):%.c=build/obj/target/%.o) $$(SOURCES_$(1):%.c=build/obj/asan/%.o): PACKAGES := $(3)
@@ -64,6 +65,7 @@ build/bin/$(1): build/debug/$(1)
 	$(Q)mkdir -p $$(@D) && strip -o $$@.$$$$$$$$ $$< && mv $$@.$$$$$$$$ $$@
 endef
 PROGRAMS :=
+PKG_PROGRAMS :=
 $(foreach f,$(sort $(wildcard core0/*/program.mk)),$(eval PROGRAM :=)$(eval PACKAGES :=)$(eval include $(f))$(eval \
 	$(call program_rules,$(PROGRAM),$(f:/program.mk=),$(PACKAGES))))
 PACKAGES :=

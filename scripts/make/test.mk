@@ -1,0 +1,82 @@
+# Tests by tier. Every part writes its result into build/test/, and `make test` ends with one line over all of them.
+
+TEST_SOURCES := $(sort $(wildcard tests/unit/test_*.c))
+FUZZ_SOURCES := $(filter-out tests/fuzz/driver.c,$(sort $(wildcard tests/fuzz/*.c)))
+LIST_tests := $(TEST_SOURCES) $(FUZZ_SOURCES)
+COUNT := $(PYTHON) scripts/test-result
+
+# The first lines of a test name what it links besides the library:
+#   // sources: core0/net/dhcp.c core0/net/plan.c
+#   // packages: mbedtls
+build/tests.mk: $(TEST_SOURCES) $(FUZZ_SOURCES) build/lists/tests
+	@awk 'FNR == 1 { name = FILENAME; sub(/.*\//, "", name); sub(/\.c$$/, "", name); kind = FILENAME ~ /fuzz/ ? "FUZZ" : "UNIT"; \
+	    print kind "_SOURCES_" name " := " FILENAME } \
+	  FNR <= 30 && /^\/\/ *sources:/ { sub(/^\/\/ *sources: */, ""); print kind "_SOURCES_" name " += " $$0 } \
+	  FNR <= 30 && /^\/\/ *packages:/ { sub(/^\/\/ *packages: */, ""); print kind "_PACKAGES_" name " := " $$0 }' \
+	  /dev/null $(TEST_SOURCES) $(FUZZ_SOURCES) > $@.tmp && mv $@.tmp $@
+-include build/tests.mk
+
+# test_rules: name, flavour, folder of the result, UNIT or FUZZ, further packages, further objects
+define test_rules
+$$($(4)_SOURCES_$(1):%.c=build/obj/$(2)/%.o): $(call pkg_keys,$(if $(filter target,$(2)),musl),) $(call pkg_keys,$(call pkg_closure,$(5) $($(4)_PACKAGES_$(1)) $(LIB_PACKAGES)),$(SUFFIX_$(2)))
+build/obj/$(2)/tests/$(if $(filter UNIT,$(4)),unit,fuzz)/$(1).o: PACKAGES := $(5) $($(4)_PACKAGES_$(1))
+build/test/$(3)/$(1): $$($(4)_SOURCES_$(1):%.c=build/obj/$(2)/%.o) build/lib/libcroft-$(2).a $(6)
+	$$(call say,link,$$@)mkdir -p $$(@D) && $(CC_$(2)) $(LDFLAGS_$(2)) -o $$@.$$$$$$$$ $$(filter %.o,$$^) \
+	    -Wl,--start-group build/lib/libcroft-$(2).a $(call pkg_link,$(5) $($(4)_PACKAGES_$(1)) $(LIB_PACKAGES),$(SUFFIX_$(2))) -Wl,--end-group && mv $$@.$$$$$$$$ $$@
+endef
+TESTS := $(notdir $(TEST_SOURCES:.c=))
+FUZZERS := $(notdir $(FUZZ_SOURCES:.c=))
+$(foreach t,$(TESTS),$(eval $(call test_rules,$(t),target,unit,UNIT,cmocka,)))
+$(foreach t,$(TESTS),$(eval $(call test_rules,$(t),asan,asan,UNIT,cmocka,)))
+$(foreach t,$(FUZZERS),$(eval $(call test_rules,$(t),asan,fuzz,FUZZ,,build/obj/asan/tests/fuzz/driver.o)))
+
+# T=name chooses one test of a tier.
+chosen = $(if $(T),$(filter $(T) test_$(T),$(1)),$(1))
+
+.PHONY: test test-unit test-asan test-fuzz test-chain test-qemu test-interop
+TEST_PARTS := test-unit test-asan test-fuzz test-image $(if $(wildcard chain/Makefile),test-chain) $(if $(wildcard tests/interop),test-interop) test-qemu
+# The parts run one after another, also after a failure, so that one run shows everything.
+test: ## Test: everything below, with one summary line
+	@rm -f build/test/*.json; for part in $(TEST_PARTS); do $(MAKE) $$part || true; done; $(COUNT) summary $(TEST_PARTS)
+
+test-unit: $(addprefix build/test/unit/,$(call chosen,$(TESTS))) $(addprefix build/bin/,$(PROGRAMS)) ## Test: functions (T=name for one)
+	@$(COUNT) run test-unit $(addprefix build/test/unit/,$(call chosen,$(TESTS)))
+
+test-asan: $(addprefix build/test/asan/,$(call chosen,$(TESTS))) ## Test: the same under AddressSanitizer and UBSan
+	@$(COUNT) run test-asan $(addprefix build/test/asan/,$(call chosen,$(TESTS)))
+
+test-fuzz: $(addprefix build/test/fuzz/,$(call chosen,$(FUZZERS))) ## Test: every parser on its corpus and on damaged copies of it
+	@$(COUNT) run test-fuzz $(addprefix build/test/fuzz/,$(call chosen,$(FUZZERS)))
+
+.PHONY: test-image
+test-image: image ## Test: what ships, read back: hardening of every program, sizes, kernel symbols
+	@$(COUNT) pytest test-image tests/image
+
+test-chain: build/.setup ## Test: the contracts, with fuzzing and invariants
+	@$(COUNT) command test-chain $(MAKE) -C chain test
+
+test-qemu: image tests-tools ## Test: whole nodes in QEMU (T=name for one)
+	@$(COUNT) pytest test-qemu tests/qemu $(if $(T),-k "$(T)")
+
+test-interop: image tests-tools
+	@$(COUNT) pytest test-interop tests/interop $(if $(T),-k "$(T)")
+
+# What the machine tests and the demonstration need besides the image.
+.PHONY: tests-tools
+tests-tools: build/tests/agent
+build/tests/agent: tests/agent/agent.c build/pkg/musl.key
+	$(call say,cc,$<)mkdir -p $(@D) && $(CC_target) -std=gnu17 -O2 -Wall -Wextra -Werror -o $@ $<
+
+.PHONY: fuzz
+fuzz: ## Test: look for new crashes with libFuzzer (T=parser, SECONDS_EACH=60)
+	@T="$(T)" scripts/fuzz $(call chosen,$(FUZZERS))
+
+.PHONY: bench demo run
+bench: image tests-tools ## Run: benchmarks into build/bench/ (B=name for one)
+	@tests/bench/run $(B)
+
+demo: image tests-tools ## Run: the main job: chain, farm, node in QEMU, nginx because a contract says so (ONESHOT=1 checks and ends)
+	@scripts/demo
+
+run: image ## Run: a node of your own in QEMU, on this terminal (APPEND="farmer_id=1 …" adds boot parameters)
+	@board/pc/run "$(APPEND)"
