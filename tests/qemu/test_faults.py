@@ -40,7 +40,7 @@ def test_the_steps_are_those_of_provds_table(node):
 
 @pytest.mark.parametrize("step", FIRST)
 def test_killed_before_and_after_a_step(node, undisturbed, step):
-    node.agent.sh("mkdir -p /run/croft/fault")
+    node.agent.sh("mkdir -p /run/croft/fault; chmod 777 /run/croft/fault")
     points = [f"/run/croft/fault/provd.{step}.{when}" for when in ("before", "after")]
     for point in points:
         node.agent.write(point, "")
