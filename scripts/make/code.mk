@@ -19,7 +19,7 @@ SUFFIX_asan := -host
 FLAVOURS := target asan
 
 # Packages whose headers the library may include; a program links those that its program.mk names.
-LIB_PACKAGES := yyjson mbedtls curl secp256k1 zstd zlib
+LIB_PACKAGES := yyjson mbedtls curl secp256k1 scrypt picohttpparser zstd zlib
 LIB_SOURCES := $(sort $(shell find core0/lib -name '*.c' 2>/dev/null))
 VARLINK := $(sort $(wildcard core0/interfaces/*.varlink))
 

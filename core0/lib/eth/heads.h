@@ -24,5 +24,5 @@ typedef void eth_heads_state_fn(bool reachable, bool subscribed, const struct er
 int eth_heads_new(struct loop *loop, struct eth_rpc *rpc, eth_heads_fn *fn,
                   eth_heads_state_fn *state_fn, void *data, struct eth_heads **ret_heads);
 void eth_heads_free(struct eth_heads *heads);
-/* JSON-RPC requests and WebSocket messages sent (pings not counted). */
+/* WebSocket messages sent (pings not counted); what it asks over HTTP counts in eth_rpc_requests(). */
 uint64_t eth_heads_requests(const struct eth_heads *heads);

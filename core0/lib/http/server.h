@@ -38,7 +38,7 @@ void http_server_free(struct http_server *server);
 const char *http_exchange_method(const struct http_exchange *exchange);
 const char *http_exchange_path(const struct http_exchange *exchange); /* as sent, with the query, no NUL inside */
 const char *http_exchange_header(const struct http_exchange *exchange, const char *name); /* any case; NULL: absent */
-const uint8_t *http_exchange_body(const struct http_exchange *exchange, size_t *ret_len); /* NUL follows */
+const uint8_t *http_exchange_body(const struct http_exchange *exchange, size_t *ret_len); /* ret_len bytes, no NUL */
 const char *http_exchange_peer(const struct http_exchange *exchange); /* numeric address */
 /* The peer went away before the answer: the exchange is freed after the callback. */
 void http_exchange_set_gone(struct http_exchange *exchange,
