@@ -173,7 +173,7 @@ static const struct json_field service_fields[] = {
     MEMBER("mounts", JSON_ARRAY, mounts, false, 0, SPEC_MOUNTS_MAX),
     MEMBER("tmpfs", JSON_ARRAY, tmpfs, false, 0, 16),
     MEMBER("files", JSON_ARRAY, files, false, 0, SPEC_FILES_MAX),
-    MEMBER("networks", JSON_OBJECT, networks, true, 0, 0),
+    MEMBER("networks", JSON_OBJECT, networks, false, 0, 0),
     MEMBER("dependsOn", JSON_OBJECT, depends_on, false, 0, 0),
     MEMBER("healthcheck", JSON_OBJECT, healthcheck, false, 0, 0),
     MEMBER("restart", JSON_OBJECT, restart, false, 0, 0),
