@@ -4,13 +4,14 @@ import pytest
 
 from lab import netns
 
+UDP = "timeout 2 tftp -g -r x -l /tmp/x {address} {port}"  # a datagram to any port
 NC = "nc -w 4 {address} {port} </dev/null 2>&1 | head -c 100"
 
 
 def inside(node, it, service, script, timeout=60):
     """Runs a script in the network namespace of a container, with the tests' own BusyBox."""
     path = f"/run/croft/containers/{it.id}-1-{service}/netns"
-    return node.agent.run("/croft-test/busybox", "nsenter", f"--net={path}", "/croft-test/busybox", "sh",
+    return node.agent.run("/croft-test/busybox", "nsenter", f"-n{path}", "/croft-test/busybox", "sh",
                           "-c", script, timeout=timeout, check=False)
 
 
@@ -32,6 +33,9 @@ def says(node, it, service, address, port):
 @pytest.mark.parametrize("address", netns.INTERNET)
 def test_the_internet_answers(node, pair, world, address):
     assert says(node, pair[0], "a", address, world.port) == f"this is {address}"
+    world.heard.clear()
+    inside(node, pair[0], "a", UDP.format(address=address, port=world.port))
+    assert ("udp", address) in world.heard
 
 
 @pytest.mark.parametrize("address", netns.CLOSED)
@@ -40,7 +44,7 @@ def test_closed_ranges_are_closed(node, pair, world, address):
     assert control == f"this is {address}", "the host does not answer the node either"
     world.heard.clear()
     assert f"this is {address}" not in says(node, pair[0], "a", address, world.port)
-    inside(node, pair[0], "a", f"echo x | nc -u -w 1 {address} {world.port}")
+    inside(node, pair[0], "a", UDP.format(address=address, port=world.port))
     assert not [h for h in world.heard if h[1] == address]
 
 
