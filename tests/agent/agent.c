@@ -47,12 +47,14 @@ struct request {
     unsigned fields;
 };
 
-static void die(const char *what) {
+static void die(const char *what)
+{
     perror(what);
     exit(1);
 }
 
-static void buffer_add(struct buffer *b, const void *data, size_t size) {
+static void buffer_add(struct buffer *b, const void *data, size_t size)
+{
     if (size > b->room - b->size) {
         b->room = (b->size + size) * 2 + 4096;
         b->data = realloc(b->data, b->room);
@@ -66,27 +68,32 @@ static void buffer_add(struct buffer *b, const void *data, size_t size) {
     b->size += size;
 }
 
-static void buffer_add_u32(struct buffer *b, uint32_t value) {
+static void buffer_add_u32(struct buffer *b, uint32_t value)
+{
     buffer_add(b, &value, sizeof value);
 }
 
-static void buffer_add_field(struct buffer *b, const void *data, size_t size) {
+static void buffer_add_field(struct buffer *b, const void *data, size_t size)
+{
     buffer_add_u32(b, (uint32_t)size);
     buffer_add(b, data, size);
 }
 
-static int64_t now_us(void) {
+static int64_t now_us(void)
+{
     struct timespec ts;
     clock_gettime(CLOCK_BOOTTIME, &ts);
     return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
 }
 
-static int64_t now_ms(void) {
+static int64_t now_ms(void)
+{
     return now_us() / 1000;
 }
 
 // Reads a whole file, also one of proc or sys that has no size. Returns 0 or -errno.
-static int file_read(const char *path, struct buffer *b) {
+static int file_read(const char *path, struct buffer *b)
+{
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
         return -errno;
@@ -101,7 +108,8 @@ static int file_read(const char *path, struct buffer *b) {
     return result;
 }
 
-static int file_write(const char *path, mode_t mode, const void *data, size_t size) {
+static int file_write(const char *path, mode_t mode, const void *data, size_t size)
+{
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
     if (fd < 0) {
         return -errno;
@@ -124,7 +132,8 @@ static int file_write(const char *path, mode_t mode, const void *data, size_t si
 }
 
 // Moves what is readable into the buffer. Returns false at the end of the file.
-static bool drain(int fd, struct buffer *b) {
+static bool drain(int fd, struct buffer *b)
+{
     char chunk[65536];
     for (;;) {
         ssize_t n = read(fd, chunk, sizeof chunk);
@@ -143,7 +152,8 @@ static bool drain(int fd, struct buffer *b) {
 // Runs argv with the given standard input. A grandchild that keeps the pipes open does not hold
 // the answer back: what counts is the end of the child itself.
 static int run(char **argv, const char *input, size_t input_size, int timeout_ms,
-               struct buffer *out, struct buffer *err) {
+    struct buffer *out, struct buffer *err)
+{
     int in_pipe[2], out_pipe[2], err_pipe[2], exec_pipe[2];
     if (pipe2(in_pipe, O_CLOEXEC) || pipe2(out_pipe, O_CLOEXEC) || pipe2(err_pipe, O_CLOEXEC) ||
         pipe2(exec_pipe, O_CLOEXEC)) {
@@ -179,10 +189,8 @@ static int run(char **argv, const char *input, size_t input_size, int timeout_ms
     if (pidfd < 0) {
         die("agent: pidfd_open");
     }
-    struct pollfd p[4] = {{pidfd, POLLIN, 0},
-                          {out_pipe[0], POLLIN, 0},
-                          {err_pipe[0], POLLIN, 0},
-                          {input_size ? in_pipe[1] : -1, POLLOUT, 0}};
+    struct pollfd p[4] = {{pidfd, POLLIN, 0}, {out_pipe[0], POLLIN, 0}, {err_pipe[0], POLLIN, 0},
+        {input_size ? in_pipe[1] : -1, POLLOUT, 0}};
     if (!input_size) {
         close(in_pipe[1]);
     }
@@ -239,7 +247,8 @@ static int run(char **argv, const char *input, size_t input_size, int timeout_ms
 
 // Sends a signal to every process whose comm, or the last part of whose argv[0], is name.
 // Returns their number.
-static int kill_named(int sig, const char *name) {
+static int kill_named(int sig, const char *name)
+{
     DIR *proc = opendir("/proc");
     if (!proc) {
         return -errno;
@@ -275,7 +284,8 @@ static int kill_named(int sig, const char *name) {
 
 // Sends one netlink request and collects the answer up to NLMSG_DONE, an error or an answer of one
 // part.
-static int netlink(int protocol, const void *request, size_t size, struct buffer *out) {
+static int netlink(int protocol, const void *request, size_t size, struct buffer *out)
+{
     int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol);
     if (fd < 0) {
         return -errno;
@@ -313,8 +323,9 @@ static int netlink(int protocol, const void *request, size_t size, struct buffer
 
 // Sends bytes to a Unix stream socket and reads up to and including the first 0 byte (varlink's
 // end of message) or the end of the stream.
-static int unix_call(const char *path, const void *request, size_t size, int timeout_ms,
-                     struct buffer *out) {
+static int unix_call(
+    const char *path, const void *request, size_t size, int timeout_ms, struct buffer *out)
+{
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
     if (strlen(path) >= sizeof addr.sun_path) {
         return -ENAMETOOLONG;
@@ -348,38 +359,44 @@ static int unix_call(const char *path, const void *request, size_t size, int tim
     return result;
 }
 
-static int op_exec(const struct request *r, struct buffer *out, struct buffer *err) {
+static int op_exec(const struct request *r, struct buffer *out, struct buffer *err)
+{
     if (r->fields < 3) {
         return -EINVAL;
     }
     return run((char **)&r->field[2], r->field[1], r->length[1], atoi(r->field[0]), out, err);
 }
 
-static int op_read(const struct request *r, struct buffer *out, struct buffer *err) {
+static int op_read(const struct request *r, struct buffer *out, struct buffer *err)
+{
     (void)err;
     return r->fields == 1 ? file_read(r->field[0], out) : -EINVAL;
 }
 
-static int op_write(const struct request *r, struct buffer *out, struct buffer *err) {
+static int op_write(const struct request *r, struct buffer *out, struct buffer *err)
+{
     (void)out;
     (void)err;
     return r->fields == 3 ? file_write(r->field[0], (mode_t)strtoul(r->field[1], NULL, 8),
-                                       r->field[2], r->length[2])
+                                r->field[2], r->length[2])
                           : -EINVAL;
 }
 
-static int op_kill(const struct request *r, struct buffer *out, struct buffer *err) {
+static int op_kill(const struct request *r, struct buffer *out, struct buffer *err)
+{
     (void)out;
     (void)err;
     return r->fields == 2 ? kill_named(atoi(r->field[0]), r->field[1]) : -EINVAL;
 }
 
-static int op_netlink(const struct request *r, struct buffer *out, struct buffer *err) {
+static int op_netlink(const struct request *r, struct buffer *out, struct buffer *err)
+{
     (void)err;
     return r->fields == 2 ? netlink(atoi(r->field[0]), r->field[1], r->length[1], out) : -EINVAL;
 }
 
-static int op_unix(const struct request *r, struct buffer *out, struct buffer *err) {
+static int op_unix(const struct request *r, struct buffer *out, struct buffer *err)
+{
     (void)err;
     return r->fields == 3
                ? unix_call(r->field[0], r->field[2], r->length[2], atoi(r->field[1]), out)
@@ -387,10 +404,16 @@ static int op_unix(const struct request *r, struct buffer *out, struct buffer *e
 }
 
 static int (*const ops[])(const struct request *, struct buffer *, struct buffer *) = {
-    [1] = op_exec, [2] = op_read, [3] = op_write, [4] = op_kill, [5] = op_netlink, [6] = op_unix,
+    [1] = op_exec,
+    [2] = op_read,
+    [3] = op_write,
+    [4] = op_kill,
+    [5] = op_netlink,
+    [6] = op_unix,
 };
 
-static void write_all(int fd, const char *data, size_t size) {
+static void write_all(int fd, const char *data, size_t size)
+{
     while (size) {
         ssize_t n = write(fd, data, size);
         if (n < 0 && errno != EINTR && errno != EAGAIN) {
@@ -403,8 +426,9 @@ static void write_all(int fd, const char *data, size_t size) {
     }
 }
 
-static void frame_send(int fd, uint32_t id, int32_t status, const struct buffer *a,
-                       const struct buffer *b, int64_t us) {
+static void frame_send(
+    int fd, uint32_t id, int32_t status, const struct buffer *a, const struct buffer *b, int64_t us)
+{
     struct buffer frame = {0};
     char time[24];
     int digits = snprintf(time, sizeof time, "%lld", (long long)us);
@@ -420,7 +444,8 @@ static void frame_send(int fd, uint32_t id, int32_t status, const struct buffer 
 }
 
 // The port reads 0 bytes while no one is connected on the host's side.
-static void read_all(int fd, void *data, size_t size) {
+static void read_all(int fd, void *data, size_t size)
+{
     char *p = data;
     while (size) {
         ssize_t n = read(fd, p, size);
@@ -439,7 +464,8 @@ static void read_all(int fd, void *data, size_t size) {
 
 // Splits the body of a frame into fields, each closed with a 0 byte in its own copy. Returns false
 // when lengths do not add up.
-static bool request_parse(struct request *r, const char *body, uint32_t size) {
+static bool request_parse(struct request *r, const char *body, uint32_t size)
+{
     if (size < 8) {
         return false;
     }
@@ -469,7 +495,8 @@ static bool request_parse(struct request *r, const char *body, uint32_t size) {
     return at == size;
 }
 
-static void serve(int fd) {
+static void serve(int fd)
+{
     for (;;) {
         char window[4] = {0};
         while (memcmp(window, "CrfA", 4) != 0) {
@@ -491,9 +518,8 @@ static void serve(int fd) {
         int32_t status = -EBADMSG;
         int64_t start = now_us();
         if (request_parse(&r, body, size)) {
-            status = r.op > 0 && (size_t)r.op < sizeof ops / sizeof *ops
-                         ? ops[r.op](&r, &out, &err)
-                         : -ENOSYS;
+            status = r.op > 0 && (size_t)r.op < sizeof ops / sizeof *ops ? ops[r.op](&r, &out, &err)
+                                                                         : -ENOSYS;
         }
         frame_send(fd, r.id, status, &out, &err, now_us() - start);
         for (unsigned i = 0; i < r.fields; i++) {
@@ -506,7 +532,8 @@ static void serve(int fd) {
 }
 
 // Finds the port by its name, since the number of a port depends on what else the machine has.
-static int port_open(void) {
+static int port_open(void)
+{
     DIR *ports = opendir("/sys/class/virtio-ports");
     if (!ports) {
         return -1;
@@ -530,7 +557,8 @@ static int port_open(void) {
 
 // As PID 1 of a machine that has nothing but this agent (the harness's own tests): mounts what the
 // agent needs and stays.
-static void become_init(void) {
+static void become_init(void)
+{
     mkdir("/proc", 0755);
     mkdir("/sys", 0755);
     mkdir("/dev", 0755);
@@ -539,7 +567,8 @@ static void become_init(void) {
     mount("devtmpfs", "/dev", "devtmpfs", 0, NULL);
 }
 
-int main(void) {
+int main(void)
+{
     if (getpid() == 1) {
         become_init();
     }

@@ -4,7 +4,8 @@
 #include <sys/mount.h>
 #include <unistd.h>
 
-int main(void) {
+int main(void)
+{
     static const char line[] = "print-init: running\n";
     mount("devtmpfs", "/dev", "devtmpfs", 0, "");
     int fd = open("/dev/console", O_WRONLY);

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from lab import machine as lab_machine, node as lab_node, paths, proxy
+from lab import node as lab_node, paths
 
 
 def nodes(grid):
