@@ -4,6 +4,7 @@
 #include "lib/daemon.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,8 @@
 #ifndef CROFT_VERSION
 #define CROFT_VERSION "unknown"
 #endif
+
+#define DAEMON_LISTEN_FD 3 /* SD_LISTEN_FDS_START */
 
 struct daemon {
     const struct daemon_spec *spec;
@@ -40,7 +43,10 @@ const char *daemon_boot_path(struct daemon *daemon)
 
 const char *daemon_version(void)
 {
-    return CROFT_VERSION;
+    /* core0 gives the image's version to its services; a program started by hand knows only its own. */
+    const char *version = getenv("CROFT_VERSION");
+
+    return version != NULL && version[0] != '\0' ? version : CROFT_VERSION;
 }
 
 /* ---- options ---- */
@@ -156,6 +162,37 @@ static void daemon_watchdog(struct loop_timer *timer, void *data)
     loop_timer_in(timer, daemon->watchdog_interval);
 }
 
+/* The socket that core0 made for us (sd_listen_fds(3)), or -1: it lives on while this program is replaced, and a
+ * program without privileges could not make one in /run/croft. */
+static int daemon_passed_socket(void)
+{
+    const char *pid = getenv("LISTEN_PID");
+    const char *count = getenv("LISTEN_FDS");
+
+    if (pid == NULL || count == NULL || strtol(pid, NULL, 10) != (long)getpid() ||
+        strcmp(count, "1") != 0)
+        return -1;
+    fcntl(DAEMON_LISTEN_FD, F_SETFD, FD_CLOEXEC);
+    fcntl(DAEMON_LISTEN_FD, F_SETFL, O_NONBLOCK);
+    return DAEMON_LISTEN_FD;
+}
+
+static int daemon_listen(struct daemon *daemon, struct error *err)
+{
+    const struct daemon_spec *spec = daemon->spec;
+    int fd = daemon_passed_socket();
+    int ret;
+
+    if (fd < 0)
+        return varlink_server_listen(daemon->server, daemon->socket,
+                                     spec->socket_mode != 0 ? spec->socket_mode : 0660, err);
+    ret = varlink_server_add_fd(daemon->server, fd);
+    if (ret < 0)
+        return error_set(err, -ret, "daemon.start", NULL, "the socket from core0: %s",
+                         strerror(-ret));
+    return 0;
+}
+
 static int daemon_start(struct daemon *daemon, struct error *err)
 {
     const struct daemon_spec *spec = daemon->spec;
@@ -182,8 +219,7 @@ static int daemon_start(struct daemon *daemon, struct error *err)
                              spec->interface_count, daemon->state, &daemon->server);
     if (ret < 0)
         return error_set(err, -ret, "daemon.start", NULL, "no server: %s", strerror(-ret));
-    return varlink_server_listen(daemon->server, daemon->socket,
-                                 spec->socket_mode != 0 ? spec->socket_mode : 0660, err);
+    return daemon_listen(daemon, err);
 }
 
 int daemon_main(const struct daemon_spec *spec, int argc, char **argv)

@@ -47,6 +47,8 @@ int varlink_server_new(struct loop *loop, const char *product, const char *versi
 /* Binds path (replacing a dead socket; folders are made), mode as given. */
 int varlink_server_listen(struct varlink_server *server, const char *path, mode_t mode,
                           struct error *err);
+/* Only the listening socket, as the above makes it: its descriptor or -errno. */
+int varlink_listen(const char *path, mode_t mode, struct error *err);
 int varlink_server_add_fd(struct varlink_server *server, int listen_fd); /* takes the descriptor over */
 void varlink_server_free(struct varlink_server *server);
 

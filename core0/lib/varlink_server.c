@@ -648,8 +648,7 @@ static int varlink_make_folder(const char *path)
     return file_mkdirs(folder, 0755);
 }
 
-int varlink_server_listen(struct varlink_server *server, const char *path, mode_t mode,
-                          struct error *err)
+int varlink_listen(const char *path, mode_t mode, struct error *err)
 {
     struct sockaddr_un addr;
     mode_t mask;
@@ -680,6 +679,17 @@ int varlink_server_listen(struct varlink_server *server, const char *path, mode_
         close(fd);
         return error_set(err, -ret, "varlink.listen", NULL, "%s: %s", path, strerror(-ret));
     }
+    return fd;
+}
+
+int varlink_server_listen(struct varlink_server *server, const char *path, mode_t mode,
+                          struct error *err)
+{
+    int fd = varlink_listen(path, mode, err);
+    int ret;
+
+    if (fd < 0)
+        return fd;
     ret = varlink_server_add_fd(server, fd);
     if (ret < 0)
         return error_set(err, -ret, "varlink.listen", NULL, "%s: %s", path, strerror(-ret));
