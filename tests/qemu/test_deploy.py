@@ -80,6 +80,25 @@ def test_the_kept_volume_is_attached_again(node):
         assert starts(lab_node.get(url)) == 1
 
 
+def test_an_update_replaces_the_revision_and_keeps_the_volume(node):
+    """The same project name again; the candidate that fails leaves the old one answering."""
+    port = node.ports[4]
+    url = f"http://127.0.0.1:{port}/"
+    second = {**web(port), "environment": {"GREETING": "changed"}}
+    sick = {**web(port), "healthcheck": {**WEB["healthcheck"], "test": ["CMD", "false"], "retries": 2,
+                                         "start_period": "0s"}}
+    with node.deployed({"web": web(port)}, name="update", volumes={"data": {}}) as first:
+        assert lab_node.get(url).startswith("hello")
+        again = node.deploy({"web": second}, name="update", volumes={"data": {}})
+        assert again.id == first.id
+        page = lab_node.get(url)
+        assert page.startswith("changed") and starts(page) == 2
+        _, done = node.try_deploy({"web": sick}, name="update", volumes={"data": {}})
+        assert done.status in (1, 3) and "unhealthy" in done.out + done.err
+        assert lab_node.get(url).startswith("changed")
+        assert first.show()["state"].lower() == "active"
+
+
 def test_an_unhealthy_service_fails_with_its_reason(node):
     sick = {"image": "busybox", "command": ["sleep", "1000"],
             "healthcheck": {"test": ["CMD", "false"], "interval": "500ms", "timeout": "5s", "retries": 2}}
