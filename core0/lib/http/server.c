@@ -61,8 +61,6 @@ struct http_server {
     struct loop_timer *resume; /* accepting again after the descriptors had run out */
 };
 
-static void try_request(struct http_exchange *connection);
-
 int http_server_new(struct loop *loop, const struct http_server_limits *limits,
                     http_handler_fn *handler, void *data, struct http_server **ret_server)
 {
@@ -133,9 +131,8 @@ static void next_request(struct http_exchange *connection)
     loop_timer_set(connection->timer,
                    loop_clock() + (connection->started ? connection->server->limits.request_us
                                                        : connection->server->limits.idle_us));
-    loop_io_set(connection->io, EPOLLIN);
-    if (connection->started)
-        try_request(connection);
+    /* a request that came behind the last one waits in the buffer: it has its turn when the loop comes round */
+    loop_io_set(connection->io, connection->started ? EPOLLIN | EPOLLOUT : EPOLLIN);
 }
 
 static void write_more(struct http_exchange *connection)
@@ -271,7 +268,10 @@ static void on_connection(struct loop_io *io, int fd, uint32_t events, void *dat
     (void)io;
     (void)fd;
     struct http_exchange *connection = data;
-    if (connection->state == READING)
+    if (connection->state == READING && (events & EPOLLOUT) != 0) {
+        loop_io_set(connection->io, EPOLLIN);
+        try_request(connection);
+    } else if (connection->state == READING)
         read_more(connection);
     else if (connection->state == WRITING && (events & (EPOLLERR | EPOLLHUP)) == 0)
         write_more(connection);

@@ -1,0 +1,50 @@
+/*
+ * identity.h - the node's seed and sealing keys, kept on every pool.
+ *
+ * File <pools>/<uuid>/identity/identity.json, mode 0600: {"version":1,"protection":"none","address","generation","seed","keys":[…]}.
+ * The generation rises with every change. Same address: the highest generation wins and refreshes the others. Several
+ * addresses: the one on most pools, a tie is refused; pools of another address are left alone.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/error.h"
+
+#define IDENTITY_KEYS_MAX 128 /* sealing keys kept: ten years of months */
+#define IDENTITY_POOLS_MAX 128
+#define IDENTITY_KEY_LIFE ((int64_t)30 * 86400) /* seconds: a new epoch at least monthly */
+
+struct sealing_key {
+    uint32_t epoch;
+    int64_t created; /* Unix seconds */
+    uint8_t private_key[32];
+    uint8_t public_key[32];
+};
+
+struct identity {
+    uint8_t seed[32];
+    uint64_t generation;
+    struct sealing_key keys[IDENTITY_KEYS_MAX]; /* by epoch, rising */
+    size_t key_count;
+    /* derived */
+    uint8_t key[32]; /* secp256k1 */
+    uint8_t address[20];
+    uint8_t tls_key_hash[32];
+    char foreign[512]; /* pools that hold another identity, for a person; "" if none */
+};
+
+/* Finds or makes the identity on the pools under `pools`. Errors: node.no-pool, node.identity-conflict, node.identity-damaged. */
+int identity_open(const char *pools, int64_t now, struct identity *ret_identity, struct error *err);
+/* Writes it to every pool that is empty or has the same address. At least one must take it. */
+int identity_save(const char *pools, struct identity *identity, struct error *err);
+/* A new sealing key with this epoch, the current one from now on; saved before it returns. */
+int identity_rotate(const char *pools, struct identity *identity, uint32_t epoch, int64_t now,
+                    struct error *err);
+/* Forgets the keys of epochs below `epoch` (no reservation needs them any more), and saves. */
+int identity_forget(const char *pools, struct identity *identity, uint32_t epoch, struct error *err);
+const struct sealing_key *identity_key(const struct identity *identity, uint32_t epoch); /* NULL: unknown */
+const struct sealing_key *identity_current(const struct identity *identity);
+void identity_wipe(struct identity *identity);
