@@ -16,19 +16,42 @@ static const char *option_busybox = "/bin/busybox";
 static const char *option_events = "/run/croft/netd.events";
 static const char *option_resolv_conf = "/etc/resolv.conf";
 
+static const char *option_state = "/run/croft/netd.json";
+
 static const struct daemon_option options[] = {
+    {"--state", "FILE", "networks and ports (/run/croft/netd.json)", &option_state},
     {"--busybox", "PATH", "udhcpc and ntpd (/bin/busybox)", &option_busybox},
     {"--events", "PATH", "where they report (/run/croft/netd.events)", &option_events},
     {"--resolv-conf", "FILE", "DNS servers of the node (/etc/resolv.conf)", &option_resolv_conf},
     {NULL, NULL, NULL, NULL},
 };
 
+/* Once for each cause: a kernel without nf_tables would say it at every event. */
+static void tell_failure(struct netd *netd, const struct error *err)
+{
+    if (strcmp(netd->last_failure, err->message) == 0)
+        return;
+    memcpy(netd->last_failure, err->message, sizeof(netd->last_failure));
+    log_error(err, "firewall");
+    notify_error(err);
+}
+
+static void on_networks_changed(void *data)
+{
+    (void)data;
+}
+
 static void on_links_changed(void *data)
 {
     struct netd *netd = data;
     struct address ntp[CONFIG_NTP_MAX];
 
+    struct error err = {0};
+
     netd_publish(netd);
+    /* The rules name the links' own networks. */
+    if (networks_links_changed(netd->networks, &err) < 0)
+        tell_failure(netd, &err);
     clock_set_servers(netd->clock, ntp, links_ntp(netd->links, ntp, CONFIG_NTP_MAX));
 }
 
@@ -58,14 +81,19 @@ static int start(struct daemon *daemon, void **ret_state, struct error *err)
     if (config_load(daemon_boot_path(daemon), &netd->config, &bad) < 0) {
         log_error(&bad, "boot parameters");
         notify_error(&bad);
+        error_clear(&bad);
     }
     r = dhcp_socket_new(netd->loop, option_events, on_report, netd, &netd->helpers, err);
     if (r == 0)
         r = clock_new(netd->loop, &netd->config, option_busybox, option_events, &netd->clock);
     if (r == 0)
         r = links_new(netd->loop, &netd->config, &links, &netd->links, err);
+    if (r == 0)
+        r = networks_new(netd->links, option_state, on_networks_changed, netd, &netd->networks, err);
     if (r < 0)
         return r;
+    if (networks_converge(netd->networks, 0, &bad) < 0)
+        tell_failure(netd, &bad);
     *ret_state = netd;
     return 0;
 }
@@ -74,14 +102,26 @@ static void stop(void *state)
 {
     struct netd *netd = state;
 
+    networks_free(netd->networks);
     links_free(netd->links);
     clock_free(netd->clock);
     dhcp_socket_free(netd->helpers);
     free(netd);
 }
 
+#define UID_PROVD 106 /* initramfs/etc/passwd */
+
+static const uid_t anybody[] = {VARLINK_UID_ANY, VARLINK_UID_END};
+static const uid_t provd[] = {UID_PROVD, VARLINK_UID_END};
+
 static const struct varlink_method methods[] = {
-    {"org.croft.net.GetStatus", netd_get_status, NULL},
+    {"org.croft.net.GetStatus", netd_get_status, anybody},
+    {"org.croft.net.List", netd_list, anybody},
+    {"org.croft.net.EnsureNetwork", netd_ensure_network, provd},
+    {"org.croft.net.Attach", netd_attach, provd},
+    {"org.croft.net.Detach", netd_detach, provd},
+    {"org.croft.net.Expose", netd_expose, provd},
+    {"org.croft.net.RemoveReservation", netd_remove_reservation, provd},
 };
 
 int main(int argc, char **argv)
@@ -95,6 +135,7 @@ int main(int argc, char **argv)
         .interfaces = interfaces,
         .interface_count = 1,
         .options = options,
+        .socket_mode = 0666, /* methods have their own callers */
         .start = start,
         .stop = stop,
     };

@@ -51,12 +51,21 @@ void nft_done(struct nft *nft)
     netlink_msg_done(&nft->msg);
 }
 
+int nft_status(struct nft *nft)
+{
+    if (!nft->closed) {
+        close_rule(nft);
+        marker(nft, NFNL_MSG_BATCH_END);
+        nft->closed = true;
+    }
+    return netlink_msg_status(&nft->msg);
+}
+
 int nft_commit(struct nft *nft, struct netlink *netlink, struct error *err)
 {
     int r;
 
-    close_rule(nft);
-    marker(nft, NFNL_MSG_BATCH_END);
+    (void)nft_status(nft);
     r = netlink_batch(netlink, &nft->msg, "replacing the firewall's rules", err);
     nft_done(nft);
     return r;

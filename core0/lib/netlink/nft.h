@@ -54,12 +54,14 @@ struct nft {
     struct netlink_msg msg;
     uint8_t family;
     const char *table;
-    bool in_rule;
+    bool in_rule, closed;
     uint32_t set_id;
 };
 
 void nft_begin(struct nft *nft);
 void nft_done(struct nft *nft); /* frees without sending */
+/* Closes the batch, so that its bytes can be compared; 0 or negative errno. Nothing may be added afterwards. */
+int nft_status(struct nft *nft);
 /* Sends and frees. */
 int nft_commit(struct nft *nft, struct netlink *netlink, struct error *err);
 
