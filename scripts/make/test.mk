@@ -68,8 +68,8 @@ build/tests/agent: tests/agent/agent.c build/pkg/musl.key
 	$(call say,cc,$<)mkdir -p $(@D) && $(CC_target) -std=gnu17 -O2 -Wall -Wextra -Werror -o $@ $<
 
 .PHONY: fuzz
-fuzz: ## Test: look for new crashes with libFuzzer (T=parser, SECONDS_EACH=60)
-	@T="$(T)" scripts/fuzz $(call chosen,$(FUZZERS))
+fuzz: $(addprefix build/test/fuzz/,$(call chosen,$(FUZZERS))) ## Test: look for new crashes with libFuzzer (T=parser, SECONDS_EACH=60)
+	@scripts/fuzz $(call chosen,$(FUZZERS))
 
 .PHONY: bench demo run
 bench: image tests-tools ## Run: benchmarks into build/bench/ (B=name for one)
