@@ -91,7 +91,7 @@ static void add_process(yyjson_mut_doc *doc, yyjson_mut_val *root, const struct 
     yyjson_mut_obj_add_str(doc, process, "cwd", bundle->spec->cwd);
     add_capabilities(doc, process, bundle->spec->caps, user->uid == 0);
     yyjson_mut_val *rlimits = yyjson_mut_obj_add_arr(doc, process, "rlimits");
-    for (size_t i = 0; i < COUNT(limits); i++) {
+    for (size_t i = 0; i < COUNT(limits) && !bundle->no_limits; i++) {
         yyjson_mut_val *limit = yyjson_mut_arr_add_obj(doc, rlimits);
 
         yyjson_mut_obj_add_str(doc, limit, "type", limits[i].type);

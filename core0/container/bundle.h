@@ -20,7 +20,7 @@ struct bundle {
     const char *files;          /* folder with the configs and secrets, named by their place in the list: "0", "1", … */
     yyjson_val *seccomp;        /* Docker's profile; NULL: none (tests) */
     unsigned kernel;            /* major << 8 | minor */
-    bool no_limits;             /* a machine without cgroup controllers (tests) */
+    bool no_limits;             /* a machine without cgroup controllers and CAP_SYS_RESOURCE (tests) */
 };
 
 /* JSON text, free with free(). */

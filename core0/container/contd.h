@@ -105,6 +105,7 @@ struct instance {
     /* wishes */
     bool wanted;  /* shall run */
     bool again;   /* Restart: end, then start */
+    bool stopped; /* by Stop: the same Start starts it again, while what ended by itself stays ended */
     bool removing, keep_log;
 
     /* this run */
@@ -153,8 +154,8 @@ bool waiting_has(const struct instance *inst, enum waiting_kind kind);
 /* ---- launch.c ---- */
 /* Starts a shim for one run. */
 int launch(struct instance *inst, struct error *err);
-/* What a failed run left to say: runc's sentence in our words. */
-void launch_explain(const struct instance *inst, struct error *err);
+/* What a failed run left to say, in our words: what the shim said, else runc's log. */
+void launch_explain(const struct instance *inst, const char *said, struct error *err);
 
 /* ---- clean.c: for workers ---- */
 int clean_run(struct instance *inst, struct error *err);

@@ -133,7 +133,7 @@ const char *instance_state(const struct instance *inst)
 /* Policies that do not start it again after a 0: what it was to do is done. */
 bool instance_done(const struct instance *inst)
 {
-    return inst->phase == PHASE_ENDED && inst->has_exit && inst->exit_status == 0 && !inst->failed &&
+    return inst->phase == PHASE_ENDED && !inst->stopped && inst->has_exit && inst->exit_status == 0 && !inst->failed &&
            (inst->spec.restart == RESTART_NO || inst->spec.restart == RESTART_ON_FAILURE);
 }
 
@@ -330,7 +330,7 @@ static void instance_exited(struct instance *inst, char *text)
         error_set(&err, ENOMEM, "container.oom-killed", "give the service more memory",
                   "its memory limit of %" PRIu64 " MiB is too small to start it", inst->spec.memory >> 20);
     else
-        launch_explain(inst, &err);
+        launch_explain(inst, text + strcspn(text, "\n") + (strchr(text, '\n') != NULL), &err);
     log_error(&err, inst->key.name);
     start_failed(inst, &err);
 }
@@ -399,7 +399,7 @@ static void forget_start(struct instance *inst)
     free(inst->start);
     inst->start = NULL;
     container_spec_done(&inst->spec);
-    inst->wanted = false;
+    inst->wanted = inst->stopped = false;
     inst->phase = PHASE_PREPARED;
 }
 

@@ -239,14 +239,15 @@ int launch(struct instance *inst, struct error *err)
     return 0;
 }
 
-void launch_explain(const struct instance *inst, struct error *err)
+void launch_explain(const struct instance *inst, const char *said, struct error *err)
 {
-    char path[CONTD_PATH_MAX], sentence[1024] = "";
+    char path[CONTD_PATH_MAX], sentence[1024];
     cleanup_free char *log = NULL;
     size_t len;
 
+    snprintf(sentence, sizeof(sentence), "%s", said);
     store_path(inst, "runc.log", path);
-    if (file_read(path, RUNC_LOG_MAX, &log, &len) == 0)
+    if (sentence[0] == '\0' && file_read(path, RUNC_LOG_MAX, &log, &len) == 0)
         runc_error_last(log, len, sentence, sizeof(sentence));
     if (sentence[0] == '\0')
         error_set(err, EIO, "container.start-failed", "look at contd's log", "the runtime gave no reason");

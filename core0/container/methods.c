@@ -153,7 +153,7 @@ static bool is_same_start(struct instance *inst, struct varlink_call *call, cons
         return true;
     }
     /* Stopped by request: started again. Ended by itself: that is how it stands. */
-    if (inst->phase == PHASE_ENDED && inst->last.code[0] == '\0' && !inst->wanted && !instance_done(inst))
+    if (inst->stopped)
         return false;
     waiting_add(inst, call, WAITING_START);
     if (inst->phase != PHASE_STARTING)
@@ -182,6 +182,7 @@ static void method_start(struct varlink_call *call, yyjson_val *params, void *da
             varlink_call_fail(call, &err);
         } else {
             inst->wanted = true;
+            inst->stopped = false;
             inst->ran = false;
             inst->failed = false;
             inst->restarts = inst->attempts = 0;
@@ -205,6 +206,7 @@ static void method_stop(struct varlink_call *call, yyjson_val *params, void *dat
         varlink_call_reply(call, NULL);
         return;
     }
+    inst->stopped = inst->stopped || inst->wanted; /* asked twice is asked once */
     inst->wanted = false;
     inst->again = false;
     waiting_add(inst, call, WAITING_STOP);
@@ -223,6 +225,7 @@ static void method_restart(struct varlink_call *call, yyjson_val *params, void *
         return;
     }
     inst->wanted = true;
+    inst->stopped = false;
     inst->again = true;
     waiting_add(inst, call, WAITING_RESTART);
     instance_changed(inst);

@@ -101,7 +101,7 @@ int store_save_start(const struct instance *inst)
 
 /* One row per member of state.json. */
 struct state {
-    bool wanted, again, removing, keep_log, launched, ran, ended, has_exit, failed;
+    bool wanted, again, stopped, removing, keep_log, launched, ran, ended, has_exit, failed;
     uint64_t restarts, attempts, health, failures, exit_status;
     const char *reason, *message, *hint;
 };
@@ -113,6 +113,7 @@ struct state {
 
 static const struct json_field state_fields[] = {
     ROW("wanted", JSON_BOOL, wanted, 0),          ROW("again", JSON_BOOL, again, 0),
+    ROW("stopped", JSON_BOOL, stopped, 0),
     ROW("removing", JSON_BOOL, removing, 0),      ROW("keepLog", JSON_BOOL, keep_log, 0),
     ROW("launched", JSON_BOOL, launched, 0),      ROW("ran", JSON_BOOL, ran, 0),
     ROW("ended", JSON_BOOL, ended, 0),            ROW("hasExit", JSON_BOOL, has_exit, 0),
@@ -126,7 +127,7 @@ static const struct json_field state_fields[] = {
 int store_save_state(const struct instance *inst)
 {
     const struct state state = {
-        .wanted = inst->wanted, .again = inst->again, .removing = inst->removing, .keep_log = inst->keep_log,
+        .wanted = inst->wanted, .again = inst->again, .stopped = inst->stopped, .removing = inst->removing, .keep_log = inst->keep_log,
         .launched = inst->launched, .ran = inst->ran, .ended = inst->phase == PHASE_ENDED,
         .has_exit = inst->has_exit, .failed = inst->failed, .restarts = inst->restarts,
         .attempts = inst->attempts, .health = inst->health.state, .failures = inst->health.failures,
@@ -189,6 +190,7 @@ static void load_state(struct instance *inst)
         return;
     inst->wanted = state.wanted;
     inst->again = state.again;
+    inst->stopped = state.stopped;
     inst->removing = state.removing;
     inst->keep_log = state.keep_log;
     inst->launched = state.launched;

@@ -6,8 +6,9 @@
  * with files in the instance's folder, each renamed into place:
  *
  *   started   "<pid> <Unix us>\n"          the container's first process runs its own program
- *   exit      "exit <status> <Unix us>\n"  it ended; status as a shell gives it: 128 + signal when killed
- *             "failed <status> <Unix us>\n" runc could not start it; runc.log says why
+ *   exit      "exit <status> <Unix us>\n"   it ended; status as a shell gives it: 128 + signal when killed
+ *             "failed <status> <Unix us>\n" and perhaps a sentence: it could not be started; without the sentence
+ *             runc.log says why
  *
  * A lock on the folder's file `lock` is inherited from contd and held until the shim ends: who can take it knows
  * that no shim lives.
@@ -78,11 +79,11 @@ static void say(const char *name, const char *text)
         (void)!rename(temporary, path);
 }
 
-static void say_end(const char *word, int status)
+static void say_end(const char *word, int status, const char *sentence)
 {
-    char text[64];
+    char text[640];
 
-    snprintf(text, sizeof(text), "%s %d %llu\n", word, status, (unsigned long long)unix_us());
+    snprintf(text, sizeof(text), "%s %d %llu\n%s", word, status, (unsigned long long)unix_us(), sentence);
     say("exit", text);
 }
 
@@ -181,22 +182,27 @@ static int runc_run(const int out[2])
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-/* runc's init is called "runc:[2:INIT]" until it has become the container's program; nothing tells of that moment. */
-static void wait_for_exec(pid_t pid)
+/* runc's init is called "runc:[2:INIT]" until it has become the container's program; nothing tells of that moment.
+ * False: it ended under that name, so execve(2) failed. */
+static bool wait_for_exec(pid_t pid)
 {
-    char path[64], name[32];
+    char path[64], text[64];
 
-    snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
+    snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
     for (int i = 0; i < EXEC_WAIT_STEPS; i++) {
         int fd = open(path, O_RDONLY | O_CLOEXEC);
-        if (fd < 0)
-            return;
-        ssize_t n = read(fd, name, sizeof(name));
-        close(fd);
-        if (n < 6 || memcmp(name, "runc:[", 6) != 0)
-            return;
+        ssize_t n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
+
+        if (fd >= 0)
+            close(fd);
+        text[n > 0 ? n : 0] = '\0';
+        if (strstr(text, " (runc:[") == NULL)
+            return true;
+        if (strstr(text, ") Z ") != NULL)
+            return false;
         nanosleep(&(struct timespec){.tv_nsec = EXEC_WAIT_NS}, NULL);
     }
+    return true;
 }
 
 /* Reaps everybody; true once `pid` was among them. */
@@ -218,7 +224,7 @@ static bool reap(pid_t pid, int *ret_status)
 static int run(void)
 {
     int out[2], ends[2][2];
-    char text[64];
+    char text[64], sentence[512];
     sigset_t child;
 
     for (int i = 0; i < 2; i++) {
@@ -242,10 +248,16 @@ static int run(void)
     pid_t pid = status == 0 ? read_pid() : -1;
     if (pid < 0) {
         /* What runc wrote to the container's streams stands in runc.log too. */
-        say_end("failed", status);
+        say_end("failed", status, "");
         return 0;
     }
-    wait_for_exec(pid);
+    if (!wait_for_exec(pid)) {
+        ssize_t n = read(shim.pipe[1], sentence, sizeof(sentence) - 1);
+
+        sentence[n > 0 ? n : 0] = '\0';
+        say_end("failed", 255, sentence);
+        return 0;
+    }
     snprintf(text, sizeof(text), "%d %llu\n", (int)pid, (unsigned long long)unix_us());
     say("started", text);
 
@@ -257,7 +269,7 @@ static int run(void)
             (void)!read(signals, &info, sizeof(info));
     }
     streams_drain();
-    say_end("exit", status);
+    say_end("exit", status, "");
     return 0;
 }
 
@@ -308,7 +320,7 @@ int main(int argc, char **argv)
     /* A log that cannot be written (a disk that failed) is no reason for the container to stop. */
     logfile_open(&shim.log, shim.opt.logs, shim.opt.log_size, shim.opt.log_files);
     if (run() != 0) {
-        say_end("failed", 125);
+        say_end("failed", 125, "the streams could not be made");
         return 1;
     }
     return 0;
