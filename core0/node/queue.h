@@ -1,0 +1,57 @@
+/*
+ * queue.h - messages that were signed and are not yet seen on the chain, kept on disk.
+ *
+ * Invariants: (1) a message is on disk before anybody hears of it; (2) nonces rise by one; (3) a message leaves only when the
+ * registry's nonce has reached its own under a boot id of ours, so that none is lost; (4) messages of an earlier boot stay, and
+ * go first, because a relay may still hold them.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/error.h"
+#include "lib/grid/message.h"
+
+#define QUEUE_MAX 64
+#define QUEUE_DONE_MAX 64 /* results that are remembered, so that provd's repetition is not signed twice */
+
+struct queue_result {
+    uint64_t nonce, reservation;
+    uint32_t revision;
+    unsigned state;
+};
+
+struct queue_item {
+    struct grid_message message;
+    uint64_t nonce;
+    uint64_t delivered_at; /* loop time; 0: no relay has it */
+};
+
+struct queue {
+    const char *path;
+    struct queue_item items[QUEUE_MAX];
+    size_t count;
+    struct queue_result done[QUEUE_DONE_MAX]; /* the newest last */
+    size_t done_count;
+    uint8_t boot_id[32];
+    uint64_t chain_id;
+    uint8_t registry[20];
+    bool accepted; /* the registry has taken a message of this boot */
+};
+
+/* Reads the file (absent: empty). Of another boot: accepted is false and a registration is dropped (it is made anew); of another
+ * chain or registry: everything is. An unreadable one is an error: node.queue-damaged. */
+int queue_open(struct queue *queue, const char *path, const uint8_t boot_id[32], uint64_t chain_id,
+               const uint8_t registry[20], struct error *err);
+/* Adds and writes. -ENOSPC: queue.full. */
+int queue_add(struct queue *queue, const struct grid_message *message, struct error *err);
+/* Removes what the registry has taken. Messages of this boot whose nonce another message used are returned for signing anew:
+ * they stay in the queue with nonce 0. */
+int queue_settle(struct queue *queue, uint64_t chain_nonce, const uint8_t chain_boot_id[32], struct error *err);
+int queue_write(const struct queue *queue, struct error *err);
+/* The highest nonce in it, 0 if empty. */
+uint64_t queue_last_nonce(const struct queue *queue);
+bool queue_has(const struct queue *queue, enum grid_kind kind);
+/* Nonce of this result if it is queued or done; 0: neither. */
+uint64_t queue_find_result(const struct queue *queue, uint64_t reservation, uint32_t revision, unsigned state);
