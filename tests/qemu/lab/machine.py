@@ -184,10 +184,15 @@ class Machine:
         self.stop()
 
     def power_off(self, timeout=60):
-        """Presses the power button and waits until the guest has switched itself off in good
-        order. start() boots it again, from the same disks."""
-        self.qmp("system_powerdown")
+        """Has the guest switch itself off in good order, and waits until it has. start() boots it
+        again, from the same disks."""
+        if self.with_agent:
+            self.agent.varlink("core0", "PowerOff")
+        else:
+            self.qmp("system_powerdown")
         self.wait_off(timeout)
+        if not self.find("boot", step="power-off"):
+            raise self._error("the machine went off without saying so")
         self.stop()
 
     def wait_off(self, timeout=60):
