@@ -43,7 +43,7 @@ static void print_usage(const struct verb *verb)
            verb->arguments[0] != '\0' ? " " : "", verb->arguments, options ? " [options]" : "");
 }
 
-void cli_help(const struct verb_table *tables, size_t count, const struct verb *verb)
+void cli_help(const struct verb_table *const *tables, size_t count, const struct verb *verb)
 {
     if (verb != NULL) {
         printf("%s\n\n  ", verb->summary);
@@ -55,8 +55,8 @@ void cli_help(const struct verb_table *tables, size_t count, const struct verb *
     }
     puts("croft - farms, nodes, images and reservations of a Croft grid\n");
     for (size_t t = 0; t < count; t++) {
-        for (size_t v = 0; v < tables[t].count; v++) {
-            const struct verb *row = &tables[t].verbs[v];
+        for (size_t v = 0; v < tables[t]->count; v++) {
+            const struct verb *row = &tables[t]->verbs[v];
             char left[80];
             snprintf(left, sizeof(left), "%s%s%s%s%s", row->noun, row->noun[0] != '\0' ? " " : "",
                      row->name, row->arguments[0] != '\0' ? " " : "", row->arguments);
@@ -67,15 +67,15 @@ void cli_help(const struct verb_table *tables, size_t count, const struct verb *
          "by policy or chain, 4 timed out.");
 }
 
-void cli_completion(const struct verb_table *tables, size_t count)
+void cli_completion(const struct verb_table *const *tables, size_t count)
 {
     puts("# bash completion of croft: source <(croft completion)\n_croft() {\n"
          "    local words=\n    case \"${COMP_WORDS[*]:1:COMP_CWORD-1}\" in");
     printf("    '') words='");
     for (size_t t = 0; t < count; t++) {
         const char *last = "";
-        for (size_t v = 0; v < tables[t].count; v++) {
-            const struct verb *row = &tables[t].verbs[v];
+        for (size_t v = 0; v < tables[t]->count; v++) {
+            const struct verb *row = &tables[t]->verbs[v];
             const char *word = row->noun[0] != '\0' ? row->noun : row->name;
             if (strcmp(word, last) != 0) {
                 printf("%s ", word);
@@ -85,16 +85,16 @@ void cli_completion(const struct verb_table *tables, size_t count)
     }
     puts("';;");
     for (size_t t = 0; t < count; t++) {
-        const struct verb *row = tables[t].verbs;
+        const struct verb *row = tables[t]->verbs;
         if (row->noun[0] != '\0') {
             printf("    %s) words='", row->noun);
-            for (size_t v = 0; v < tables[t].count; v++) {
-                printf("%s ", tables[t].verbs[v].name);
+            for (size_t v = 0; v < tables[t]->count; v++) {
+                printf("%s ", tables[t]->verbs[v].name);
             }
             puts("';;");
         }
-        for (size_t v = 0; v < tables[t].count; v++) {
-            row = &tables[t].verbs[v];
+        for (size_t v = 0; v < tables[t]->count; v++) {
+            row = &tables[t]->verbs[v];
             printf("    '%s%s%s'*) words='", row->noun, row->noun[0] != '\0' ? " " : "", row->name);
             for (const struct verb_option *o = row->options; o != NULL && o->name != NULL; o++) {
                 printf("%s ", o->name);
@@ -117,12 +117,12 @@ static int wrong(struct error *err, const char *what, const char *word)
                      what, word);
 }
 
-static const struct verb *find_verb(const struct verb_table *tables, size_t count, int argc,
+static const struct verb *find_verb(const struct verb_table *const *tables, size_t count, int argc,
                                     char **argv, int *ret_used)
 {
     for (size_t t = 0; t < count; t++) {
-        for (size_t v = 0; v < tables[t].count; v++) {
-            const struct verb *row = &tables[t].verbs[v];
+        for (size_t v = 0; v < tables[t]->count; v++) {
+            const struct verb *row = &tables[t]->verbs[v];
             if (row->noun[0] == '\0' && argc > 1 && strcmp(argv[1], row->name) == 0) {
                 *ret_used = 2;
                 return row;
@@ -200,7 +200,7 @@ static int take_words(struct cli *cli, int argc, char **argv, int at, struct err
     return 0;
 }
 
-int cli_parse(const struct verb_table *tables, size_t count, int argc, char **argv,
+int cli_parse(const struct verb_table *const *tables, size_t count, int argc, char **argv,
               struct cli *ret_cli, struct error *err)
 {
     struct cli cli = {.terminal = isatty(STDERR_FILENO) == 1 && getenv("NO_COLOR") == NULL};

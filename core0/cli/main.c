@@ -16,9 +16,10 @@ static const struct verb own_verbs[] = {
     {"", "version", "", "print the version", "croft version", NULL, 0, 0, false, run_version},
 };
 
-static struct verb_table tables[] = {
-    {own_verbs, sizeof(own_verbs) / sizeof(own_verbs[0])}, /* moved to the end of help by main() */
-    {NULL, 0}, {NULL, 0}, {NULL, 0}, {NULL, 0}, {NULL, 0}, {NULL, 0},
+static const struct verb_table *const tables[] = {
+    &verbs_farm,        &verbs_node, &verbs_image,
+    &verbs_deploy,      &verbs_reservation,
+    &verbs_run,         &(const struct verb_table){own_verbs, sizeof(own_verbs) / sizeof(own_verbs[0])},
 };
 #define TABLES (sizeof(tables) / sizeof(tables[0]))
 
@@ -43,13 +44,6 @@ int main(int argc, char **argv)
     struct cli cli;
     struct error err = {0};
 
-    tables[0] = verbs_farm;
-    tables[1] = verbs_node;
-    tables[2] = verbs_image;
-    tables[3] = verbs_deploy;
-    tables[4] = verbs_reservation;
-    tables[5] = verbs_run;
-    tables[6] = (struct verb_table){own_verbs, sizeof(own_verbs) / sizeof(own_verbs[0])};
     int ret = cli_parse(tables, TABLES, argc, argv, &cli, &err);
     if (ret > 0) {
         return ret == CLI_USAGE ? CLI_USAGE : CLI_DONE;

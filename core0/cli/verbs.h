@@ -77,10 +77,10 @@ int cli_arg_uint(const struct cli *cli, size_t index, uint64_t min, uint64_t max
 
 /* args.c: finds the verb and its options. On a wrong use the error is set and -EINVAL returned; help that was asked for
  * is printed and 1 returned. */
-int cli_parse(const struct verb_table *tables, size_t count, int argc, char **argv, struct cli *ret_cli,
+int cli_parse(const struct verb_table *const *tables, size_t count, int argc, char **argv, struct cli *ret_cli,
               struct error *err);
-void cli_help(const struct verb_table *tables, size_t count, const struct verb *verb);
-void cli_completion(const struct verb_table *tables, size_t count); /* a bash script */
+void cli_help(const struct verb_table *const *tables, size_t count, const struct verb *verb);
+void cli_completion(const struct verb_table *const *tables, size_t count); /* a bash script */
 
 /* output.c. Results go to standard output, everything else to standard error. */
 int cli_print_json(yyjson_mut_doc *doc);  /* consumed; one line */
