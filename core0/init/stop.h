@@ -9,3 +9,5 @@
 void stop_begin(struct core *core, enum core_end end);
 /* From the supervisor: no service runs any more. */
 void stop_services_gone(struct core *core);
+/* A child was reaped: perhaps it was the last. */
+void stop_child_gone(struct core *core);

@@ -1,0 +1,2 @@
+PROGRAM := core0
+PACKAGES := yyjson
