@@ -96,7 +96,7 @@ def wait_running(node, it, count, since):
 
 def test_a_volume_ends_at_its_limit_and_the_neighbour_writes_on(node):
     """The limit is one of the disk, so it holds after a power cycle too."""
-    volumes = {"full": {"x-croft": {"size": "64M"}}, "calm": {"x-croft": {"size": "64M"}}}
+    volumes = {name: {"driver_opts": {"size": "64m"}} for name in ("full", "calm")}
     with node.deployed({"fill": FILL, "calm": NEIGHBOUR}, name="quota", volumes=volumes) as it:
         def exec_in(service, script):
             pid = next(c["pid"] for c in node.agent.varlink("contd", "List")["containers"]

@@ -116,7 +116,8 @@ class Grid:
 
     def env(self, account):
         return {"CROFT_CHAIN": self.chain, "CROFT_CHAINID": CHAIN_ID,
-                "CROFT_REGISTRY": self.registry, "CROFT_KEY_FILE": self.keys[account]}
+                "CROFT_REGISTRY": self.registry, "CROFT_KEY_FILE": self.keys[account],
+                "XDG_STATE_HOME": self.folder / "home", "XDG_CONFIG_HOME": self.folder / "home"}
 
     def cli(self, account, cwd=None):
         return cli.Cli(self.env(account), cwd)

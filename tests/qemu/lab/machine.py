@@ -186,12 +186,15 @@ class Machine:
     def power_off(self, timeout=60):
         """Has the guest switch itself off in good order, and waits until it has. start() boots it
         again, from the same disks."""
+        mark = self.mark()
         if self.with_agent:
             self.agent.varlink("core0", "PowerOff")
         else:
             self.qmp("system_powerdown")
         self.wait_off(timeout)
-        if not self.find("boot", step="power-off"):
+        with self._changed:
+            self._changed.wait_for(lambda: self.find("boot", mark, step="power-off"), 2)
+        if not self.find("boot", mark, step="power-off"):
             raise self._error("the machine went off without saying so")
         self.stop()
 
