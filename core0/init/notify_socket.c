@@ -129,6 +129,15 @@ struct notify_message {
     pid_t pid;
 };
 
+/* musl's CMSG_NXTHDR mixes signs; the warning is about its text, not ours. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wsign-conversion"
+static struct cmsghdr *notify_next_part(struct msghdr *header, struct cmsghdr *part)
+{
+    return CMSG_NXTHDR(header, part);
+}
+#pragma GCC diagnostic pop
+
 /* 1: a message, 0: one that is of no use, -EAGAIN: no more. */
 static int notify_receive(int fd, struct notify_message *message)
 {
@@ -149,7 +158,8 @@ static int notify_receive(int fd, struct notify_message *message)
         return errno == EINTR ? 0 : -EAGAIN;
     message->len = (size_t)got;
     message->pid = 0;
-    for (struct cmsghdr *part = CMSG_FIRSTHDR(&header); part != NULL; part = CMSG_NXTHDR(&header, part)) {
+    for (struct cmsghdr *part = CMSG_FIRSTHDR(&header); part != NULL;
+         part = notify_next_part(&header, part)) {
         if (part->cmsg_level != SOL_SOCKET)
             continue;
         if (part->cmsg_type == SCM_CREDENTIALS) {

@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "init/core.h"
@@ -23,6 +23,12 @@ struct watchdog {
     char identity[WATCHDOG_NAME_MAX];
     struct loop_timer *timer;
 };
+
+/* The C libraries disagree about the type of ioctl's request. */
+static int watchdog_ask(int fd, unsigned long request, int *value)
+{
+    return (int)syscall(SYS_ioctl, fd, request, value);
+}
 
 int watchdog_rank(const char *identity)
 {
@@ -71,7 +77,7 @@ static void watchdog_feed(struct loop_timer *timer, void *data)
 {
     struct watchdog *watchdog = data;
 
-    ioctl(watchdog->fd, WDIOC_KEEPALIVE, 0);
+    watchdog_ask(watchdog->fd, WDIOC_KEEPALIVE, NULL);
     loop_timer_in(timer, WATCHDOG_TIMEOUT_S * 1000000u / 3);
 }
 
@@ -111,11 +117,11 @@ int watchdog_open(struct core *core)
         free(watchdog);
         return ret;
     }
-    ioctl(watchdog->fd, WDIOC_SETTIMEOUT, &timeout);
+    watchdog_ask(watchdog->fd, WDIOC_SETTIMEOUT, &timeout);
     watchdog_feed(watchdog->timer, watchdog);
     core->watchdog = watchdog;
 
-    if (ioctl(watchdog->fd, WDIOC_GETBOOTSTATUS, &status) == 0) {
+    if (watchdog_ask(watchdog->fd, WDIOC_GETBOOTSTATUS, &status) == 0) {
         for (size_t i = 0; i < sizeof(watchdog_causes) / sizeof(watchdog_causes[0]); i++) {
             if ((status & watchdog_causes[i].flag) != 0)
                 snprintf(core->previous_end, sizeof(core->previous_end), "the watchdog (%s) %s",
@@ -133,8 +139,8 @@ const char *watchdog_identity(const struct core *core)
 void watchdog_set_timeout(struct core *core, int seconds)
 {
     if (core->watchdog != NULL) {
-        ioctl(core->watchdog->fd, WDIOC_SETTIMEOUT, &seconds);
-        ioctl(core->watchdog->fd, WDIOC_KEEPALIVE, 0);
+        watchdog_ask(core->watchdog->fd, WDIOC_SETTIMEOUT, &seconds);
+        watchdog_ask(core->watchdog->fd, WDIOC_KEEPALIVE, NULL);
     }
 }
 
@@ -145,7 +151,7 @@ void watchdog_disarm(struct core *core)
     if (core->watchdog == NULL)
         return;
     loop_timer_stop(core->watchdog->timer);
-    ioctl(core->watchdog->fd, WDIOC_SETOPTIONS, &options);
+    watchdog_ask(core->watchdog->fd, WDIOC_SETOPTIONS, &options);
     /* The "magic close": without the V the driver goes on counting. */
     if (write(core->watchdog->fd, "V", 1) == 1)
         close(core->watchdog->fd);
