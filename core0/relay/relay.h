@@ -1,0 +1,107 @@
+/*
+ * relay.h - croft-relay: takes signed messages of nodes, pays for their transactions, loses none.
+ *
+ *   HTTP ─► check: form, signature, farm, limits, simulation ─► journal ─► 202
+ *                                                                  │
+ *   QUEUED ─► sign ─► journal ─► SIGNED ─► send ─► mined? ─► registry has the nonce? ─► journal ─► gone
+ *      ▲                            └─ not in time: same account nonce, higher fee, journal, send │
+ *      └──────────────────────────────────── no: its transaction reverted ◄───────────────────────┘
+ *
+ * Invariants: (1) what was answered with 202 is in the journal; (2) a transaction is in the journal before it is sent; (3) an account
+ * nonce is given up only when the chain has used it; (4) an entry goes only when the registry's nonce has reached its own.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/eth/rpc.h"
+#include "lib/grid/message.h"
+#include "lib/http/server.h"
+#include "lib/loop.h"
+
+/* The table of steps at which tests kill the program: --fault NAME, optionally NAME:N for the Nth time. */
+enum relay_step { STEP_RECEIVED, STEP_SIGNED, STEP_SENT, STEP_REPLACED, STEP_MINED, STEP_COUNT };
+
+#define RELAY_ENTRIES_MAX 4096
+#define RELAY_PER_NODE_MAX 32 /* that wait at a time */
+#define RELAY_FARMS_MAX 256
+
+struct entry {
+    struct entry *next;
+    uint64_t id; /* in the journal */
+    struct grid_message message;
+    uint8_t digest[32];
+    uint8_t identity[20];
+    uint64_t nonce;
+    uint64_t gas; /* estimated, 0: the kind's own limit */
+    bool tx;      /* SIGNED: the following count */
+    uint64_t account_nonce, max_fee, tip;
+    uint8_t hash[32];
+    uint8_t *raw;
+    size_t raw_len;
+    uint64_t sent_at; /* loop time; 0: not in this run */
+    bool asking;      /* the registry is being asked whether it has the nonce */
+};
+
+struct relay {
+    struct loop *loop;
+    struct eth_rpc *rpc;
+    struct http_server *server;
+    struct grid_chain chain;
+    uint8_t key[32];
+    uint8_t account[20];
+    uint64_t farms[RELAY_FARMS_MAX];
+    size_t farm_count;
+    bool open; /* serves every farm */
+    uint64_t replace_after_us;
+    uint64_t max_fee_cap; /* wei per gas */
+
+    /* journal.c */
+    int journal;
+    const char *journal_path;
+    uint64_t next_id;
+
+    struct entry *entries; /* by id, rising */
+    size_t entry_count;
+
+    /* submit.c */
+    struct loop_timer *pump;
+    bool pumping;
+    bool counted; /* account_used was read once */
+    uint64_t account_used; /* the chain's count of our transactions */
+    uint64_t base_fee, tip;
+    uint64_t calm; /* pumps without change: they get slower */
+
+    enum relay_step fault_step;
+    unsigned fault_count; /* 0: no fault */
+};
+
+/* Dies here if the test wants it so. */
+void relay_step(struct relay *relay, enum relay_step step);
+
+/* journal.c */
+int journal_open(struct relay *relay, const char *path, struct error *err);
+int journal_received(struct relay *relay, const struct entry *entry);
+int journal_signed(struct relay *relay, const struct entry *entry);
+int journal_done(struct relay *relay, const struct entry *entry);
+void entry_free(struct entry *entry);
+void relay_add_entry(struct relay *relay, struct entry *entry);
+void relay_remove_entry(struct relay *relay, struct entry *entry);
+
+/* submit.c */
+int submit_start(struct relay *relay);
+void submit_kick(struct relay *relay);
+
+/* serve.c */
+int serve_start(struct relay *relay, const char *host, uint16_t port, struct error *err);
+
+/* registry.c: what the registry holds about an identity. */
+struct registered {
+    uint64_t node; /* 0: never registered */
+    uint64_t farm;
+    uint64_t nonce;
+    unsigned state;
+};
+typedef void registered_fn(const struct registered *registered, const struct error *err, void *data);
+int registry_ask(struct relay *relay, const uint8_t identity[20], registered_fn *fn, void *data);
