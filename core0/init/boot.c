@@ -174,7 +174,7 @@ static void boot_read_release(struct core *core)
         return;
     if (boot_release_value(text, "VERSION_ID", value, sizeof(value)))
         snprintf(core->version, sizeof(core->version), "%s", value);
-    if (boot_release_value(text, "BUILD_TIME", value, sizeof(value)))
+    if (boot_release_value(text, "CROFT_BUILD_TIME", value, sizeof(value)))
         core->build_time = strtoll(value, NULL, 10);
 }
 
@@ -264,7 +264,7 @@ static int boot_params(struct boot *boot, struct error *err)
     size_t len = 0;
     int ret;
 
-    boot_read_params_file(core, PARAMS_SOURCE_DEFAULTS, "/etc/croft/defaults.conf");
+    boot_read_params_file(core, PARAMS_SOURCE_DEFAULTS, "/etc/croft/chain.conf");
     boot_read_params_file(core, PARAMS_SOURCE_FILE, "/etc/croft/boot.conf");
     ret = file_read(core_path(core, path, sizeof(path), "/proc/cmdline"), 65536, &line, &len);
     if (ret == 0) {
@@ -291,6 +291,12 @@ static int boot_params_told(struct boot *boot, struct error *err)
         core_error(core, NULL, &core->params.errors[i]);
     if (core->params.error_count > 0)
         core_log(core, 3, "boot parameters are wrong: this node does not register and runs nothing");
+    else if (core->params.farmer_id == 0)
+        core_log(core, 4, "no farmer_id is given: this node runs unregistered");
+    if (core->params.chain.count == 0)
+        core_log(core, 4, "this image has no chain built in, and croft.chain is not given");
+    if (core->params.runmode == PARAMS_DEV)
+        core_log(core, 4, "runmode=dev: a shell on the console, plain HTTP to chain and relay are allowed");
     return 0;
 }
 

@@ -19,7 +19,8 @@
 #include "init/text.h"
 #include "lib/json.h"
 
-#define LOG_ANSWER_BYTES 131072u /* of text in one answer */
+#define LOG_ANSWER_BYTES 262144u /* of text in one answer; each line counts LOG_LINE_COST more */
+#define LOG_LINE_COST 32u
 #define LOG_FOLLOWERS_MAX 32u
 #define LOG_RETRY_US 100000u
 
@@ -73,9 +74,44 @@ static bool log_answer_add(const struct ring_line *line, void *data)
     yyjson_mut_obj_add_uint(answer->doc, entry, "time", line->time_us);
     yyjson_mut_obj_add_uint(answer->doc, entry, "level", line->level);
     yyjson_mut_obj_add_strncpy(answer->doc, entry, "text", text, len);
-    answer->bytes += len + 64;
+    answer->bytes += len + LOG_LINE_COST;
     answer->next = line->sequence + 1;
     return true;
+}
+
+struct log_measure {
+    size_t bytes;
+    size_t limit; /* lines before it are left out */
+    uint64_t first;
+};
+
+static bool log_measure_add(const struct ring_line *line, void *data)
+{
+    struct log_measure *measure = data;
+
+    measure->bytes += line->len + LOG_LINE_COST;
+    return true;
+}
+
+static bool log_measure_skip(const struct ring_line *line, void *data)
+{
+    struct log_measure *measure = data;
+
+    if (measure->bytes <= measure->limit)
+        return false;
+    measure->bytes -= line->len + LOG_LINE_COST;
+    measure->first = line->sequence + 1;
+    return true;
+}
+
+/* From which line on the rest fits into one answer: the newest lines are the ones that are wanted. */
+static uint64_t log_first_that_fits(const struct ring *ring, uint64_t sequence)
+{
+    struct log_measure measure = {.limit = LOG_ANSWER_BYTES, .first = sequence};
+
+    ring_each(ring, sequence, log_measure_add, &measure);
+    ring_each(ring, sequence, log_measure_skip, &measure);
+    return measure.first;
 }
 
 /* ---- following ---- */
@@ -284,7 +320,7 @@ void control_get_log(struct varlink_call *call, yyjson_val *params, void *data)
 
     log_answer_begin(&answer, ring != NULL ? ring->next_sequence : 0);
     if (ring != NULL)
-        ring_each(ring, ring_tail(ring, request.tail), log_answer_add, &answer);
+        ring_each(ring, log_first_that_fits(ring, ring_tail(ring, request.tail)), log_answer_add, &answer);
     else
         log_answer_kernel(&answer, fd, request.tail);
     if (!varlink_call_wants_more(call)) {

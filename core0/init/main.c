@@ -16,7 +16,7 @@
 #include "init/stop.h"
 #include "lib/file.h"
 
-#define CORE_LOG_SIZE 65536u
+#define CORE_LOG_SIZE 32768u
 
 static const char core_help[] =
     "core0 - PID 1 of a Croft node: boot, services, logs, shutdown\n"
@@ -27,7 +27,7 @@ static const char core_help[] =
     "       core0 --help\n"
     "\n"
     "Services are read from /etc/croft/services/*.service (docs/services.md), boot parameters from\n"
-    "/etc/croft/defaults.conf, /etc/croft/boot.conf and the kernel's command line (later ones win).\n"
+    "/etc/croft/chain.conf, /etc/croft/boot.conf and the kernel's command line (later ones win).\n"
     "What was parsed is in /run/croft/boot.json; control is org.croft.core on /run/croft/core0.\n"
     "\n"
     "Signals: INT (Ctrl-Alt-Del), TERM: reboot; USR1, USR2: power off.\n"

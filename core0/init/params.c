@@ -195,7 +195,8 @@ static int params_set_log(struct params *params, const char *value)
     memcpy(host, value, len);
     host[len] = '\0';
     params->log_port = port;
-    return params_set_str(&params->log_host, host, params_is_host(host));
+    /* An address: PID 1 asks no name server. */
+    return params_set_str(&params->log_host, host, params_is_ip(host));
 }
 
 static int params_set_console(struct params *params, const char *value)
@@ -241,7 +242,7 @@ static const struct params_key {
 };
 
 static const char *const params_source_names[] = {
-    [PARAMS_SOURCE_DEFAULTS] = "defaults.conf",
+    [PARAMS_SOURCE_DEFAULTS] = "chain.conf",
     [PARAMS_SOURCE_FILE] = "boot.conf",
     [PARAMS_SOURCE_LINE] = "the command line",
 };

@@ -1,7 +1,7 @@
 /*
  * params.h - boot parameters, read strictly.
  *
- * Three sources give the same keys, the later one wins key by key: /etc/croft/defaults.conf (built into the image),
+ * Three sources give the same keys, the later one wins key by key: /etc/croft/chain.conf (built into the image),
  * /etc/croft/boot.conf (inside an archive appended to the initramfs), the kernel's command line. Nothing falls back
  * silently: whatever is unknown, repeated or does not parse becomes an entry of `errors`, is shown, and keeps the
  * node from registering.
@@ -17,7 +17,7 @@
 #include "lib/error.h"
 
 #define PARAMS_LINE_MAX 2047u     /* bytes of the command line; beyond, x86 kernels do not boot */
-#define PARAMS_FILE_MAX 65536u    /* bytes of boot.conf and defaults.conf */
+#define PARAMS_FILE_MAX 65536u    /* bytes of boot.conf and chain.conf */
 #define PARAMS_ERRORS_MAX 32u
 
 enum params_runmode { PARAMS_PROD, PARAMS_TEST, PARAMS_DEV };

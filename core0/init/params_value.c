@@ -47,7 +47,7 @@ bool params_is_number(const char *text, uint64_t *ret_number)
     return true;
 }
 
-static bool params_is_ip(const char *text)
+bool params_is_ip(const char *text)
 {
     struct in6_addr addr;
 

@@ -75,6 +75,9 @@ static const struct unit_key unit_keys[] = {
     {UNIT_SECTION_UNIT, "StartLimitBurst", UNIT_KIND_UINT, AT(start_limit_burst), NULL, 0, 1000000},
     {UNIT_SECTION_UNIT, "StartLimitIntervalSec", UNIT_KIND_TIME, AT(start_limit_interval_us), NULL, 0, TIME_MAX},
 
+    /* systemd moved these two to [Unit]; both places are known to people. */
+    {UNIT_SECTION_SERVICE, "StartLimitBurst", UNIT_KIND_UINT, AT(start_limit_burst), NULL, 0, 1000000},
+    {UNIT_SECTION_SERVICE, "StartLimitIntervalSec", UNIT_KIND_TIME, AT(start_limit_interval_us), NULL, 0, TIME_MAX},
     {UNIT_SECTION_SERVICE, "Type", UNIT_KIND_CHOICE, AT(type), unit_types, 0, 0},
     {UNIT_SECTION_SERVICE, "ExecStart", UNIT_KIND_EXEC, AT(exec_start), NULL, 0, 0},
     {UNIT_SECTION_SERVICE, "Restart", UNIT_KIND_CHOICE, AT(restart), unit_restarts, 0, 0},
