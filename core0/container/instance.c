@@ -406,12 +406,16 @@ static void forget_start(struct instance *inst)
 static void decide_after_end(struct instance *inst)
 {
     struct error last = inst->last;
+    bool ran = inst->ran;
 
     if (inst->again && inst->wanted) {
         inst->phase = PHASE_ENDED;
         inst->restarts++;
         inst->attempts = 0;
-    } else if (!inst->ran) {
+        instance_changed(inst);
+        return;
+    }
+    if (!ran) {
         forget_start(inst);
     } else if (inst->wanted && policy_again(inst)) {
         inst->phase = PHASE_WAITING;
@@ -423,10 +427,9 @@ static void decide_after_end(struct instance *inst)
         inst->phase = PHASE_ENDED;
     }
     instance_changed(inst);
-    if (!inst->ran) {
-        waiting_answer(inst, WAITING_START, &last);
-        waiting_answer(inst, WAITING_RESTART, &last);
-    }
+    /* A repeated Start of one that has run before changes nothing, so it succeeds. */
+    waiting_answer(inst, WAITING_START, ran ? NULL : &last);
+    waiting_answer(inst, WAITING_RESTART, &last);
 }
 
 static void clean_done(int result, const struct error *err, void *data)

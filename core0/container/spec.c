@@ -359,11 +359,17 @@ static int add_hosts(struct container_spec *spec, yyjson_val *object, struct err
         return 0;
     yyjson_obj_foreach(object, i, max, key, value) {
         const char *name = yyjson_get_str(key), *address = yyjson_get_str(value);
+        bool known = false;
 
         if (name[0] == '\0' || strlen(name) != yyjson_get_len(key) || strpbrk(name, " \t\r\n#") != NULL ||
             address == NULL || !is_address(address))
             return error_set(err, EINVAL, SPEC_BAD, "give a name and an IP address",
                              "host \"%.64s\" has no usable address", name);
+        /* The caller may have put the service's own hosts into its list already. */
+        for (size_t h = 0; h < spec->host_count && !known; h++)
+            known = strcmp(spec->hosts[h].name, name) == 0 && strcmp(spec->hosts[h].address, address) == 0;
+        if (known)
+            continue;
         spec->hosts[spec->host_count++] = (struct spec_host){name, address};
     }
     return 0;
