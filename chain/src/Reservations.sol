@@ -56,13 +56,14 @@ contract Reservations is ReservationsStorage, EIP712 {
     function propose(Proposal calldata p) external returns (uint64 id) {
         _refuseIf(p.revision != 1, Codes.WRONG_REVISION);
         address approver = _registry.admit(p.node, msg.sender, p.keyEpoch, true);
+        bytes32 sealedHash = _check(p, approver);
         id = ++_count;
         Record storage r = _records[id];
         r.tenant = msg.sender;
         r.node = p.node;
         r.current = 1;
-        _enter(id, p, approver);
         _registry.move(p.node, 0, p.resources);
+        _enter(id, p, sealedHash, approver);
     }
 
     function update(uint64 id, Proposal calldata p) external {
@@ -73,11 +74,12 @@ contract Reservations is ReservationsStorage, EIP712 {
         _refuseIf(_revisions[id][r.current].state != uint8(State.Active), Codes.NOT_ACTIVE);
         _refuseIf(p.revision != r.updates + 2, Codes.WRONG_REVISION);
         address approver = _registry.admit(p.node, msg.sender, p.keyEpoch, false);
+        bytes32 sealedHash = _check(p, approver);
         bytes32 before = _held(id, r);
+        _registry.move(p.node, before, _together(before, p.resources, p.replace));
         r.candidate = p.revision;
         r.updates++;
-        _enter(id, p, approver);
-        _registry.move(p.node, before, _held(id, r));
+        _enter(id, p, sealedHash, approver);
     }
 
     function cancel(uint64 id) external {
@@ -198,9 +200,9 @@ contract Reservations is ReservationsStorage, EIP712 {
 
     // --- transitions -----------------------------------------------------------------------------------
 
-    /// Records a revision as Proposed; without an approver also as Approved and Funded.
-    function _enter(uint64 id, Proposal calldata p, address approver) private {
-        bytes32 sealedHash = _check(p, approver);
+    /// Records a checked revision as Proposed; without an approver also as Approved and Funded. Refuses nothing, so that no
+    /// event is emitted before the last check.
+    function _enter(uint64 id, Proposal calldata p, bytes32 sealedHash, address approver) private {
         Revision storage v = _revisions[id][p.revision];
         v.replace = p.replace;
         v.keyEpoch = p.keyEpoch;
@@ -373,7 +375,11 @@ contract Reservations is ReservationsStorage, EIP712 {
         uint32 candidate = r.candidate;
         if (candidate == 0) return sum;
         Revision storage v = _revisions[id][candidate];
-        return v.replace ? Resources.max(sum, v.resources) : Resources.plus(sum, v.resources);
+        return _together(sum, v.resources, v.replace);
+    }
+
+    function _together(bytes32 current, bytes32 candidate, bool replace) private pure returns (bytes32) {
+        return replace ? Resources.max(current, candidate) : Resources.plus(current, candidate);
     }
 
     function _record(uint64 id) private view returns (Record storage r) {

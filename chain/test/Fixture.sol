@@ -3,7 +3,6 @@
 pragma solidity ^0.8.28;
 
 import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/MessageHashUtils.sol";
-import {GridRegistry} from "../src/GridRegistry.sol";
 import {
     FarmPolicy,
     IGridRegistry,
@@ -12,13 +11,24 @@ import {
     Registration,
     Report
 } from "../src/IGridRegistry.sol";
-import {Proposal, Result, State} from "../src/IReservations.sol";
-import {Reservations} from "../src/Reservations.sol";
+import {IReservations, Proposal, Result, State} from "../src/IReservations.sol";
 import {TypedData} from "../src/TypedData.sol";
-import {Log, vm} from "./Helper.sol";
+import {Log, createBoth, vm} from "./Helper.sol";
 
 function pack(uint32 cores, uint64 memorySize, uint64 ssd, uint64 hdd, uint32 addresses) pure returns (bytes32) {
     return bytes32(abi.encodePacked(cores, memorySize, ssd, hdd, addresses));
+}
+
+/// The data of a Changed event.
+struct ChangedData {
+    uint32 revision;
+    uint8 state;
+    uint64 sequence;
+    uint64 previousBlock;
+    bytes32 reason;
+    bytes32 commitment;
+    address actor;
+    uint64 time;
 }
 
 /// Hashes from memory what the library hashes from calldata.
@@ -55,8 +65,8 @@ abstract contract Fixture {
     address internal stranger = vm.addr(0x57);
     address internal approver = vm.addr(0xa9);
 
-    GridRegistry internal grid;
-    Reservations internal market;
+    IGridRegistry internal grid;
+    IReservations internal market;
     Hasher internal hasher;
     uint64 internal farmId;
     uint64 internal node;
@@ -68,13 +78,9 @@ abstract contract Fixture {
     function deploy() internal {
         vm.warp(START);
         vm.roll(1000);
-        // Several contracts are made by one deployer: the second one's address follows from the nonce.
-        address deployer = vm.addr(0xde);
-        vm.setNonce(deployer, 0);
-        vm.startPrank(deployer);
-        grid = new GridRegistry(vm.computeCreateAddress(deployer, 1));
-        market = new Reservations(grid);
-        vm.stopPrank();
+        (address one, address two) = createBoth(vm.addr(0xde));
+        grid = IGridRegistry(one);
+        market = IReservations(two);
         hasher = new Hasher();
     }
 
@@ -241,7 +247,11 @@ abstract contract Fixture {
         vm.assertEq(uint256(market.revision(id, revision).state), uint256(state), "state");
     }
 
-    /// Topic 0 of the last event of the last transactions since vm.recordLogs, with its data.
+    /// Of the last event since vm.recordLogs.
+    function lastChanged() internal returns (ChangedData memory) {
+        return abi.decode(lastLog().data, (ChangedData));
+    }
+
     function lastLog() internal returns (Log memory) {
         Log[] memory logs = vm.getRecordedLogs();
         return logs[logs.length - 1];

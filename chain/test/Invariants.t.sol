@@ -6,10 +6,9 @@
 // (open) with `closed` called for a candidate too. docs/decisions/0023 tells how to repeat that.
 pragma solidity ^0.8.28;
 
-import {Reservations} from "../src/Reservations.sol";
 import {Chain, IReservations, Proposal, Reservation, Result, Revision, State} from "../src/IReservations.sol";
 import {Resources} from "../src/Resources.sol";
-import {Fixture, pack} from "./Fixture.sol";
+import {ChangedData, Fixture, pack} from "./Fixture.sol";
 import {Log, vm} from "./Helper.sol";
 
 /// Everybody who calls: tenant, approver, nodes, farmer, strangers. It refolds every event that it sees.
@@ -125,6 +124,7 @@ contract Actors is Fixture {
 
     // --- what was seen -----------------------------------------------------------------------------------
 
+    /// forge also records the events of calls that are reverted; the contracts emit only after the last check.
     modifier observed() {
         vm.recordLogs();
         _;
@@ -135,19 +135,17 @@ contract Actors is Fixture {
     }
 
     function _see(Log memory log) private {
-        uint64 on = uint64(uint256(log.topics[1]));
+        ChangedData memory c = abi.decode(log.data, (ChangedData));
         uint64 id = uint64(uint256(log.topics[2]));
-        (uint32 number, uint8 state, uint64 sequence, uint64 previous, bytes32 reason, bytes32 commitment,,) =
-            abi.decode(log.data, (uint32, uint8, uint64, uint64, bytes32, bytes32, address, uint64));
-        Fold storage f = folds[on];
-        if (sequence != f.sequence + 1 || previous != f.lastBlock) broken = true;
-        f.head = keccak256(abi.encode(f.head, sequence, id, number, state, reason, commitment));
-        f.sequence = sequence;
+        Fold storage f = folds[uint64(uint256(log.topics[1]))];
+        if (c.sequence != f.sequence + 1 || c.previousBlock != f.lastBlock) broken = true;
+        f.head = keccak256(abi.encode(f.head, c.sequence, id, c.revision, c.state, c.reason, c.commitment));
+        f.sequence = c.sequence;
         f.lastBlock = uint64(block.number);
-        if (states[id][number] >= uint8(State.Closed)) changedFinal = true;
-        states[id][number] = state;
+        if (states[id][c.revision] >= uint8(State.Closed)) changedFinal = true;
+        states[id][c.revision] = c.state;
         transitions++;
-        reached[state]++;
+        reached[c.state]++;
     }
 
     function _pick(uint256 seed) private view returns (uint64) {

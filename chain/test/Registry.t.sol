@@ -3,12 +3,10 @@
 pragma solidity ^0.8.28;
 
 import {Codes} from "../src/Codes.sol";
-import {GridRegistry} from "../src/GridRegistry.sol";
 import {Farm, FarmPolicy, IGridRegistry, KeyEpoch, Node, NodeState, Profile, Registration, Report} from
     "../src/IGridRegistry.sol";
-import {Reservations} from "../src/Reservations.sol";
 import {Fixture, pack} from "./Fixture.sol";
-import {Log, vm} from "./Helper.sol";
+import {Log, create, vm} from "./Helper.sol";
 
 contract RegistryTest is Fixture {
     // --- farms ---------------------------------------------------------------------------------------
@@ -423,6 +421,10 @@ contract RegistryTest is Fixture {
 
     function test_reservations_are_made_for_a_registry_that_names_them() public {
         refuses(Codes.NOT_RESERVATIONS);
-        new Reservations(grid);
+        this.createAnother();
+    }
+
+    function createAnother() external returns (address) {
+        return create("Reservations.sol:Reservations", abi.encode(grid));
     }
 }

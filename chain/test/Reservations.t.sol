@@ -6,7 +6,7 @@ import {Codes} from "../src/Codes.sol";
 import {FarmPolicy, KeyEpoch} from "../src/IGridRegistry.sol";
 import {Chain, IReservations, Proposal, Reservation, Result, Revision, State} from "../src/IReservations.sol";
 import {Resources} from "../src/Resources.sol";
-import {Fixture, pack} from "./Fixture.sol";
+import {ChangedData, Fixture, pack} from "./Fixture.sol";
 import {Log, vm} from "./Helper.sol";
 
 contract ReservationsTest is Fixture {
@@ -27,14 +27,13 @@ contract ReservationsTest is Fixture {
         vm.assertEq(logs[0].topics[0], IReservations.Proposed.selector, "Proposed first");
         for (uint256 i = 1; i < 4; i++) {
             vm.assertEq(logs[i].topics[0], IReservations.Changed.selector, "Changed");
-            (uint32 revision, uint8 state, uint64 sequence, uint64 previous,,, address actor, uint64 time) =
-                abi.decode(logs[i].data, (uint32, uint8, uint64, uint64, bytes32, bytes32, address, uint64));
-            vm.assertEq(revision, 1, "revision");
-            vm.assertEq(state, i, "state");
-            vm.assertEq(sequence, i, "sequence");
-            vm.assertEq(previous, i == 1 ? 0 : block.number, "previous block");
-            vm.assertEq(actor, tenant, "actor");
-            vm.assertEq(time, START, "time");
+            ChangedData memory c = abi.decode(logs[i].data, (ChangedData));
+            vm.assertEq(c.revision, 1, "revision");
+            vm.assertEq(c.state, i, "state");
+            vm.assertEq(c.sequence, i, "sequence");
+            vm.assertEq(c.previousBlock, i == 1 ? 0 : block.number, "previous block");
+            vm.assertEq(c.actor, tenant, "actor");
+            vm.assertEq(c.time, START, "time");
         }
         expectState(id, 1, State.Funded);
         Reservation memory r = market.reservation(id);
@@ -219,11 +218,9 @@ contract ReservationsTest is Fixture {
         vm.recordLogs();
         vm.prank(approver);
         market.reject(id, 1, "policy.no");
-        Log memory log = lastLog();
-        (,,,, bytes32 reason,, address actor,) =
-            abi.decode(log.data, (uint32, uint8, uint64, uint64, bytes32, bytes32, address, uint64));
-        vm.assertEq(reason, bytes32("policy.no"), "reason");
-        vm.assertEq(actor, approver, "actor");
+        ChangedData memory c = lastChanged();
+        vm.assertEq(c.reason, bytes32("policy.no"), "reason");
+        vm.assertEq(c.actor, approver, "actor");
         expectState(id, 1, State.Rejected);
         vm.assertEq(reserved(), 0, "freed");
         vm.assertEq(grid.farm(farmId).open, 0, "open");
@@ -238,10 +235,7 @@ contract ReservationsTest is Fixture {
         uint64 id = propose(small());
         vm.recordLogs();
         result(id, 1, State.Deploying, 0);
-        Log memory log = lastLog();
-        (,,,,,, address actor,) =
-            abi.decode(log.data, (uint32, uint8, uint64, uint64, bytes32, bytes32, address, uint64));
-        vm.assertEq(actor, vm.addr(NODE_KEY), "the node, not the relay");
+        vm.assertEq(lastChanged().actor, vm.addr(NODE_KEY), "the node, not the relay");
         expectState(id, 1, State.Deploying);
         result(id, 1, State.Active, 0);
         expectState(id, 1, State.Active);
@@ -514,9 +508,7 @@ contract ReservationsTest is Fixture {
         vm.roll(1009);
         vm.recordLogs();
         result(id, 1, State.Active, 0);
-        (,,, uint64 previous,,,,) =
-            abi.decode(lastLog().data, (uint32, uint8, uint64, uint64, bytes32, bytes32, address, uint64));
-        vm.assertEq(previous, 1005, "previous block");
+        vm.assertEq(lastChanged().previousBlock, 1005, "previous block");
         vm.assertEq(market.chain(node).lastBlock, 1009, "last block");
         vm.assertEq(market.chain(node).sequence, 5, "sequence");
     }

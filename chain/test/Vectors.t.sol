@@ -2,17 +2,15 @@
 // The contracts against tests/vectors/*.json, which another implementation made.
 pragma solidity ^0.8.28;
 
-import {GridRegistry} from "../src/GridRegistry.sol";
 import {IGridRegistry, KeyEpoch, Profile, Registration, Report} from "../src/IGridRegistry.sol";
 import {IReservations, Result} from "../src/IReservations.sol";
-import {Reservations} from "../src/Reservations.sol";
 import {Resources} from "../src/Resources.sol";
-import {Log, vm} from "./Helper.sol";
+import {Log, createBoth, vm} from "./Helper.sol";
 import {Hasher, pack} from "./Fixture.sol";
 
 contract VectorsTest {
-    GridRegistry private grid;
-    Reservations private market;
+    IGridRegistry private grid;
+    IReservations private market;
     Hasher private hasher = new Hasher();
 
     function _read(string memory name) private view returns (string memory) {
@@ -33,11 +31,9 @@ contract VectorsTest {
     function setUp() public {
         string memory json = _read("typed-data");
         address deployer = vm.parseJsonAddress(json, ".deployer");
-        vm.setNonce(deployer, 0);
-        vm.startPrank(deployer);
-        grid = new GridRegistry(vm.computeCreateAddress(deployer, 1));
-        market = new Reservations(grid);
-        vm.stopPrank();
+        (address one, address two) = createBoth(deployer);
+        grid = IGridRegistry(one);
+        market = IReservations(two);
         vm.assertEq(address(grid), vm.parseJsonAddress(json, ".registry"), "registry");
         vm.assertEq(address(market), vm.parseJsonAddress(json, ".reservations"), "reservations");
         vm.assertEq(block.chainid, vm.parseJsonUint(json, ".chainId"), "chain id");
