@@ -13,6 +13,7 @@
 #include <time.h>
 
 #include "cli/blob.h"
+#include "cli/codes.h"
 #include "cli/compose.h"
 #include "cli/known.h"
 #include "cli/node.h"
@@ -118,6 +119,13 @@ static int read_compose(struct deploy *deploy, struct error *err)
 
 /* ---- what it will do ---- */
 
+/* A member's text; "" where there is none, which the converter does not let happen. */
+static const char *text_of(yyjson_mut_val *value)
+{
+    const char *text = yyjson_mut_get_str(value);
+    return text != NULL ? text : "";
+}
+
 static int check_fits(const struct deploy *deploy, struct error *err)
 {
     static const struct {
@@ -161,8 +169,8 @@ static void show_plan(const struct deploy *deploy)
             deploy->node.farm);
     yyjson_mut_obj_foreach(yyjson_mut_obj_get(root, "services"), i, max, name, service) {
         yyjson_mut_val *limits = yyjson_mut_obj_get(service, "resources");
-        fprintf(stderr, "  service %-16s image %.12s…, %s cores, %s", yyjson_mut_get_str(name),
-                yyjson_mut_get_str(yyjson_mut_obj_get(service, "image")),
+        fprintf(stderr, "  service %-16s image %.12s…, %s cores, %s", text_of(name),
+                text_of(yyjson_mut_obj_get(service, "image")),
                 cli_cores(yyjson_mut_get_uint(yyjson_mut_obj_get(limits, "milliCores"))),
                 cli_bytes(yyjson_mut_get_uint(yyjson_mut_obj_get(limits, "memory"))));
         yyjson_mut_arr_foreach(yyjson_mut_obj_get(service, "ports"), p, port_max, port) {
@@ -172,9 +180,9 @@ static void show_plan(const struct deploy *deploy)
         fputs("\n", stderr);
     }
     yyjson_mut_obj_foreach(yyjson_mut_obj_get(root, "volumes"), i, max, name, service) {
-        fprintf(stderr, "  volume  %-16s %s on %s\n", yyjson_mut_get_str(name),
+        fprintf(stderr, "  volume  %-16s %s on %s\n", text_of(name),
                 cli_bytes(yyjson_mut_get_uint(yyjson_mut_obj_get(service, "size"))),
-                yyjson_mut_get_str(yyjson_mut_obj_get(service, "kind")));
+                text_of(yyjson_mut_obj_get(service, "kind")));
     }
     fprintf(stderr, "  reserves %s cores, %s of memory, %s of ssd, %s of hdd\n",
             cli_cores(sum->milli_cores), cli_bytes(sum->memory), cli_bytes(sum->ssd),
@@ -381,7 +389,7 @@ static void tell_state(unsigned state, void *data)
     yyjson_mut_val *name, *service;
 
     yyjson_mut_obj_foreach(services, i, max, name, service) {
-        cli_progress(deploy->cli, "  %-16s %s", yyjson_mut_get_str(name),
+        cli_progress(deploy->cli, "  %-16s %s", text_of(name),
                      reservation_state_name(state));
         cli_progress_end(deploy->cli);
     }
@@ -424,9 +432,9 @@ static void print_addresses(const struct deploy *deploy)
         yyjson_mut_obj_get(yyjson_mut_doc_get_root(deploy->compose.doc), "services"), i, max, name,
         service) {
         yyjson_mut_arr_foreach(yyjson_mut_obj_get(service, "ports"), p, port_max, port) {
-            printf("%s answers at %s:%" PRIu64 "/%s\n", yyjson_mut_get_str(name), address,
+            printf("%s answers at %s:%" PRIu64 "/%s\n", text_of(name), address,
                    yyjson_mut_get_uint(yyjson_mut_obj_get(port, "published")),
-                   yyjson_mut_get_str(yyjson_mut_obj_get(port, "protocol")));
+                   text_of(yyjson_mut_obj_get(port, "protocol")));
         }
     }
 }
@@ -456,10 +464,13 @@ static int wait_active(struct deploy *deploy, struct error *err)
     if (ret < 0) {
         return ret;
     }
+    const struct code *known = code_find(reason);
     return error_set(err, ECANCELED, reason[0] != '\0' ? reason : "deploy.refused",
-                     "docs/errors.md says what each reason means and what to do",
+                     known != NULL ? known->hint : "croft reservation show has the whole history",
                      "reservation %" PRIu64 " is %s: %s", deploy->id, reservation_state_name(state),
-                     reason[0] != '\0' ? reason : "no reason was given");
+                     known != NULL       ? known->message
+                     : reason[0] != '\0' ? reason
+                                         : "no reason was given");
 }
 
 static int run(struct deploy *deploy, struct error *err)

@@ -4,15 +4,20 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/codes.h"
+#include "cli/grid.h"
 #include "cli/tables.h"
 #include "lib/daemon.h"
 
 static int run_completion(struct cli *cli, struct error *err);
 static int run_version(struct cli *cli, struct error *err);
+static int run_codes(struct cli *cli, struct error *err);
 
 static const struct verb own_verbs[] = {
     {"", "completion", "", "print completion for bash", "source <(croft completion)", NULL, 0, 0,
      false, run_completion},
+    {"", "codes", "", "what each error code means and what to do", "croft codes --json", NULL, 0, 0,
+     false, run_codes},
     {"", "version", "", "print the version", "croft version", NULL, 0, 0, false, run_version},
 };
 
@@ -37,6 +42,21 @@ static int run_version(struct cli *cli, struct error *err)
     (void)err;
     puts(daemon_version());
     return 0;
+}
+
+static int run_codes(struct cli *cli, struct error *err)
+{
+    yyjson_mut_val *root;
+    yyjson_mut_doc *doc = grid_json(&root);
+
+    (void)err;
+    for (size_t i = 0; i < code_count; i++) {
+        yyjson_mut_val *entry = yyjson_mut_obj(doc);
+        yyjson_mut_obj_add_str(doc, entry, "message", codes[i].message);
+        yyjson_mut_obj_add_str(doc, entry, "hint", codes[i].hint);
+        yyjson_mut_obj_add(root, yyjson_mut_str(doc, codes[i].code), entry);
+    }
+    return cli_print_result(cli, doc);
 }
 
 int main(int argc, char **argv)

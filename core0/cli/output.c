@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/codes.h"
 #include "cli/verbs.h"
 
 int cli_print_json(yyjson_mut_doc *doc)
@@ -69,8 +70,23 @@ int cli_print_result(const struct cli *cli, yyjson_mut_doc *doc)
     return 0;
 }
 
-void cli_print_error(const struct cli *cli, const struct error *err)
+/* A contract's refusal has a code and nothing else: the table gives it its sentence. */
+static struct error explained(const struct error *err)
 {
+    struct error full = *err;
+    const struct code *known = code_find(err->code);
+    if (known != NULL && (err->message[0] == '\0' || strstr(err->message, err->code) != NULL)) {
+        snprintf(full.message, sizeof(full.message), "%s", known->message);
+        snprintf(full.hint, sizeof(full.hint), "%s", known->hint);
+    }
+    return full;
+}
+
+void cli_print_error(const struct cli *cli, const struct error *given)
+{
+    struct error full = explained(given);
+    const struct error *err = &full;
+
     if (cli->json) {
         yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
         yyjson_mut_val *root = yyjson_mut_obj(doc);
