@@ -459,11 +459,31 @@ static bool is_zero_block(const uint8_t *header)
     return true;
 }
 
+/* Some writers (umoci insert) end the archive with the last file's last byte. That is an end like any other. */
+static int skip_padding(struct tar *tar)
+{
+    uint8_t scrap[BLOCK];
+    while (tar->padding > 0) {
+        ssize_t n = tar->read(tar->source, scrap, (size_t)tar->padding);
+        if (n < 0)
+            return (int)n;
+        if (n == 0) {
+            tar->ended = true;
+            break;
+        }
+        tar->offset += (uint64_t)n;
+        tar->padding -= (uint64_t)n;
+    }
+    tar->padding = 0;
+    return 0;
+}
+
 int tar_next(struct tar *tar, const struct tar_entry **ret_entry, struct error *err)
 {
-    int r = skip(tar, tar->left + tar->padding, err);
+    int r = skip(tar, tar->left, err);
     tar->left = 0;
-    tar->padding = 0;
+    if (r == 0 && (r = skip_padding(tar)) < 0)
+        return error_set(err, -r, "image.read-failed", "", "the archive cannot be read: %s", strerror(-r));
     drop_xattrs(&tar->entry);
     memset(&tar->extra, 0, offsetof(struct extra, path));
     while (r == 0 && !tar->ended) {

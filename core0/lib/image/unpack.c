@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <zstd.h>
 
-#define WINDOW_LOG_MAX 27 /* 128 MiB: what `zstd -19 --long` may ask of a reader; more memory is refused */
+#define WINDOW_LOG_MAX 23 /* 8 MiB: what levels up to 19 ask of a reader; docs/images.md says so */
 
 struct image_unpack {
     ZSTD_DCtx *zstd;
