@@ -5,6 +5,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,6 +60,13 @@ const char *address_text(const struct address *address, char *text, size_t size)
     if (address->family == 0 ||
         inet_ntop(address->family, address->bytes, text, (socklen_t)size) == NULL)
         snprintf(text, size, "-");
+    if (address->scope != 0) {
+        char name[IF_NAMESIZE];
+        size_t len = strlen(text);
+
+        if (if_indextoname(address->scope, name) != NULL)
+            snprintf(text + len, size - len, "%%%s", name);
+    }
     return text;
 }
 

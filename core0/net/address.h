@@ -14,6 +14,7 @@ struct address {
     uint8_t family; /* AF_INET, AF_INET6, 0 */
     uint8_t prefix; /* bits; 32 or 128 for a host */
     uint8_t bytes[16];
+    uint32_t scope; /* of an IPv6 link-local address: index of its link; 0: none */
 };
 
 size_t address_size(const struct address *address); /* 4, 16 */

@@ -37,8 +37,8 @@ struct firewall {
 };
 
 /* Closed to every container: not the internet (RFC 6890 and its kin), or a farm's own machines. */
-#define V4(a, b, c, d, bits) {AF_INET, bits, {a, b, c, d}}
-#define V6(bits, ...) {AF_INET6, bits, {__VA_ARGS__}}
+#define V4(a, b, c, d, bits) {AF_INET, bits, {a, b, c, d}, 0}
+#define V6(bits, ...) {AF_INET6, bits, {__VA_ARGS__}, 0}
 static const struct address closed[] = {
     V4(0, 0, 0, 0, 8),        V4(10, 0, 0, 0, 8),     V4(100, 64, 0, 0, 10),
     V4(127, 0, 0, 0, 8),      V4(169, 254, 0, 0, 16), V4(172, 16, 0, 0, 12),

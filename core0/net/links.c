@@ -602,6 +602,9 @@ static void take_nd(struct links *links, const uint8_t *body, size_t len)
         if (link->index != header.nduseropt_ifindex)
             continue;
         memcpy(link->ra_dns, servers, count * sizeof(servers[0]));
+        for (size_t j = 0; j < count; j++)
+            if (address_is_link_local(&link->ra_dns[j]))
+                link->ra_dns[j].scope = (uint32_t)link->index;
         link->ra_dns_count = seconds == 0 ? 0 : count;
         link->ra_dns_until = seconds == UINT32_MAX ? UINT64_MAX
                                                    : loop_clock() + (uint64_t)seconds * 1000000;

@@ -38,7 +38,9 @@ static void tell_failure(struct netd *netd, const struct error *err)
 
 static void on_networks_changed(void *data)
 {
-    (void)data;
+    struct netd *netd = data;
+
+    forwarder_follow(netd->forwarder);
 }
 
 static void on_links_changed(void *data)
@@ -92,6 +94,9 @@ static int start(struct daemon *daemon, void **ret_state, struct error *err)
         r = networks_new(netd->links, option_state, on_networks_changed, netd, &netd->networks, err);
     if (r < 0)
         return r;
+    r = forwarder_new(netd->loop, networks_state(netd->networks), netd->links, &netd->forwarder);
+    if (r < 0)
+        return error_set(err, -r, "net.no-memory", NULL, "no memory");
     if (networks_converge(netd->networks, 0, &bad) < 0)
         tell_failure(netd, &bad);
     *ret_state = netd;
@@ -102,6 +107,7 @@ static void stop(void *state)
 {
     struct netd *netd = state;
 
+    forwarder_free(netd->forwarder);
     networks_free(netd->networks);
     links_free(netd->links);
     clock_free(netd->clock);

@@ -8,6 +8,7 @@
 #include "clock.h"
 #include "config.h"
 #include "dhcp.h"
+#include "forwarder.h"
 #include "lib/varlink.h"
 #include "links.h"
 #include "networks.h"
@@ -19,6 +20,7 @@ struct netd {
     struct config config;
     struct links *links;
     struct networks *networks;
+    struct forwarder *forwarder;
     struct clock *clock;
     struct dhcp_socket *helpers;
     const char *resolv_conf;
