@@ -447,7 +447,7 @@ static void decide_registered(struct node *node)
     if (!node->has_capacity)
         return;
     if (!queue_has(queue, GRID_REPORT) &&
-        (!queue->accepted || due || memcmp(record->capacity, node->capacity, 32) != 0))
+        (!queue->reported || due || memcmp(record->capacity, node->capacity, 32) != 0))
         say_report(node);
     if (!profile_same && !queue_has(queue, GRID_PROFILE))
         say_profile(node);

@@ -110,6 +110,9 @@ int queue_open(struct queue *queue, const char *path, const uint8_t boot_id[32],
             r = read_done(item, &queue->done[queue->done_count++]);
     }
     if (r >= 0)
+        queue->reported = memcmp(written_by, boot_id, 32) == 0 &&
+                          yyjson_get_bool(yyjson_obj_get(root, "reported"));
+    if (r >= 0)
         queue->accepted = memcmp(written_by, boot_id, 32) == 0 &&
                           yyjson_get_bool(yyjson_obj_get(root, "accepted"));
     if (r >= 0)
@@ -127,9 +130,9 @@ int queue_write(const struct queue *queue, struct error *err)
     buffer_init(&out, FILE_MAX);
     int r = buffer_printf(&out,
                           "{\"boot\":\"%s\",\"chainId\":%llu,\"registry\":\"%s\",\"accepted\":%s,"
-                          "\"pending\":[",
+                          "\"reported\":%s,\"pending\":[",
                           boot, (unsigned long long)queue->chain_id, registry,
-                          queue->accepted ? "true" : "false");
+                          queue->accepted ? "true" : "false", queue->reported ? "true" : "false");
     for (size_t i = 0; i < queue->count && r >= 0; i++) {
         r = buffer_printf(&out, "%s{\"kind\":\"%s\",\"body\":", i > 0 ? "," : "",
                           grid_kinds[queue->items[i].message.kind].name);
@@ -205,6 +208,7 @@ int queue_settle(struct queue *queue, uint64_t chain_nonce, const uint8_t chain_
             changed = true;
         } else {
             remember(queue, item);
+            queue->reported |= this_boot && item->message.kind == GRID_REPORT;
             changed = true;
             continue;
         }

@@ -38,6 +38,7 @@ struct queue {
     uint64_t chain_id;
     uint8_t registry[20];
     bool accepted; /* the registry has taken a message of this boot */
+    bool reported; /* a report of this boot is among them: version and uptime are known there */
 };
 
 /* Reads the file (absent: empty). Of another boot: accepted is false and a registration is dropped (it is made anew); of another

@@ -13,13 +13,15 @@
 
 #include "lib/crypto/hash.h"
 
-#define KEY_SIZE 32
+#define AEAD_AES_256_GCM 2
+#define KEY_SIZE_MAX 32
 #define NONCE_SIZE 12
 #define TAG_SIZE 16
 
 /* suite ids of RFC 9180, sections 4.1 and 5.1 */
 static const uint8_t kem_suite[] = {'K', 'E', 'M', 0x00, 0x20};
-static const uint8_t hpke_suite[] = {'H', 'P', 'K', 'E', 0x00, 0x20, 0x00, 0x01, 0x00, 0x02};
+#define HPKE_SUITE_SIZE 10
+static const uint8_t hpke_suite[HPKE_SUITE_SIZE] = {'H', 'P', 'K', 'E', 0x00, 0x20, 0x00, 0x01, 0x00, 0x00};
 
 static int x25519_multiply(const uint8_t scalar[X25519_SIZE], const uint8_t *peer,
                            uint8_t ret_point[X25519_SIZE])
@@ -157,13 +159,15 @@ static int kem_secret(const uint8_t dh[X25519_SIZE], const uint8_t enc[X25519_SI
 }
 
 /* KeySchedule in base mode: no psk, no psk_id (section 5.1). */
-static int key_schedule(const uint8_t secret[32], const void *info, size_t info_len,
-                        uint8_t ret_key[KEY_SIZE], uint8_t ret_nonce[NONCE_SIZE])
+static int key_schedule(unsigned aead, const uint8_t secret[32], const void *info, size_t info_len,
+                        uint8_t *ret_key, size_t key_size, uint8_t ret_nonce[NONCE_SIZE])
 {
     uint8_t context[1 + 2 * SHA256_SIZE] = {0};
     uint8_t prk[SHA256_SIZE];
-    const uint8_t *suite = hpke_suite;
-    size_t size = sizeof(hpke_suite);
+    uint8_t suite[HPKE_SUITE_SIZE];
+    size_t size = sizeof(suite);
+    memcpy(suite, hpke_suite, size);
+    suite[size - 1] = (uint8_t)aead;
     int r = labeled_extract(suite, size, "psk_id_hash", NULL, 0, NULL, 0, context + 1);
     if (r >= 0)
         r = labeled_extract(suite, size, "info_hash", NULL, 0, info, info_len,
@@ -172,25 +176,26 @@ static int key_schedule(const uint8_t secret[32], const void *info, size_t info_
         r = labeled_extract(suite, size, "secret", secret, 32, NULL, 0, prk);
     if (r < 0)
         return r;
-    labeled_expand(prk, suite, size, "key", context, sizeof(context), ret_key, KEY_SIZE);
+    labeled_expand(prk, suite, size, "key", context, sizeof(context), ret_key, key_size);
     labeled_expand(prk, suite, size, "base_nonce", context, sizeof(context), ret_nonce, NONCE_SIZE);
     crypto_wipe(prk, sizeof(prk));
     return 0;
 }
 
 /* Everything up to the AEAD: from the private key of one side and the public key of the other. */
-static int derive(const uint8_t private_key[X25519_SIZE], const uint8_t peer[X25519_SIZE],
+static int derive(unsigned aead, const uint8_t private_key[X25519_SIZE], const uint8_t peer[X25519_SIZE],
                   const uint8_t enc[X25519_SIZE], const uint8_t recipient[X25519_SIZE],
                   const void *info, size_t info_len, mbedtls_gcm_context *gcm,
                   uint8_t ret_nonce[NONCE_SIZE])
 {
-    uint8_t dh[X25519_SIZE], secret[32], key[KEY_SIZE];
+    uint8_t dh[X25519_SIZE], secret[32], key[KEY_SIZE_MAX];
+    size_t key_size = aead == AEAD_AES_256_GCM ? 32 : 16;
     int r = x25519_shared(private_key, peer, dh);
     if (r >= 0)
         r = kem_secret(dh, enc, recipient, secret);
     if (r >= 0)
-        r = key_schedule(secret, info, info_len, key, ret_nonce);
-    if (r >= 0 && mbedtls_gcm_setkey(gcm, MBEDTLS_CIPHER_ID_AES, key, KEY_SIZE * 8) != 0)
+        r = key_schedule(aead, secret, info, info_len, key, key_size, ret_nonce);
+    if (r >= 0 && mbedtls_gcm_setkey(gcm, MBEDTLS_CIPHER_ID_AES, key, (unsigned)key_size * 8) != 0)
         r = -EIO;
     crypto_wipe(dh, sizeof(dh));
     crypto_wipe(secret, sizeof(secret));
@@ -198,7 +203,7 @@ static int derive(const uint8_t private_key[X25519_SIZE], const uint8_t peer[X25
     return r;
 }
 
-int hpke_seal_with(const uint8_t ephemeral[X25519_SIZE], const uint8_t public_key[X25519_SIZE],
+int hpke_seal_with(unsigned aead, const uint8_t ephemeral[X25519_SIZE], const uint8_t public_key[X25519_SIZE],
                    const void *info, size_t info_len, const void *aad, size_t aad_len,
                    const void *plain, size_t plain_len, struct buffer *out)
 {
@@ -211,7 +216,7 @@ int hpke_seal_with(const uint8_t ephemeral[X25519_SIZE], const uint8_t public_ke
         return r;
     mbedtls_gcm_context gcm;
     mbedtls_gcm_init(&gcm);
-    r = derive(ephemeral, public_key, enc, public_key, info, info_len, &gcm, nonce);
+    r = derive(aead, ephemeral, public_key, enc, public_key, info, info_len, &gcm, nonce);
     if (r >= 0) {
         uint8_t *cipher = out->data + out->len + X25519_SIZE;
         memcpy(out->data + out->len, enc, X25519_SIZE);
@@ -233,7 +238,7 @@ int hpke_seal(const uint8_t public_key[X25519_SIZE], const void *info, size_t in
 {
     uint8_t private_key[X25519_SIZE], unused[X25519_SIZE];
     x25519_generate(private_key, unused);
-    int r = hpke_seal_with(private_key, public_key, info, info_len, aad, aad_len, plain, plain_len,
+    int r = hpke_seal_with(AEAD_AES_256_GCM, private_key, public_key, info, info_len, aad, aad_len, plain, plain_len,
                            out);
     crypto_wipe(private_key, sizeof(private_key));
     return r;
@@ -257,7 +262,7 @@ int hpke_open(const uint8_t private_key[X25519_SIZE], const void *info, size_t i
         return r;
     mbedtls_gcm_context gcm;
     mbedtls_gcm_init(&gcm);
-    r = derive(private_key, enc, enc, public_key, info, info_len, &gcm, nonce);
+    r = derive(AEAD_AES_256_GCM, private_key, enc, enc, public_key, info, info_len, &gcm, nonce);
     if (r == -EINVAL) /* the sender's key is of small order */
         r = -EBADMSG;
     if (r >= 0 && mbedtls_gcm_auth_decrypt(&gcm, plain_len, nonce, NONCE_SIZE, aad, aad_len,
