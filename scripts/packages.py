@@ -281,6 +281,10 @@ class Source:
                         done = subprocess.run(["patch", "-p1", "-s", "-f", "--no-backup-if-mismatch"], cwd=target, stdin=file, capture_output=True, text=True)
                     if done.returncode:
                         raise Failure(f"{self.name}: Debian's patch {patch} does not apply:\n{done.stdout}")
+        # One time for all: a patched configure.ac is not newer than its configure, so nothing is generated anew.
+        for path in target.rglob("*"):
+            if not path.is_symlink():
+                os.utime(path, (int(EPOCH), int(EPOCH)))
 
 
 class Retry(Exception):
@@ -355,11 +359,11 @@ class Apt:
 
 
 @contextlib.contextmanager
-def lock(name):
+def lock(name, how=fcntl.LOCK_EX):
     path = CACHE / "lock"
     path.mkdir(parents=True, exist_ok=True)
     with open(path / name, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, how)
         yield
 
 
@@ -408,6 +412,7 @@ def build_one(pkg):
         log = CACHE / "log" / f"{pkg.path.name}.log"
         work = CACHE / "work" / pkg.path.name
         shutil.rmtree(work, ignore_errors=True)
+        sweep(pkg.label)
         (work / "out").mkdir(parents=True)
         if pkg.source:
             pkg.source.unpack(work / "src")
@@ -423,6 +428,13 @@ def build_one(pkg):
         subprocess.run(["chmod", "-R", "u+w", str(work)], check=False)  # Go's module cache is read-only
         shutil.rmtree(work, ignore_errors=True)
         say(f"  built {pkg.label} {version} in {time.monotonic() - start:.0f} s, {left()}")
+
+
+def sweep(label):
+    """Removes what interrupted builds of other keys left behind, unless one of them is still at work."""
+    for stale in (CACHE / "work").glob(f"{label}-" + "?" * 20):
+        with contextlib.suppress(BlockingIOError), lock(stale.name, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            shutil.rmtree(stale, ignore_errors=True)
 
 
 def finish(pkg, out, fallback):
