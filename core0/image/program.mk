@@ -1,0 +1,2 @@
+PROGRAM := imaged
+PACKAGES := yyjson mbedtls curl c-ares zstd zlib
