@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What stays true whatever anybody calls: 256 runs of 128 calls, drawn by forge.
 //
-// Each invariant was seen to fail: (reserved) with `_registry.move` left out of release(), (list) with the event of
-// `_step` given the old sequence, and with `lastBlock` not stored, (final) with the Closed check left out of expire(),
-// (open) with `closed` called for a candidate too. docs/decisions/0023 tells how to repeat that.
+// docs/decisions/0023 lists the one-line changes of the contracts that make each of them fail.
 pragma solidity ^0.8.28;
 
 import {Chain, IReservations, Proposal, Reservation, Result, Revision, State} from "../src/IReservations.sol";
