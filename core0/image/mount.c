@@ -31,6 +31,10 @@
 int umount2(const char *target, int flags);
 #define DETACH 2 /* MNT_DETACH */
 
+#ifndef STATX_ATTR_MOUNT_ROOT /* Linux 5.8; musl 1.2.5 lacks it */
+#define STATX_ATTR_MOUNT_ROOT 0x2000
+#endif
+
 static int fail(struct error *err, const char *what, int r)
 {
     return error_set(err, -r, r == -ENOSPC || r == -EDQUOT ? "image.no-space" : "image.mount-failed", "", "%s: %s", what,
