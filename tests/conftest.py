@@ -24,7 +24,7 @@ def pytest_runtest_makereport(item):
 
 
 FAILED = pytest.StashKey()
-_layout = paths.BUILD / "test/oci"
+_layout = paths.BUILD / "tests/oci"
 
 
 def pytest_collection_finish(session):

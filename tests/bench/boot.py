@@ -11,7 +11,7 @@ from lab.bench import RUNS, figure, folder, median, save  # noqa: E402
 
 
 def print_init():
-    program = paths.BUILD / "test/print-init"
+    program = paths.BUILD / "tests/print-init"
     program.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run(["gcc", "-O2", "-static", "-s", "-o", program,
                     paths.ROOT / "tests/bench/print-init.c"], check=True)

@@ -13,7 +13,7 @@ import threading
 import time
 
 from . import agent as agent_module
-from . import cpio, paths, qmp
+from . import cpio, paths, process, qmp
 
 Disk = collections.namedtuple("Disk", "path serial kind", defaults=("virtio",))
 
@@ -34,7 +34,7 @@ def accelerator():
     still be one on which guests die or crawl."""
     if os.environ.get("CROFT_ACCEL") != "kvm":
         return TCG
-    image = paths.BUILD / "test/kvm-probe"
+    image = paths.BUILD / "tests/kvm-probe"
     image.parent.mkdir(parents=True, exist_ok=True)
     image.write_bytes(KVM_PROBE)
     command = ["qemu-system-x86_64", "-nodefaults", "-display", "none", *KVM, "-m", "32", "-serial",
@@ -137,7 +137,7 @@ class Machine:
         with open(self.folder / "qemu.log", "ab") as log:
             self.started = time.monotonic()
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log,
-                                            stderr=log)
+                                            stderr=log, preexec_fn=process.die_with_parent)
         try:
             self._connect()
         except BaseException:

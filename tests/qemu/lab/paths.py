@@ -22,7 +22,7 @@ SCALE = float(os.environ.get("CROFT_TEST_SCALE", "1"))
 def agent() -> pathlib.Path:
     """The test agent as a static program: what `make` built, else compiled here."""
     source = ROOT / "tests/agent/agent.c"
-    program = BUILD / "test/agent"
+    program = BUILD / "tests/agent"
     if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
         program.parent.mkdir(parents=True, exist_ok=True)
         part = program.with_suffix(f".{os.getpid()}")

@@ -16,7 +16,8 @@ class ProcessError(AssertionError):
     pass
 
 
-def _die_with_parent():
+def die_with_parent():
+    """In a child before exec: SIGTERM when whoever started it is gone."""
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
@@ -37,7 +38,7 @@ class Process:
             self.popen = subprocess.Popen(
                 self.command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=self.cwd,
                 env={**os.environ, **self.env} if self.env else None,
-                preexec_fn=_die_with_parent)
+                preexec_fn=die_with_parent)
 
     def alive(self):
         return self.popen.poll() is None
