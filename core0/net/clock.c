@@ -10,9 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "dhcp.h"
 #include "lib/log.h"
-#include "lib/notify.h"
 
 #define STRATUM_UNSYNCHRONISED 16 /* RFC 5905 */
 
@@ -82,10 +80,10 @@ static void start(struct clock *clock)
         argv[n++] = clock->servers[i];
     }
     argv[n] = NULL;
-    setenv(DHCP_SOCKET_ENV, clock->events, 1);
+    setenv(HELPER_SOCKET_ENV, clock->events, 1);
     if (helper_new(clock->loop, clock->busybox, argv, &clock->ntpd) < 0)
         log_warn("ntpd cannot be started");
-    unsetenv(DHCP_SOCKET_ENV);
+    unsetenv(HELPER_SOCKET_ENV);
 }
 
 void clock_set_servers(struct clock *clock, const struct address *servers, size_t count)
@@ -110,13 +108,14 @@ void clock_set_servers(struct clock *clock, const struct address *servers, size_
         start(clock);
 }
 
-void clock_report(struct clock *clock, const struct lease *report)
+void clock_report(struct clock *clock, const struct helper_report *report)
 {
     struct timex kernel = {0};
     bool before = clock->synchronised;
 
     /* ntpd reports also while it only hopes; the kernel knows whether its clock is being kept. */
-    clock->synchronised = report->stratum < STRATUM_UNSYNCHRONISED && report->stratum > 0 &&
+    clock->synchronised = !report->unsynchronised && report->stratum > 0 &&
+                          report->stratum < STRATUM_UNSYNCHRONISED &&
                           adjtimex(&kernel) != TIME_ERROR;
     hold_bound(clock);
     if (clock->synchronised != before)

@@ -11,16 +11,16 @@
 
 #include "address.h"
 #include "config.h"
-#include "lease.h"
+#include "helper.h"
 #include "lib/loop.h"
 
 struct clock;
 
-/* busybox and events as for links. */
+/* busybox: the program; events: the socket of the helpers. */
 int clock_new(struct loop *loop, const struct config *config, const char *busybox,
               const char *events, struct clock **ret_clock);
 void clock_free(struct clock *clock);
 /* The servers that DHCP names now; ntpd is started, changed or ended accordingly. */
 void clock_set_servers(struct clock *clock, const struct address *servers, size_t count);
-void clock_report(struct clock *clock, const struct lease *report); /* LEASE_TIME */
+void clock_report(struct clock *clock, const struct helper_report *report);
 const char *clock_state(const struct clock *clock); /* "unsynchronised" or "synchronised" */

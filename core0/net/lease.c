@@ -3,172 +3,250 @@
  */
 #include "lease.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
-#include <stdbool.h>
-#include <stdlib.h>
 #include <string.h>
 
-#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 #define ND_OPTION_RDNSS 25
+#define IP_HEADER 20
+#define UDP_HEADER 8
+#define BOOTP_HEADER 240 /* with the cookie */
+#define PORT_SERVER 67
+#define PORT_CLIENT 68
 
-static const struct {
-    const char *name;
-    enum lease_event event;
-} events[] = {
-    {"deconfig", LEASE_DECONFIG}, {"bound", LEASE_BOUND},   {"renew", LEASE_RENEW},
-    {"nak", LEASE_NAK},           {"leasefail", LEASE_FAIL}, {"step", LEASE_TIME},
-    {"stratum", LEASE_TIME},      {"periodic", LEASE_TIME}, {"unsync", LEASE_TIME},
+enum option {
+    OPTION_PAD = 0,
+    OPTION_MASK = 1,
+    OPTION_ROUTER = 3,
+    OPTION_DNS = 6,
+    OPTION_NTP = 42,
+    OPTION_REQUESTED = 50,
+    OPTION_SECONDS = 51,
+    OPTION_OVERLOAD = 52,
+    OPTION_TYPE = 53,
+    OPTION_SERVER = 54,
+    OPTION_WANTED = 55,
+    OPTION_MAX_SIZE = 57,
+    OPTION_RENEW = 58,
+    OPTION_REBIND = 59,
+    OPTION_CLIENT = 61,
+    OPTION_ROUTES = 121,
+    OPTION_END = 255,
 };
 
-struct fields {
+static const uint8_t cookie[4] = {99, 130, 83, 99};
+
+/* ---- writing ---- */
+
+static void put16(uint8_t *p, uint16_t value)
+{
+    p[0] = (uint8_t)(value >> 8);
+    p[1] = (uint8_t)value;
+}
+
+static void put32(uint8_t *p, uint32_t value)
+{
+    put16(p, (uint16_t)(value >> 16));
+    put16(p + 2, (uint16_t)value);
+}
+
+static uint16_t get16(const uint8_t *p)
+{
+    return (uint16_t)(p[0] << 8 | p[1]);
+}
+
+static uint32_t get32(const uint8_t *p)
+{
+    return (uint32_t)get16(p) << 16 | get16(p + 2);
+}
+
+static uint8_t *put_option(uint8_t *p, uint8_t option, const void *data, uint8_t len)
+{
+    *p++ = option;
+    *p++ = len;
+    memcpy(p, data, len);
+    return p + len;
+}
+
+size_t lease_write_message(const struct dhcp_question *question, uint8_t message[DHCP_MESSAGE_SIZE])
+{
+    static const uint8_t wanted[] = {OPTION_MASK,    OPTION_ROUTER, OPTION_DNS,    OPTION_NTP,
+                                     OPTION_SECONDS, OPTION_RENEW,  OPTION_REBIND, OPTION_ROUTES};
+    uint8_t type = (uint8_t)question->type, size[2], id[7] = {1};
+    uint8_t *p = message + BOOTP_HEADER;
+
+    memset(message, 0, DHCP_MESSAGE_SIZE);
+    message[0] = 1; /* request */
+    message[1] = 1; /* Ethernet */
+    message[2] = 6;
+    put32(message + 4, question->xid);
+    put16(message + 8, question->elapsed);
+    if (question->client.family != 0)
+        memcpy(message + 12, question->client.bytes, 4);
+    memcpy(message + 28, question->mac, 6);
+    memcpy(message + 236, cookie, sizeof(cookie));
+    p = put_option(p, OPTION_TYPE, &type, 1);
+    memcpy(id + 1, question->mac, 6);
+    p = put_option(p, OPTION_CLIENT, id, sizeof(id));
+    put16(size, LEASE_PACKET_MAX);
+    p = put_option(p, OPTION_MAX_SIZE, size, sizeof(size));
+    if (question->requested.family != 0)
+        p = put_option(p, OPTION_REQUESTED, question->requested.bytes, 4);
+    if (question->server.family != 0)
+        p = put_option(p, OPTION_SERVER, question->server.bytes, 4);
+    p = put_option(p, OPTION_WANTED, wanted, sizeof(wanted));
+    *p = OPTION_END;
+    return DHCP_MESSAGE_SIZE;
+}
+
+static uint16_t ip_sum(const uint8_t *header)
+{
+    uint32_t sum = 0;
+
+    for (unsigned i = 0; i < IP_HEADER; i += 2)
+        sum += get16(header + i);
+    while (sum >> 16 != 0)
+        sum = (sum & 0xffff) + (sum >> 16);
+    return (uint16_t)~sum;
+}
+
+size_t lease_write_packet(const struct dhcp_question *question, uint8_t *packet, size_t max)
+{
+    size_t len = IP_HEADER + UDP_HEADER + DHCP_MESSAGE_SIZE;
+    uint8_t *udp = packet + IP_HEADER;
+
+    if (max < len)
+        return 0;
+    memset(packet, 0, IP_HEADER + UDP_HEADER);
+    packet[0] = 0x45;
+    put16(packet + 2, (uint16_t)len);
+    packet[8] = 64;
+    packet[9] = IPPROTO_UDP;
+    if (question->client.family != 0)
+        memcpy(packet + 12, question->client.bytes, 4);
+    memset(packet + 16, 0xff, 4);
+    put16(packet + 10, ip_sum(packet));
+    put16(udp, PORT_CLIENT);
+    put16(udp + 2, PORT_SERVER);
+    put16(udp + 4, UDP_HEADER + DHCP_MESSAGE_SIZE); /* no checksum: 0 says so (RFC 768) */
+    lease_write_message(question, udp + UDP_HEADER);
+    return len;
+}
+
+/* ---- reading ---- */
+
+/* What the options say, before it is known whether all of it belongs together. */
+struct answer {
+    uint8_t type, overload;
     struct lease lease;
-    bool has_event;
-    struct address mask;
-    bool unsync;
+    bool has_mask, has_routes;
+    uint8_t mask[4];
+    struct address default_route; /* from option 121 */
 };
 
-static int take_event(struct fields *fields, const char *value)
+static void take_list(const uint8_t *data, size_t len, struct address *list, size_t *count)
 {
-    for (size_t i = 0; i < COUNT(events); i++) {
-        if (strcmp(value, events[i].name) == 0) {
-            fields->lease.event = events[i].event;
-            fields->has_event = true;
-            fields->unsync = strcmp(value, "unsync") == 0;
-            return 0;
-        }
+    for (size_t at = 0; at + 4 <= len && *count < LEASE_LIST_MAX; at += 4) {
+        static const uint8_t none[4];
+
+        /* Routers that have no server to name send 0.0.0.0. */
+        if (memcmp(data + at, none, 4) != 0)
+            address_set(&list[(*count)++], AF_INET, data + at, 32);
     }
-    return -EBADMSG;
 }
 
-static int take_interface(struct fields *fields, const char *value)
+/* RFC 3442: bits, the network's bytes that count, the gateway. Only the default route is taken. */
+static int take_routes(const uint8_t *data, size_t len, struct answer *answer)
 {
-    if (value[0] == '\0' || strlen(value) >= IF_NAMESIZE)
-        return -EBADMSG;
-    strcpy(fields->lease.interface, value);
-    return 0;
-}
+    while (len > 0) {
+        size_t bytes = ((size_t)data[0] + 7) / 8;
 
-static int take_v4(const char *value, struct address *dest)
-{
-    struct address address;
-
-    if (address_parse(value, false, &address) < 0 || address.family != AF_INET)
-        return -EBADMSG;
-    *dest = address;
-    return 0;
-}
-
-static int take_ip(struct fields *fields, const char *value)
-{
-    return take_v4(value, &fields->lease.address);
-}
-
-static int take_subnet(struct fields *fields, const char *value)
-{
-    return take_v4(value, &fields->mask);
-}
-
-static int take_server(struct fields *fields, const char *value)
-{
-    /* Only shown; a server that says nonsense here may still give a good lease. */
-    (void)take_v4(value, &fields->lease.server);
-    return 0;
-}
-
-/* Space-separated; what is more than the list holds is not needed. */
-static int take_list(const char *value, struct address *list, size_t *count)
-{
-    while (*value != '\0') {
-        size_t len = strcspn(value, " ");
-        char item[ADDRESS_TEXT_MAX];
-
-        if (len >= sizeof(item))
+        if (data[0] > 32 || len < 1 + bytes + 4)
             return -EBADMSG;
-        memcpy(item, value, len);
-        item[len] = '\0';
-        if (len > 0 && *count < LEASE_LIST_MAX) {
-            if (take_v4(item, &list[*count]) < 0)
-                return -EBADMSG;
-            (*count)++;
-        }
-        value += len;
-        value += strspn(value, " ");
+        if (data[0] == 0)
+            address_set(&answer->default_route, AF_INET, data + 1, 32);
+        data += 1 + bytes + 4;
+        len -= 1 + bytes + 4;
     }
+    answer->has_routes = true;
     return 0;
 }
 
-static int take_router(struct fields *fields, const char *value)
+static int take_option(uint8_t option, const uint8_t *data, size_t len, struct answer *answer)
 {
+    struct lease *lease = &answer->lease;
     struct address routers[LEASE_LIST_MAX];
     size_t count = 0;
 
-    if (take_list(value, routers, &count) < 0)
-        return -EBADMSG;
-    if (count > 0)
-        fields->lease.gateway = routers[0];
+    switch (option) {
+    case OPTION_TYPE:
+    case OPTION_OVERLOAD:
+        if (len != 1)
+            return -EBADMSG;
+        *(option == OPTION_TYPE ? &answer->type : &answer->overload) = data[0];
+        return 0;
+    case OPTION_MASK:
+        if (len != 4)
+            return -EBADMSG;
+        memcpy(answer->mask, data, 4);
+        answer->has_mask = true;
+        return 0;
+    case OPTION_ROUTER:
+        take_list(data, len, routers, &count);
+        if (count > 0)
+            lease->gateway = routers[0];
+        return 0;
+    case OPTION_DNS:
+        take_list(data, len, lease->dns, &lease->dns_count);
+        return 0;
+    case OPTION_NTP:
+        take_list(data, len, lease->ntp, &lease->ntp_count);
+        return 0;
+    case OPTION_SERVER:
+        if (len != 4)
+            return -EBADMSG;
+        address_set(&lease->server, AF_INET, data, 32);
+        return 0;
+    case OPTION_SECONDS:
+    case OPTION_RENEW:
+    case OPTION_REBIND:
+        if (len != 4)
+            return -EBADMSG;
+        *(option == OPTION_SECONDS ? &lease->seconds
+          : option == OPTION_RENEW ? &lease->renew
+                                   : &lease->rebind) = get32(data);
+        return 0;
+    case OPTION_ROUTES:
+        return take_routes(data, len, answer);
+    default:
+        return 0;
+    }
+}
+
+static int read_options(const uint8_t *data, size_t len, struct answer *answer)
+{
+    while (len > 0 && data[0] != OPTION_END) {
+        size_t size;
+
+        if (data[0] == OPTION_PAD) {
+            data++;
+            len--;
+            continue;
+        }
+        if (len < 2 || (size = data[1]) > len - 2 ||
+            take_option(data[0], data + 2, size, answer) < 0)
+            return -EBADMSG;
+        data += 2 + size;
+        len -= 2 + size;
+    }
     return 0;
 }
-
-static int take_dns(struct fields *fields, const char *value)
-{
-    return take_list(value, fields->lease.dns, &fields->lease.dns_count);
-}
-
-static int take_ntp(struct fields *fields, const char *value)
-{
-    return take_list(value, fields->lease.ntp, &fields->lease.ntp_count);
-}
-
-static int take_number(const char *value, unsigned long max, unsigned long *ret)
-{
-    char *end;
-    unsigned long number;
-
-    if (value[0] < '0' || value[0] > '9' || strlen(value) > 10)
-        return -EBADMSG;
-    number = strtoul(value, &end, 10);
-    if (*end != '\0' || number > max)
-        return -EBADMSG;
-    *ret = number;
-    return 0;
-}
-
-static int take_seconds(struct fields *fields, const char *value)
-{
-    unsigned long number;
-
-    if (take_number(value, UINT32_MAX, &number) < 0)
-        return -EBADMSG;
-    fields->lease.seconds = (uint32_t)number;
-    return 0;
-}
-
-static int take_stratum(struct fields *fields, const char *value)
-{
-    unsigned long number;
-
-    if (take_number(value, 255, &number) < 0)
-        return -EBADMSG;
-    fields->lease.stratum = (unsigned)number;
-    return 0;
-}
-
-static const struct {
-    const char *key;
-    int (*take)(struct fields *fields, const char *value);
-} keys[] = {
-    {"event", take_event},     {"interface", take_interface}, {"ip", take_ip},
-    {"subnet", take_subnet},   {"router", take_router},       {"dns", take_dns},
-    {"ntpsrv", take_ntp},      {"lease", take_seconds},       {"serverid", take_server},
-    {"stratum", take_stratum},
-};
 
 /* Bits of a netmask; -EBADMSG for one with a hole. */
-static int mask_bits(const struct address *mask)
+static int mask_bits(const uint8_t *mask)
 {
-    uint32_t bits = (uint32_t)mask->bytes[0] << 24 | (uint32_t)mask->bytes[1] << 16 |
-                    (uint32_t)mask->bytes[2] << 8 | mask->bytes[3];
+    uint32_t bits = get32(mask);
     int count = 0;
 
     while (count < 32 && (bits & (1u << 31)) != 0) {
@@ -178,61 +256,74 @@ static int mask_bits(const struct address *mask)
     return bits == 0 ? count : -EBADMSG;
 }
 
-static int take_line(struct fields *fields, const char *line, size_t len)
+static int check_lease(struct answer *answer, const uint8_t *yiaddr)
 {
-    const char *equals = memchr(line, '=', len);
-    char value[1024];
-    size_t key_len;
+    struct lease *lease = &answer->lease;
+    int bits = 24; /* a missing mask is left to us; who sends none means a small network */
 
-    if (equals == NULL)
+    if (answer->has_mask)
+        bits = mask_bits(answer->mask);
+    if (bits < 1 || yiaddr[0] == 0 || yiaddr[0] == 127 || yiaddr[0] >= 224)
+        return -EBADMSG;
+    address_set(&lease->address, AF_INET, yiaddr, (uint8_t)bits);
+    if (answer->has_routes)
+        lease->gateway = answer->default_route; /* it replaces the router option */
+    if (lease->seconds == 0)
+        lease->seconds = 3600; /* an offer may leave it open */
+    if (lease->seconds == LEASE_FOREVER)
         return 0;
-    key_len = (size_t)(equals - line);
-    for (size_t i = 0; i < COUNT(keys); i++) {
-        size_t value_len = len - key_len - 1;
-
-        if (strlen(keys[i].key) != key_len || memcmp(keys[i].key, line, key_len) != 0)
-            continue;
-        if (value_len >= sizeof(value) || memchr(equals + 1, '\0', value_len) != NULL)
-            return -EBADMSG;
-        memcpy(value, equals + 1, value_len);
-        value[value_len] = '\0';
-        return keys[i].take(fields, value);
-    }
+    if (lease->rebind == 0 || lease->rebind >= lease->seconds)
+        lease->rebind = (uint32_t)((uint64_t)lease->seconds * 7 / 8);
+    if (lease->renew == 0 || lease->renew > lease->rebind)
+        lease->renew = lease->seconds / 2;
     return 0;
 }
 
-int lease_parse(const char *data, size_t len, struct lease *ret_lease)
+static int read_message(const uint8_t *p, size_t len, uint32_t xid, const uint8_t mac[6],
+                        struct answer *answer)
 {
-    struct fields fields = {0};
-    struct lease *lease = &fields.lease;
-
-    if (len > LEASE_MESSAGE_MAX)
+    if (len < BOOTP_HEADER || p[0] != 2 || p[1] != 1 || p[2] != 6 || get32(p + 4) != xid ||
+        memcmp(p + 28, mac, 6) != 0 || memcmp(p + 236, cookie, sizeof(cookie)) != 0)
         return -EBADMSG;
-    while (len > 0) {
-        const char *newline = memchr(data, '\n', len);
-        size_t line = newline != NULL ? (size_t)(newline - data) : len;
-
-        if (take_line(&fields, data, line) < 0)
-            return -EBADMSG;
-        line += newline != NULL ? 1 : 0;
-        data += line;
-        len -= line;
-    }
-    if (!fields.has_event || (lease->interface[0] == '\0' && lease->event != LEASE_TIME))
+    if (read_options(p + BOOTP_HEADER, len - BOOTP_HEADER, answer) < 0)
         return -EBADMSG;
-    if (fields.unsync)
-        lease->stratum = 16;
-    if (lease->event == LEASE_BOUND || lease->event == LEASE_RENEW) {
-        int bits = 24; /* RFC 2131 leaves a missing mask to us; servers that send none mean a small net */
+    /* Two fields of BOOTP may carry options that did not fit. */
+    if ((answer->overload & 1) != 0 && read_options(p + 108, 128, answer) < 0)
+        return -EBADMSG;
+    if ((answer->overload & 2) != 0 && read_options(p + 44, 64, answer) < 0)
+        return -EBADMSG;
+    return 0;
+}
 
-        if (fields.mask.family != 0)
-            bits = mask_bits(&fields.mask);
-        if (bits < 1 || lease->address.family == 0 || address_is_loopback(&lease->address) ||
-            lease->address.bytes[0] == 0 || lease->address.bytes[0] >= 224)
-            return -EBADMSG;
-        lease->address.prefix = (uint8_t)bits;
-    }
-    *ret_lease = *lease;
+int lease_read_packet(const uint8_t *packet, size_t len, uint32_t xid, const uint8_t mac[6],
+                      enum dhcp_type *ret_type, struct lease *ret_lease)
+{
+    struct answer answer = {0};
+    const uint8_t *udp;
+    size_t header, total, size;
+
+    if (len < IP_HEADER || packet[0] >> 4 != 4)
+        return -EBADMSG;
+    header = (size_t)(packet[0] & 15) * 4;
+    total = get16(packet + 2);
+    if (header < IP_HEADER || total > len || total < header + UDP_HEADER ||
+        packet[9] != IPPROTO_UDP || (get16(packet + 6) & 0x3fff) != 0)
+        return -EBADMSG; /* a fragment is none: servers stay below 1,500 bytes */
+    udp = packet + header;
+    size = get16(udp + 4);
+    if (get16(udp) != PORT_SERVER || get16(udp + 2) != PORT_CLIENT || size < UDP_HEADER ||
+        size > total - header)
+        return -EBADMSG;
+    if (read_message(udp + UDP_HEADER, size - UDP_HEADER, xid, mac, &answer) < 0)
+        return -EBADMSG;
+    if (answer.type != DHCP_OFFER && answer.type != DHCP_ACK && answer.type != DHCP_NAK)
+        return -EBADMSG;
+    if (answer.type == DHCP_NAK)
+        answer.lease = (struct lease){.server = answer.lease.server};
+    else if (check_lease(&answer, udp + UDP_HEADER + 16) < 0)
+        return -EBADMSG;
+    *ret_type = (enum dhcp_type)answer.type;
+    *ret_lease = answer.lease;
     return 0;
 }
 

@@ -14,10 +14,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "dhcp.h"
+#include "dhcp_client.h"
 #include "lib/file.h"
 #include "lib/log.h"
-#include "lib/notify.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 #define METRIC_FIRST 100 /* of the first link's default route; each further link one more */
@@ -30,7 +29,7 @@ struct links {
     struct loop_io *io;
     struct loop_timer *timer; /* the next end of a router's DNS servers */
     bool pending;             /* a refresh is due at the end of this turn */
-    struct link links[LINKS_MAX];
+    struct link *links[LINKS_MAX];
     size_t count;
 };
 
@@ -49,14 +48,14 @@ size_t links_count(const struct links *links)
 
 const struct link *links_get(const struct links *links, size_t i)
 {
-    return &links->links[i];
+    return links->links[i];
 }
 
 static struct link *find(struct links *links, const char *name)
 {
     for (size_t i = 0; i < links->count; i++)
-        if (strcmp(links->links[i].name, name) == 0)
-            return &links->links[i];
+        if (strcmp(links->links[i]->name, name) == 0)
+            return links->links[i];
     return NULL;
 }
 
@@ -133,41 +132,26 @@ static bool is_ours(const struct rtnl_link *link)
 
 /* ---- DHCP ---- */
 
+static dhcp_client_fn on_dhcp;
+
 static void dhcp_start(struct links *links, struct link *link)
 {
-    char address[ADDRESS_TEXT_MAX], self[256];
-    const char *argv[HELPER_ARGS_MAX] = {
-        "udhcpc", "-f", "-i", link->name, "-s", self,
-        /* three questions, two seconds apart, then again after ten: a server that comes late is found soon */
-        "-t", "3", "-T", "2", "-A", "10", "-O", "ntpsrv",
-    };
-    size_t n = 14;
-    ssize_t len = readlink("/proc/self/exe", self, sizeof(self) - 1);
+    struct address wish = {0};
     int r;
 
-    if (len <= 0)
-        return;
-    self[len] = '\0';
-    for (size_t i = 0; i < link->address_count; i++) {
-        if (link->addresses[i].family == AF_INET && !address_is_link_local(&link->addresses[i])) {
-            /* The address that a predecessor had, or that this link had before its carrier went. */
-            argv[n++] = "-r";
-            argv[n++] = address_text(&link->addresses[i], address, sizeof(address));
-            break;
-        }
-    }
-    argv[n] = NULL;
-    setenv(DHCP_SOCKET_ENV, links->options.events, 1);
-    r = helper_new(links->loop, links->options.busybox, argv, &link->dhcp);
-    unsetenv(DHCP_SOCKET_ENV);
+    /* The address that a predecessor had, or that this link had before its carrier went. */
+    for (size_t i = 0; i < link->address_count && wish.family == 0; i++)
+        if (link->addresses[i].family == AF_INET && !address_is_link_local(&link->addresses[i]))
+            wish = link->addresses[i];
+    r = dhcp_client_new(links->loop, link->index, link->mac, &wish, on_dhcp, link, &link->dhcp);
     if (r < 0)
-        log_warn("%s: starting udhcpc: %s", link->name, strerror(-r));
+        log_warn("%s: asking for an address: %s", link->name, strerror(-r));
     link->state = "asking for an address";
 }
 
 static void dhcp_stop(struct link *link)
 {
-    helper_free(link->dhcp);
+    dhcp_client_free(link->dhcp);
     link->dhcp = NULL;
 }
 
@@ -270,41 +254,28 @@ static void take_lease(struct links *links, struct link *link, const struct leas
         set_route(links, link, &lease->gateway, &net, RTPROT_DHCP);
 }
 
-static void refresh(struct links *links);
+static void schedule(struct links *links);
 
-void links_lease(struct links *links, const struct lease *lease)
+static void on_dhcp(enum dhcp_event event, const struct lease *lease, void *data)
 {
-    struct link *link = find(links, lease->interface);
+    struct link *link = data;
 
-    /* A report that was under way when the link left DHCP. */
-    if (link == NULL || link->mode != LINK_DHCP || link->dhcp == NULL)
-        return;
-    switch (lease->event) {
-    case LEASE_BOUND:
-    case LEASE_RENEW:
-        take_lease(links, link, lease);
+    switch (event) {
+    case DHCP_EVENT_BOUND:
+        take_lease(link->links, link, lease);
         break;
-    case LEASE_DECONFIG:
-        /* The first one only says that udhcpc started: an address that a predecessor left stays until its time is
-         * up or another one comes. */
-        if (!link->has_lease)
-            break;
+    case DHCP_EVENT_LOST:
+        log_warn("%s: the address is not ours any more", link->name);
         link->has_lease = false;
         link->state = "asking for an address";
-        drop_routes(links, link, RTPROT_DHCP, NULL);
-        drop_addresses(links, link);
+        drop_routes(link->links, link, RTPROT_DHCP, NULL);
+        drop_addresses(link->links, link);
         break;
-    case LEASE_NAK:
-        log_warn("%s: the DHCP server took the address back", link->name);
-        break;
-    case LEASE_FAIL:
+    case DHCP_EVENT_SILENT:
         link->state = "no DHCP server answers";
         break;
-    case LEASE_TIME:
-        break;
     }
-    refresh(links);
-    links->options.changed(links->options.data);
+    schedule(link->links);
 }
 
 /* ---- from the kernel ---- */
@@ -335,8 +306,11 @@ static void adopt(struct links *links, const struct rtnl_link *row)
         log_warn("%s is left alone: this node has more than %d links", row->name, LINKS_MAX);
         return;
     }
-    link = &links->links[links->count++];
-    *link = (struct link){.index = row->index, .hardware = row->kind[0] == '\0'};
+    link = calloc(1, sizeof(*link));
+    if (link == NULL)
+        return;
+    links->links[links->count++] = link;
+    *link = (struct link){.links = links, .index = row->index, .hardware = row->kind[0] == '\0'};
     strcpy(link->name, row->name);
     memcpy(link->mac, row->mac, sizeof(link->mac));
     link->mode = wanted_mode(links->config, link->name);
@@ -349,11 +323,14 @@ static void adopt(struct links *links, const struct rtnl_link *row)
         log_failure(rtnl_link_set_up(links->request, link->index, true, &err), link, &err);
 }
 
-static void forget(struct links *links, struct link *link)
+static void forget(struct links *links, size_t i)
 {
+    struct link *link = links->links[i];
+
     log_info("%s: gone", link->name);
     dhcp_stop(link);
-    *link = links->links[--links->count];
+    free(link);
+    links->links[i] = links->links[--links->count];
 }
 
 static const struct rtnl_link *row_by_name(const struct rtnl_link *rows, size_t count,
@@ -453,12 +430,12 @@ static void read_addresses(struct links *links)
     size_t count;
 
     for (size_t i = 0; i < links->count; i++)
-        links->links[i].address_count = 0;
+        links->links[i]->address_count = 0;
     if (rtnl_addresses(links->request, &rows, &count, NULL) < 0)
         return;
     for (size_t i = 0; i < count; i++) {
         for (size_t j = 0; j < links->count; j++) {
-            struct link *link = &links->links[j];
+            struct link *link = links->links[j];
 
             if (link->index != rows[i].index || link->address_count == LINK_ADDRESSES_MAX ||
                 (rows[i].flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED)) != 0)
@@ -481,7 +458,7 @@ static void read_gateways(struct links *links)
         if (rtnl_routes(links->request, families[f], &rows, &count, NULL) < 0)
             continue;
         for (size_t j = 0; j < links->count; j++) {
-            struct link *link = &links->links[j];
+            struct link *link = links->links[j];
             struct address *gateway = families[f] == AF_INET ? &link->gateway4 : &link->gateway6;
 
             *gateway = (struct address){0};
@@ -506,10 +483,10 @@ static void read_links(struct links *links)
         return;
     }
     for (size_t i = links->count; i-- > 0;) {
-        const struct rtnl_link *row = row_by_name(rows, count, links->links[i].name);
+        const struct rtnl_link *row = row_by_name(rows, count, links->links[i]->name);
 
-        if (row == NULL || row->index != links->links[i].index || !is_ours(row))
-            forget(links, &links->links[i]);
+        if (row == NULL || row->index != links->links[i]->index || !is_ours(row))
+            forget(links, i);
     }
     for (size_t i = 0; i < count; i++)
         if (is_ours(&rows[i]) && find(links, rows[i].name) == NULL)
@@ -524,6 +501,14 @@ static void read_links(struct links *links)
         if (link == NULL)
             continue;
         link->up = (rows[i].flags & IFF_UP) != 0;
+        if (memcmp(link->mac, rows[i].mac, sizeof(link->mac)) != 0) {
+            /* A bond takes the MAC of its first part: to a DHCP server that is another machine. */
+            memcpy(link->mac, rows[i].mac, sizeof(link->mac));
+            if (link->dhcp != NULL) {
+                dhcp_stop(link);
+                dhcp_start(links, link);
+            }
+        }
         carrier = link->up && rows[i].carrier;
         if (carrier != link->carrier) {
             link->carrier = carrier;
@@ -538,7 +523,7 @@ static void expire_dns(struct links *links)
     uint64_t now = loop_clock(), next = UINT64_MAX;
 
     for (size_t i = 0; i < links->count; i++) {
-        struct link *link = &links->links[i];
+        struct link *link = links->links[i];
 
         if (link->ra_dns_count > 0 && link->ra_dns_until <= now)
             link->ra_dns_count = 0;
@@ -597,7 +582,7 @@ static void take_nd(struct links *links, const uint8_t *body, size_t len)
         count == 0)
         return;
     for (size_t i = 0; i < links->count; i++) {
-        struct link *link = &links->links[i];
+        struct link *link = links->links[i];
 
         if (link->index != header.nduseropt_ifindex)
             continue;
@@ -662,8 +647,10 @@ void links_free(struct links *links)
 {
     if (links == NULL)
         return;
-    for (size_t i = 0; i < links->count; i++)
-        dhcp_stop(&links->links[i]);
+    for (size_t i = 0; i < links->count; i++) {
+        dhcp_stop(links->links[i]);
+        free(links->links[i]);
+    }
     loop_io_del(links->io);
     loop_timer_del(links->timer);
     netlink_free(links->events);
@@ -676,7 +663,7 @@ void links_free(struct links *links)
 bool links_online(const struct links *links)
 {
     for (size_t i = 0; i < links->count; i++)
-        if (links->links[i].gateway4.family != 0 || links->links[i].gateway6.family != 0)
+        if (links->links[i]->gateway4.family != 0 || links->links[i]->gateway6.family != 0)
             return true;
     return false;
 }
@@ -699,11 +686,11 @@ size_t links_dns(const struct links *links, struct address *servers, size_t max)
         for (size_t j = 0; j < links->config->statics[i].dns_count; j++)
             count = add_unique(servers, count, max, &links->config->statics[i].dns[j]);
     for (size_t i = 0; i < links->count; i++)
-        for (size_t j = 0; links->links[i].has_lease && j < links->links[i].lease.dns_count; j++)
-            count = add_unique(servers, count, max, &links->links[i].lease.dns[j]);
+        for (size_t j = 0; links->links[i]->has_lease && j < links->links[i]->lease.dns_count; j++)
+            count = add_unique(servers, count, max, &links->links[i]->lease.dns[j]);
     for (size_t i = 0; i < links->count; i++)
-        for (size_t j = 0; j < links->links[i].ra_dns_count; j++)
-            count = add_unique(servers, count, max, &links->links[i].ra_dns[j]);
+        for (size_t j = 0; j < links->links[i]->ra_dns_count; j++)
+            count = add_unique(servers, count, max, &links->links[i]->ra_dns[j]);
     return count;
 }
 
@@ -712,7 +699,7 @@ size_t links_ntp(const struct links *links, struct address *servers, size_t max)
     size_t count = 0;
 
     for (size_t i = 0; i < links->count; i++)
-        for (size_t j = 0; links->links[i].has_lease && j < links->links[i].lease.ntp_count; j++)
-            count = add_unique(servers, count, max, &links->links[i].lease.ntp[j]);
+        for (size_t j = 0; links->links[i]->has_lease && j < links->links[i]->lease.ntp_count; j++)
+            count = add_unique(servers, count, max, &links->links[i]->lease.ntp[j]);
     return count;
 }

@@ -24,9 +24,11 @@
 
 enum link_mode { LINK_NONE, LINK_DHCP, LINK_STATIC };
 
-struct helper;
+struct dhcp_client;
+struct links;
 
 struct link {
+    struct links *links;
     int index;
     char name[IF_NAMESIZE];
     uint8_t mac[RTNL_MAC_LEN];
@@ -43,26 +45,19 @@ struct link {
     struct address ra_dns[LEASE_LIST_MAX];
     size_t ra_dns_count;
     uint64_t ra_dns_until; /* us of the loop's clock */
-    struct helper *dhcp;
+    struct dhcp_client *dhcp;
 };
 
 struct links_options {
-    const char *busybox;
-    const char *events; /* socket of the helpers */
     void (*changed)(void *data); /* addresses, gateways, servers: something is different now */
     void *data;
 };
-
-struct links;
 
 int links_new(struct loop *loop, const struct config *config, const struct links_options *options,
               struct links **ret_links, struct error *err);
 void links_free(struct links *links);
 size_t links_count(const struct links *links);
 const struct link *links_get(const struct links *links, size_t i);
-
-/* A report of udhcpc. */
-void links_lease(struct links *links, const struct lease *lease);
 
 bool links_online(const struct links *links); /* any default route */
 /* DNS servers of all links, best first, no duplicates. Returns the count. */

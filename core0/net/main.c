@@ -20,8 +20,8 @@ static const char *option_state = "/run/croft/netd.json";
 
 static const struct daemon_option options[] = {
     {"--state", "FILE", "networks and ports (/run/croft/netd.json)", &option_state},
-    {"--busybox", "PATH", "udhcpc and ntpd (/bin/busybox)", &option_busybox},
-    {"--events", "PATH", "where they report (/run/croft/netd.events)", &option_events},
+    {"--busybox", "PATH", "has ntpd (/bin/busybox)", &option_busybox},
+    {"--events", "PATH", "where it reports (/run/croft/netd.events)", &option_events},
     {"--resolv-conf", "FILE", "DNS servers of the node (/etc/resolv.conf)", &option_resolv_conf},
     {NULL, NULL, NULL, NULL},
 };
@@ -57,21 +57,17 @@ static void on_links_changed(void *data)
     clock_set_servers(netd->clock, ntp, links_ntp(netd->links, ntp, CONFIG_NTP_MAX));
 }
 
-static void on_report(const struct lease *report, void *data)
+static void on_report(const struct helper_report *report, void *data)
 {
     struct netd *netd = data;
 
-    if (report->event == LEASE_TIME)
-        clock_report(netd->clock, report);
-    else
-        links_lease(netd->links, report);
+    clock_report(netd->clock, report);
 }
 
 static int start(struct daemon *daemon, void **ret_state, struct error *err)
 {
     struct netd *netd = calloc(1, sizeof(*netd));
-    struct links_options links = {
-        .busybox = option_busybox, .events = option_events, .changed = on_links_changed, .data = netd};
+    struct links_options links = {.changed = on_links_changed, .data = netd};
     struct error bad = {0};
     int r;
 
@@ -85,7 +81,7 @@ static int start(struct daemon *daemon, void **ret_state, struct error *err)
         notify_error(&bad);
         error_clear(&bad);
     }
-    r = dhcp_socket_new(netd->loop, option_events, on_report, netd, &netd->helpers, err);
+    r = helper_socket_new(netd->loop, option_events, on_report, netd, &netd->helpers, err);
     if (r == 0)
         r = clock_new(netd->loop, &netd->config, option_busybox, option_events, &netd->clock);
     if (r == 0)
@@ -111,7 +107,7 @@ static void stop(void *state)
     networks_free(netd->networks);
     links_free(netd->links);
     clock_free(netd->clock);
-    dhcp_socket_free(netd->helpers);
+    helper_socket_free(netd->helpers);
     free(netd);
 }
 
@@ -146,7 +142,7 @@ int main(int argc, char **argv)
         .stop = stop,
     };
 
-    if (getenv(DHCP_SOCKET_ENV) != NULL)
-        return dhcp_script_main(argc, argv);
+    if (getenv(HELPER_SOCKET_ENV) != NULL)
+        return helper_script_main(argc, argv);
     return daemon_main(&spec, argc, argv);
 }

@@ -7,8 +7,8 @@
 
 #include "clock.h"
 #include "config.h"
-#include "dhcp.h"
 #include "forwarder.h"
+#include "helper.h"
 #include "lib/varlink.h"
 #include "links.h"
 #include "networks.h"
@@ -22,7 +22,7 @@ struct netd {
     struct networks *networks;
     struct forwarder *forwarder;
     struct clock *clock;
-    struct dhcp_socket *helpers;
+    struct helper_socket *helpers;
     const char *resolv_conf;
     char last_failure[sizeof(((struct error *)NULL)->message)];
     struct address known[NETD_ADDRESSES_MAX]; /* addresses that were told as events */

@@ -1,7 +1,7 @@
 /*
- * dhcp.c - see dhcp.h.
+ * helper.c - see helper.h.
  */
-#include "dhcp.h"
+#include "helper.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -16,16 +16,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "lib/buffer.h"
 #include "lib/log.h"
 
-extern char **environ;
-
 /* ---- the script's side ---- */
-
-static const char *const told[] = {
-    "interface", "ip", "subnet", "router", "dns", "ntpsrv", "lease", "serverid", "stratum",
-};
 
 static int open_address(const char *path, struct sockaddr_un *addr)
 {
@@ -36,47 +29,65 @@ static int open_address(const char *path, struct sockaddr_un *addr)
     return 0;
 }
 
-int dhcp_script_main(int argc, char **argv)
+int helper_script_main(int argc, char **argv)
 {
-    const char *path = getenv(DHCP_SOCKET_ENV);
+    const char *path = getenv(HELPER_SOCKET_ENV), *stratum = getenv("stratum");
+    char text[HELPER_REPORT_MAX];
     struct sockaddr_un addr;
-    struct buffer text;
-    int fd, r = 0;
+    int fd, n;
 
     if (argc < 2 || path == NULL || open_address(path, &addr) < 0)
         return 2;
-    buffer_init(&text, LEASE_MESSAGE_MAX);
-    r = buffer_printf(&text, "event=%s\n", argv[1]);
-    for (size_t i = 0; r == 0 && i < sizeof(told) / sizeof(told[0]); i++) {
-        const char *value = getenv(told[i]);
-
-        /* A newline in a value would start a line that nobody wrote. */
-        if (value != NULL && strchr(value, '\n') == NULL)
-            r = buffer_printf(&text, "%s=%s\n", told[i], value);
-    }
+    n = snprintf(text, sizeof(text), "%s %s", argv[1], stratum != NULL ? stratum : "0");
     fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (r < 0 || fd < 0 ||
-        sendto(fd, text.data, text.len, 0, (struct sockaddr *)&addr, sizeof(addr)) < 0) {
-        fprintf(stderr, "<3>telling netd about %s: %s\n", argv[1], strerror(r < 0 ? -r : errno));
+    if (n < 0 || (size_t)n >= sizeof(text) || fd < 0 ||
+        sendto(fd, text, (size_t)n, 0, (struct sockaddr *)&addr, sizeof(addr)) < 0) {
+        fprintf(stderr, "<3>telling netd about %s: %s\n", argv[1], strerror(errno));
         return 1;
     }
     return 0;
 }
 
+static const char *const helper_events[] = {"step", "stratum", "periodic", "unsync"};
+
+int helper_report_parse(const char *text, size_t len, struct helper_report *ret_report)
+{
+    const char *space = memchr(text, ' ', len);
+    size_t event_len = space != NULL ? (size_t)(space - text) : len;
+    struct helper_report report = {0};
+    bool known = false;
+
+    if (space == NULL || len - event_len - 1 > 3)
+        return -EBADMSG;
+    for (size_t i = 0; i < sizeof(helper_events) / sizeof(helper_events[0]); i++)
+        known = known || (strlen(helper_events[i]) == event_len &&
+                          memcmp(helper_events[i], text, event_len) == 0);
+    for (size_t i = event_len + 1; i < len; i++) {
+        if (text[i] < '0' || text[i] > '9')
+            return -EBADMSG;
+        report.stratum = report.stratum * 10 + (unsigned)(text[i] - '0');
+    }
+    if (!known)
+        return -EBADMSG;
+    report.unsynchronised = event_len == 6; /* "unsync" is the only one of that length */
+    *ret_report = report;
+    return 0;
+}
+
 /* ---- the daemon's side ---- */
 
-struct dhcp_socket {
+struct helper_socket {
     int fd;
     struct loop_io *io;
-    void (*fn)(const struct lease *lease, void *data);
+    void (*fn)(const struct helper_report *report, void *data);
     void *data;
     char path[sizeof(((struct sockaddr_un *)NULL)->sun_path)];
 };
 
 /* One report; 0, or -EAGAIN when none waits. */
-static int receive(struct dhcp_socket *socket)
+static int receive(struct helper_socket *socket)
 {
-    char text[LEASE_MESSAGE_MAX];
+    char text[HELPER_REPORT_MAX];
     union {
         struct cmsghdr header;
         char room[CMSG_SPACE(sizeof(struct ucred))];
@@ -88,7 +99,7 @@ static int receive(struct dhcp_socket *socket)
                          .msg_controllen = sizeof(control)};
     struct cmsghdr *cmsg;
     struct ucred cred = {.uid = (uid_t)-1};
-    struct lease lease;
+    struct helper_report report;
     ssize_t n = recvmsg(socket->fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 
     if (n < 0)
@@ -98,10 +109,10 @@ static int receive(struct dhcp_socket *socket)
         memcpy(&cred, CMSG_DATA(cmsg), sizeof(cred));
     if (cred.uid != 0 && cred.uid != geteuid())
         return 0;
-    if ((msg.msg_flags & MSG_TRUNC) == 0 && lease_parse(text, (size_t)n, &lease) == 0)
-        socket->fn(&lease, socket->data);
+    if ((msg.msg_flags & MSG_TRUNC) == 0 && helper_report_parse(text, (size_t)n, &report) == 0)
+        socket->fn(&report, socket->data);
     else
-        log_warn("a report about addresses or time could not be read; it is passed over");
+        log_warn("a report about the time cannot be read; it is passed over");
     return 0;
 }
 
@@ -112,10 +123,10 @@ static void on_report(struct loop_io *io, int fd, uint32_t events, void *data)
         ;
 }
 
-int dhcp_socket_new(struct loop *loop, const char *path, void (*fn)(const struct lease *, void *),
-                    void *data, struct dhcp_socket **ret_socket, struct error *err)
+int helper_socket_new(struct loop *loop, const char *path, void (*fn)(const struct helper_report *, void *),
+                    void *data, struct helper_socket **ret_socket, struct error *err)
 {
-    struct dhcp_socket *socket_ = calloc(1, sizeof(*socket_));
+    struct helper_socket *socket_ = calloc(1, sizeof(*socket_));
     struct sockaddr_un addr;
     int on = 1, r;
 
@@ -136,14 +147,14 @@ int dhcp_socket_new(struct loop *loop, const char *path, void (*fn)(const struct
     if (r == 0)
         r = loop_io_add(loop, socket_->fd, EPOLLIN, on_report, socket_, &socket_->io);
     if (r < 0) {
-        dhcp_socket_free(socket_);
+        helper_socket_free(socket_);
         return error_set(err, -r, "net.no-socket", NULL, "%s: %s", path, strerror(-r));
     }
     *ret_socket = socket_;
     return 0;
 }
 
-void dhcp_socket_free(struct dhcp_socket *socket)
+void helper_socket_free(struct helper_socket *socket)
 {
     if (socket == NULL)
         return;
@@ -225,7 +236,8 @@ static void start(struct helper *helper)
     loop_timer_in(helper->timer, HELPER_DELAY_MAX);
 }
 
-int helper_new(struct loop *loop, const char *busybox, const char *const *argv, struct helper **ret_helper)
+int helper_new(struct loop *loop, const char *busybox, const char *const *argv,
+               struct helper **ret_helper)
 {
     struct helper *helper = calloc(1, sizeof(*helper));
     int r = helper == NULL ? -ENOMEM : 0;
