@@ -72,7 +72,7 @@ struct seccomp_set {
 
 static bool seccomp_has(const struct seccomp_set *set, unsigned number)
 {
-    return (set->bits[number / 8] >> (number % 8) & 1u) != 0;
+    return ((unsigned)set->bits[number / 8] >> (number % 8) & 1u) != 0;
 }
 
 static int seccomp_find_call(const char *name, size_t len)
