@@ -16,7 +16,7 @@ build/packages.mk: $(wildcard packages/*/recipe.toml) scripts/packages.py | buil
 PKG_INPUTS := $(wildcard packages/*/*) scripts/packages.py
 build/pkg/%.stamp: $(PKG_INPUTS) | build/.setup
 	@mkdir -p $(@D) && $(PYTHON) scripts/packages.py build $(if $(filter %-host,$*),$(patsubst %-host,%,$*):host,$*) && touch $@
-build/pkg/%.key: build/pkg/%.stamp ;
+build/pkg/%.key: build/pkg/%.stamp ; @true
 build/pkg/linux.stamp: $(wildcard kernel-config/*.config)
 
 pkg_keys = $(addprefix build/pkg/,$(addsuffix $(2).key,$(1)))

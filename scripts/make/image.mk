@@ -1,8 +1,8 @@
 # The bootable image.
 
 IMAGE := build/image
-# The command line of people and tests does not ship; everything else of ours does.
-IMAGE_PROGRAMS := $(addprefix build/bin/,$(filter-out croft,$(PROGRAMS)))
+# What runs at people's desks does not ship; everything else of ours does.
+IMAGE_PROGRAMS := $(addprefix build/bin/,$(filter-out croft croft-relay,$(PROGRAMS)))
 IMAGE_INPUTS := $(wildcard initramfs/* initramfs/*/*)
 LIST_image := $(IMAGE_PROGRAMS) $(IMAGE_INPUTS)
 STUB := /usr/lib/systemd/boot/efi/linuxx64.efi.stub
