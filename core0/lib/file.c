@@ -15,7 +15,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define FILE_READ_STEP 4096u /* /proc and /sys say size 0, so a read grows in steps */
+#define FILE_READ_STEP 4096u /* what says size 0 is read in growing steps */
 #define FILE_TREE_DEPTH 128  /* levels that file_remove_tree descends */
 
 void file_close_cleanup(int *fd)
@@ -48,10 +48,10 @@ int file_read_at(int dirfd, const char *path, size_t max, char **ret_data, size_
         return -errno;
     if (fstat(fd, &st) < 0)
         return -errno;
+    /* Only a hint: files of /proc say 0, those of /sys 4096, whatever they hold. */
     if (S_ISREG(st.st_mode) && st.st_size > 0) {
-        if ((uintmax_t)st.st_size > max)
-            return -EFBIG;
-        capacity = (size_t)st.st_size + 2; /* one byte more than the file: its end is seen at once */
+        capacity = (uintmax_t)st.st_size < max ? (size_t)st.st_size : max;
+        capacity += 2; /* one byte more than the file: its end is seen at once */
         data = malloc(capacity);
         if (data == NULL)
             return -ENOMEM;
