@@ -58,6 +58,7 @@ static int boot_mount(struct boot *boot, struct error *err)
     }
     if (fd > 2)
         close(fd);
+    events_look(boot->core);
     return ret;
 }
 
@@ -379,9 +380,9 @@ static const struct {
     boot_step_fn *fn;
     bool machine; /* only on a machine, not in a name space */
 } boot_steps[] = {
+    {"events", boot_events, false},
     {"root", boot_root, true},
     {"mounts", boot_mount, true},
-    {"events", boot_events, false},
     {"identity", boot_identity, false},
     {"folders", boot_folders, false},
     {"parameters", boot_params, false},

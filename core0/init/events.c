@@ -171,8 +171,15 @@ int events_open(struct core *core)
         close(events->uevent_fd);
         events->uevent_fd = -1;
     }
-    events_find_port(events);
     return 0;
+}
+
+void events_look(struct core *core)
+{
+    if (core->events == NULL)
+        return;
+    events_find_port(core->events);
+    events_drain(core->events);
 }
 
 void events_close(struct core *core)

@@ -11,6 +11,8 @@ struct core;
 
 int events_open(struct core *core);
 void events_close(struct core *core);
+/* /sys is there now: is the port? Later ones are found by the kernel's uevents. */
+void events_look(struct core *core);
 void events_send_boot(struct core *core, const char *step);
 void events_send_service(struct core *core, const char *name, const char *state);
 /* {"event":event,key:value} */
