@@ -18,7 +18,7 @@ $(IMAGE)/vmlinuz: build/pkg/linux.key
 
 # Version, build time (the lower bound of the clock) and whether a source was not the pinned one.
 $(IMAGE)/os-release: FORCE $(call pkg_keys,$(PKG_IMAGE),)
-	@mkdir -p $(@D) && fallback=$$(ls build/pkg/*/FALLBACK 2>/dev/null | head -1) && { \
+	@mkdir -p $(@D) && fallback=$$({ ls build/pkg/*/FALLBACK 2>/dev/null || true; } | head -1) && { \
 	echo 'NAME=Croft'; echo 'ID=croft'; echo 'PRETTY_NAME="Croft $(VERSION)"'; echo 'VERSION_ID="$(VERSION)"'; echo 'CROFT_BUILD_TIME=$(BUILD_TIME)'; \
 	echo "CROFT_RELEASABLE=$$([ -n "$$fallback" ] && echo no || echo yes)"; } > $@.$$$$ && \
 	if [ -n "$$fallback" ]; then touch build/FALLBACK; echo "warning: built from fall-back sources, not releasable: $$fallback"; else rm -f build/FALLBACK; fi && \
