@@ -2,6 +2,7 @@
  * status.c - org.croft.net.GetStatus.
  */
 #include <stdio.h>
+#include <string.h>
 
 #include "netd.h"
 
@@ -15,7 +16,18 @@ static void add_text(yyjson_mut_doc *doc, yyjson_mut_val *list, const struct add
                                           : address_text(address, text, sizeof(text)));
 }
 
-static void add_link(yyjson_mut_doc *doc, yyjson_mut_val *list, const struct link *link)
+static void add_static_dns(yyjson_mut_doc *doc, yyjson_mut_val *list, const struct config *config,
+                           const struct link *link)
+{
+    for (size_t i = 0; i < config->static_count; i++)
+        for (size_t j = 0; strcmp(config->statics[i].interface, link->name) == 0 &&
+                           j < config->statics[i].dns_count;
+             j++)
+            add_text(doc, list, &config->statics[i].dns[j], false);
+}
+
+static void add_link(yyjson_mut_doc *doc, yyjson_mut_val *list, const struct config *config,
+                     const struct link *link)
 {
     yyjson_mut_val *item = yyjson_mut_arr_add_obj(doc, list), *addresses, *dns;
     const struct address *gateway =
@@ -38,6 +50,7 @@ static void add_link(yyjson_mut_doc *doc, yyjson_mut_val *list, const struct lin
     else
         yyjson_mut_obj_add_null(doc, item, "gateway");
     dns = yyjson_mut_obj_add_arr(doc, item, "dns");
+    add_static_dns(doc, dns, config, link);
     for (size_t i = 0; link->has_lease && i < link->lease.dns_count; i++)
         add_text(doc, dns, &link->lease.dns[i], false);
     for (size_t i = 0; i < link->ra_dns_count; i++)
@@ -54,7 +67,7 @@ void netd_get_status(struct varlink_call *call, yyjson_val *params, void *data)
     yyjson_mut_doc_set_root(doc, root);
     list = yyjson_mut_obj_add_arr(doc, root, "links");
     for (size_t i = 0; i < links_count(netd->links); i++)
-        add_link(doc, list, links_get(netd->links, i));
+        add_link(doc, list, &netd->config, links_get(netd->links, i));
     yyjson_mut_obj_add_bool(doc, root, "online", links_online(netd->links));
     yyjson_mut_obj_add_str(doc, root, "time", clock_state(netd->clock));
     varlink_call_reply(call, doc);

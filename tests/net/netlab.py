@@ -155,6 +155,7 @@ class Lab:
         self.first = Namespace(self, "node", first=True)
         self.node = self.first
         self.netd = None
+        self.busybox = BUSYBOX
         self.containers = {}
 
     # ---- wiring ----
@@ -179,7 +180,7 @@ class Lab:
                       "; ".join(f"ip addr add {a}/{128 if ':' in a else 32} dev lo {'nodad' if ':' in a else ''}"
                                 for a in INTERNET + CLOSED))
         # A node's own link-local range is on its link: this host must be there for the control to reach it.
-        self.lanhost.sh("ip link set eth0 up; ip addr add 192.168.7.9/24 dev eth0; "
+        self.lanhost.sh("echo 0 > /proc/sys/net/ipv6/conf/eth0/accept_ra; ip link set eth0 up; ip addr add 192.168.7.9/24 dev eth0; "
                         "ip addr add 2001:db8:7::9/64 dev eth0 nodad; ip route add default via 192.168.7.1; "
                         "ip -6 route add default via 2001:db8:7::1")
         self.world.serve()
@@ -216,7 +217,7 @@ class Lab:
             self.netd = self.node.spawn(
                 str(NETD), "--boot", str(self.folder / "boot.json"), "--socket", str(self.folder / "netd"), "--events",
                 str(self.folder / "events"), "--state", str(self.folder / "state.json"), "--resolv-conf",
-                str(self.folder / "resolv.conf"), "--busybox", BUSYBOX, "--debug", stdout=log, stderr=log,
+                str(self.folder / "resolv.conf"), "--busybox", self.busybox, "--debug", stdout=log, stderr=log,
                 env={**os.environ, "NOTIFY_SOCKET": str(self.folder / "notify")})
         self.wait(lambda: "READY=1" in self.notify.recv(8192).decode(), "netd is not ready")
 
