@@ -46,6 +46,8 @@ static void look_failed(struct node *node, const struct error *err)
     if (strcmp(node->error.code, err->code) != 0)
         log_error(err, "chain");
     node_set_error(node, err);
+    if (node->state == NODE_STARTING)
+        node_set_state(node, NODE_UNREGISTERED, err->message);
     node->backoff = node->backoff * 2 < LOOK_FAILED_MAX ? node->backoff * 2 : LOOK_FAILED_MAX;
     chain_look_in(node, node->backoff > SECOND ? node->backoff : SECOND);
 }

@@ -50,13 +50,13 @@ static bool is_of(const struct queue *queue, yyjson_val *root)
            yyjson_get_uint(yyjson_obj_get(root, "chainId")) == queue->chain_id;
 }
 
-static void drop_old_registrations(struct queue *queue)
+/* A registration is signed anew at every start: farm or token may be other ones now. */
+static void drop_registrations(struct queue *queue)
 {
     size_t kept = 0;
     for (size_t i = 0; i < queue->count; i++) {
         struct queue_item *item = &queue->items[i];
-        if (item->message.kind == GRID_REGISTER &&
-            memcmp(grid_message_word(&item->message, "bootId"), queue->boot_id, 32) != 0)
+        if (item->message.kind == GRID_REGISTER)
             continue;
         if (kept != i) {
             grid_message_copy(&item->message, &queue->items[kept].message);
@@ -116,7 +116,7 @@ int queue_open(struct queue *queue, const char *path, const uint8_t boot_id[32],
         queue->accepted = memcmp(written_by, boot_id, 32) == 0 &&
                           yyjson_get_bool(yyjson_obj_get(root, "accepted"));
     if (r >= 0)
-        drop_old_registrations(queue);
+        drop_registrations(queue);
     yyjson_doc_free(doc);
     return r < 0 ? error_set(err, EBADMSG, CODE, "", "%s does not read", path) : 0;
 }

@@ -41,8 +41,8 @@ struct queue {
     bool reported; /* a report of this boot is among them: version and uptime are known there */
 };
 
-/* Reads the file (absent: empty). Of another boot: accepted is false and a registration is dropped (it is made anew); of another
- * chain or registry: everything is. An unreadable one is an error: node.queue-damaged. */
+/* Reads the file (absent: empty). Of another boot: accepted is false; of another chain or registry: everything
+ * is dropped. A registration always is, and is made anew. An unreadable one is an error: node.queue-damaged. */
 int queue_open(struct queue *queue, const char *path, const uint8_t boot_id[32], uint64_t chain_id,
                const uint8_t registry[20], struct error *err);
 /* Adds and writes. -ENOSPC: queue.full. */

@@ -1,0 +1,246 @@
+"""noded on a folder instead of a pool, with a real chain and a real relay."""
+import json
+import os
+import pathlib
+import signal
+import subprocess
+
+import pytest
+
+import primitives
+from world import BIN, CHAIN_ID, Storaged, varlink, wait
+
+
+class Noded:
+    def __init__(self, world, pools=("a",), **boot):
+        self.world = world
+        self.run = world.folder / "run"
+        self.pools = self.run / "pools"
+        for pool in pools:
+            (self.pools / pool / "identity").mkdir(parents=True)
+        self.state = world.folder / "state"
+        self.state.mkdir()
+        self.storaged = Storaged(self.run / "storaged")
+        self.socket = self.run / "noded"
+        self.token = self.run / "join.token"
+        boot_id = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")
+        self.boot = {"version": "test", "bootId": boot_id, "farmerId": 1, "runmode": "dev", "chain": [world.url],
+                     "chainId": CHAIN_ID, "registry": world.registry, "trust": {"mode": "rpc"},
+                     "relay": [f"http://127.0.0.1:{world.relay_port}"], "address": "192.0.2.7", "hub": [], "errors": []}
+        self.boot.update(boot)
+        self.process = None
+
+    def start(self):
+        (self.run / "boot.json").write_text(json.dumps(self.boot))
+        self.process = self.world.spawn(
+            "noded", [BIN / "noded", "--socket", self.socket, "--boot", self.run / "boot.json", "--pools", self.pools,
+                      "--state", self.state],
+            env=os.environ | {"CROFT_RUN": str(self.run), "CROFT_JOIN_TOKEN_FILE": str(self.token)})
+        wait("socket", self.socket.exists)
+        return self
+
+    def give_token(self, token=None):
+        self.token.write_text((token or self.world.token).hex() + "\n")
+        return self
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self.socket.unlink(missing_ok=True)
+
+    def status(self):
+        return varlink(self.socket, "org.croft.node.GetStatus")["parameters"]
+
+    def state_is(self, state, seconds=20):
+        return wait(state, lambda: self.status()["state"] == state and self.status(), seconds)
+
+    def log(self):
+        return (self.world.folder / "noded.log").read_text()
+
+
+def test_registers_with_a_token(world):
+    world.start_relay()
+    noded = Noded(world).give_token().start()
+    status = noded.state_is("active")
+    assert (status["farm"], status["node"], status["ephemeral"]) == (1, 1, False)
+    assert [k["epoch"] for k in status["keys"]] == [1]
+    record = wait("report", lambda: world.node(status["identity"])["nonce"] == 2 and world.node(status["identity"]))
+    assert record["boot_id"] == "0x" + noded.boot["bootId"] + "00" * 16
+    assert int(record["capacity"][26:42], 16) == noded.storaged.ssd
+    assert int(record["capacity"][2:10], 16) == 1000 * os.cpu_count()
+    secrets = [world.token.hex()]
+    kept = json.loads((noded.pools / "a/identity/identity.json").read_text())
+    secrets += [kept["seed"], kept["keys"][0]["private"]]
+    assert os.stat(noded.pools / "a/identity/identity.json").st_mode & 0o777 == 0o600
+    for secret in secrets:
+        assert secret not in noded.log() and secret not in json.dumps(noded.status())
+        assert secret not in (noded.state / "queue.json").read_text()
+    # killed and started again it is the same node and says nothing twice
+    wait("an empty queue", lambda: noded.status()["pending"] == 0)
+    noded.kill()
+    noded.start()
+    assert noded.state_is("active")["identity"] == status["identity"]
+    assert world.used_nonces(1) == [1, 2]
+    # a disk more: reported by itself
+    noded.storaged.ssd = 20 << 30
+    noded.kill()
+    noded.start()
+    wait("the new capacity", lambda: int(world.node(status["identity"])["capacity"][26:42], 16) == 20 << 30)
+
+
+def test_results_are_signed_once_and_survive(world):
+    world.start_relay()
+    noded = Noded(world).give_token().start()
+    noded.state_is("active")
+    wait("an empty queue", lambda: noded.status()["pending"] == 0)
+    world.relay.kill()
+    world.relay.wait()
+    submit = dict(reservation=5, revision=1, state=4, reason="")
+    first = varlink(noded.socket, "org.croft.node.Submit", **submit)["parameters"]["nonce"]
+    assert first == 3
+    assert varlink(noded.socket, "org.croft.node.Submit", **submit)["parameters"]["nonce"] == first
+    second = varlink(noded.socket, "org.croft.node.Submit", **(submit | {"state": 11, "reason": "image.not-found"}))
+    assert second["parameters"]["nonce"] == first + 1
+    assert [r["nonce"] for r in varlink(noded.socket, "org.croft.node.GetPending")["parameters"]["reports"]] == [3, 4]
+    noded.kill()
+    noded.start()
+    noded.state_is("active")
+    assert varlink(noded.socket, "org.croft.node.Submit", **submit)["parameters"]["nonce"] == first
+    world.start_relay()
+    wait("both results", lambda: world.used_nonces(1) == [1, 2, 3, 4], 60)
+    wait("an empty queue", lambda: noded.status()["pending"] == 0)
+    assert varlink(noded.socket, "org.croft.node.Submit", **submit)["parameters"]["nonce"] == first
+    for wrong in [dict(state=6), dict(reservation=0), dict(reason="x" * 33), dict(more=1), dict(state="4")]:
+        answer = varlink(noded.socket, "org.croft.node.Submit", **(submit | wrong))
+        assert "error" in answer, wrong
+    assert noded.status()["pending"] == 0
+
+
+def test_waits_for_approval(world):
+    world.start_relay()
+    noded = Noded(world).start()
+    status = noded.state_is("pending")
+    assert status["detail"] == f"waiting for approval, node address {status['identity']}"
+    world.transact("approve", ["uint64", "uint64"], [1, 0])
+    noded.state_is("active")
+    world.transact("retire", ["uint64"], [1])
+    noded.kill()
+    noded.start()
+    noded.state_is("retired")
+
+
+@pytest.mark.parametrize("change, code", [
+    (dict(farmerId=None), "node.no-farm"),
+    (dict(chainId=5), "chain.wrong-id"),
+    (dict(registry="0x" + "77" * 20), "chain.no-contract"),
+    (dict(trust={"mode": "quorum", "quorum": 2}), "chain.trust-unsupported"),
+    (dict(runmode="prod"), "chain.trust-refused"),
+    (dict(relay=[]), "node.no-coin"),
+    (dict(relay=["http://127.0.0.1:9"]), "relay.unreachable"),
+    (dict(farmerId=2), "relay.not-served"),
+    (dict(errors=[{"code": "boot.unknown-parameter", "message": "runmod=dev", "hint": ""}]), "boot.unknown-parameter"),
+])
+def test_says_why_it_does_not_register(world, change, code):
+    world.start_relay()
+    noded = Noded(world, **change).give_token().start()
+    wait(code, lambda: f"({code})" in noded.log())
+    status = noded.status()
+    assert status["state"] == "unregistered"
+    if code == "node.no-coin":
+        assert status["identity"] in status["detail"]
+    answer = varlink(noded.socket, "org.croft.node.Submit", reservation=1, revision=1, state=4, reason="")
+    assert answer["parameters"]["code"] == "node.not-registered"
+    assert world.events("NodeRegistered(uint64,uint64,address)") == []
+
+
+def test_wrong_token(world):
+    world.start_relay()
+    noded = Noded(world).give_token(primitives.keccak256(b"somebody's")).start()
+    wait("refusal", lambda: "(join.token-unknown)" in noded.log())
+    assert noded.status()["state"] == "unregistered"
+    noded.kill()
+    noded.give_token().start()
+    noded.state_is("active")
+
+
+def test_stops_when_another_machine_has_its_identity(world):
+    world.start_relay()
+    noded = Noded(world).give_token().start()
+    status = noded.state_is("active")
+    wait("an empty queue", lambda: noded.status()["pending"] == 0)
+    noded.kill()
+    # the copy: same disk, another boot, no memory of ours
+    queue = (noded.state / "queue.json").read_text()
+    (noded.state / "queue.json").unlink()
+    ours = noded.boot["bootId"]
+    noded.boot["bootId"] = "ab" * 16
+    noded.start()
+    wait("the copy's report", lambda: world.node(status["identity"])["boot_id"].startswith("0x" + "ab" * 16))
+    noded.kill()
+    noded.boot["bootId"] = ours
+    (noded.state / "queue.json").write_text(queue)
+    noded.start()
+    noded.state_is("stopped")
+    assert "(node.identity-conflict)" in noded.log()
+    answer = varlink(noded.socket, "org.croft.node.Submit", reservation=1, revision=1, state=4, reason="")
+    assert answer["parameters"]["code"] == "node.not-registered"
+
+
+def test_reboot_takes_the_nonce_from_the_chain(world):
+    world.start_relay()
+    noded = Noded(world).give_token().start()
+    status = noded.state_is("active")
+    wait("an empty queue", lambda: noded.status()["pending"] == 0)
+    noded.kill()
+    (noded.state / "queue.json").unlink()
+    noded.boot["bootId"] = "cd" * 16
+    noded.start()
+    wait("the first report of the boot", lambda: world.node(status["identity"])["nonce"] == 3)
+    noded.state_is("active")
+
+
+def test_identity_lives_on_every_pool(world):
+    world.start_relay()
+    noded = Noded(world, pools=("a", "b", "c")).give_token().start()
+    identity = noded.state_is("active")["identity"]
+    files = [noded.pools / p / "identity/identity.json" for p in "abc"]
+    assert len({f.read_text() for f in files}) == 1
+    noded.kill()
+    # a lost disk and an older copy are made whole
+    files[0].unlink()
+    old = json.loads(files[1].read_text())
+    old["generation"] -= 1
+    old["keys"][0]["created"] = 7
+    files[1].write_text(json.dumps(old))
+    noded.start()
+    assert noded.state_is("active")["identity"] == identity
+    assert len({f.read_text() for f in files}) == 1
+    noded.kill()
+    # another node's disk is left alone
+    other = subprocess.run([BIN / "noded", "--version"], stdout=subprocess.PIPE, timeout=10)
+    assert other.returncode == 0
+    files[2].write_text("damaged")
+    noded.start()
+    assert noded.state_is("active")["identity"] == identity
+    assert files[2].read_text() == "damaged"
+    assert "left alone: c" in noded.log()
+
+
+def test_survives_kills_at_any_time(world):
+    world.start_relay()
+    noded = Noded(world).give_token()
+    for i in range(12):
+        noded.start()
+        noded.process.send_signal(signal.SIGSTOP)
+        noded.process.send_signal(signal.SIGCONT)
+        try:
+            noded.process.wait(0.05 + 0.08 * i)
+        except subprocess.TimeoutExpired:
+            pass
+        noded.kill()
+    noded.start()
+    status = noded.state_is("active")
+    wait("an empty queue", lambda: noded.status()["pending"] == 0)
+    nonces = world.used_nonces(1)
+    assert nonces == list(range(1, len(nonces) + 1)) and len(nonces) <= 3, nonces
+    assert world.node(status["identity"])["state"] == 2
