@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "init/core.h"
@@ -339,6 +340,13 @@ void console_changed(struct core *core)
     loop_timer_set(console->redraw, loop_clock() + CONSOLE_REDRAW_US);
 }
 
+static int console_unsent(int fd)
+{
+    int bytes = 0;
+
+    return ioctl(fd, TIOCOUTQ, &bytes) < 0 ? 0 : bytes;
+}
+
 void console_flush(struct core *core)
 {
     struct console *console = core->console;
@@ -352,5 +360,8 @@ void console_flush(struct core *core)
             if (poll(&polled, 1, 10) > 0)
                 console_drain(tty);
         }
+        /* What the terminal has taken may still wait in its line's buffer; tcdrain() could wait for ever. */
+        while (console_unsent(tty->fd) > 0 && loop_clock() < deadline)
+            poll(NULL, 0, 5);
     }
 }
