@@ -166,6 +166,7 @@ static void sweep_objects(struct needed *needed)
                 remove_file(needed, dir, item->d_name);
         }
         closedir(dir);
+        (void)unlinkat(needed->images->root_fd, folder, AT_REMOVEDIR); /* where nothing is left */
     }
 }
 

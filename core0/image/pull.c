@@ -404,6 +404,8 @@ static void fetch_done(const struct http_response *response, const struct error 
         fetch->ever_altered = true;
         snprintf(fetch->reason, sizeof(fetch->reason), "what it sends is not what the digest says");
     } else if (http_err != NULL) {
+        /* Longer than it can be is as wrong as other bytes. */
+        fetch->ever_altered |= strcmp(http_err->code, "http.too-big") == 0;
         snprintf(fetch->reason, sizeof(fetch->reason), "%.190s", http_err->message);
     } else {
         int r = fetch_settle(fetch, response, &err);

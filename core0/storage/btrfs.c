@@ -23,8 +23,11 @@
 
 /* Inode number of a subvolume's root folder. */
 #define ROOT_INODE 256
-/* The root block of an empty subvolume counts under its limit; a volume's user has the size that was asked for. */
-#define EMPTY_BYTES ((uint64_t)16384)
+/*
+ * Two tree blocks count under a limit that a volume's user never asked for: the root of the empty subvolume, and the one
+ * that btrfs sets aside for the next write. With them a file of exactly the volume's size fits.
+ */
+#define EMPTY_BYTES ((uint64_t)32768)
 #define LEVEL_SHIFT 48 /* of a qgroupid: level << 48 | subvolume id */
 #define NESTED_MAX 64  /* depth of subvolumes inside subvolumes that removal follows */
 
@@ -257,7 +260,7 @@ int btrfs_limit_get(int pool_fd, uint64_t id, uint64_t *ret_used, uint64_t *ret_
         return r;
     if (used == UINT64_MAX || limit == UINT64_MAX)
         return -ENOENT;
-    *ret_used = used > EMPTY_BYTES ? used - EMPTY_BYTES : 0;
+    *ret_used = used > EMPTY_BYTES / 2 ? used - EMPTY_BYTES / 2 : 0;
     *ret_limit = limit > EMPTY_BYTES ? limit - EMPTY_BYTES : 0;
     return 0;
 }

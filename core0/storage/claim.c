@@ -5,7 +5,6 @@
  * a backup table of ours, which the next boot recognises and completes; the file system is made last, and a partition of
  * ours that holds only zeros is a claim that was interrupted before it.
  */
-#define _GNU_SOURCE
 #include "claim.h"
 
 #include <errno.h>

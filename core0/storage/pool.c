@@ -1,7 +1,6 @@
 /*
  * pool.c - mounted pools: their folders, their capacity, and which one is /var/croft.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>

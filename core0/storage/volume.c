@@ -5,7 +5,6 @@
  * trusted.croft.volume on its root, which no user namespace can read or write; it is set last, so that a subvolume
  * without it is half made and goes at the next start. The attribute is the truth, the quota group follows it.
  */
-#define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -22,6 +21,7 @@
 #include "storage.h"
 
 #define ATTRIBUTE "trusted.croft.volume"
+#define ATTRIBUTE_ROOM ((uint64_t)1 << 20) /* what btrfs sets aside for one change of metadata */
 #define SIZE_MIN ((uint64_t)1 << 20) /* below, btrfs's own blocks are all there is */
 
 /* "<size> <keep until>": two numbers, nothing that would want a parser. */
@@ -49,6 +49,23 @@ static int attribute_read(int fd, uint64_t *ret_size, int64_t *ret_keep_until)
     *ret_size = size;
     *ret_keep_until = keep;
     return 0;
+}
+
+/* A full volume has no room for its own description: the limit gives way meanwhile. volume_recover sets it again. */
+static int attribute_change(const struct pool *pool, int fd, uint64_t size, int64_t keep_until)
+{
+    uint64_t id;
+    int r = attribute_write(fd, size, keep_until);
+    if (r != -EDQUOT)
+        return r;
+    r = btrfs_subvolume_id(fd, &id);
+    if (r == 0)
+        r = btrfs_limit_set(pool->fd, id, size + ATTRIBUTE_ROOM);
+    if (r < 0)
+        return r;
+    r = attribute_write(fd, size, keep_until);
+    int restored = btrfs_limit_set(pool->fd, id, size);
+    return r < 0 ? r : restored;
 }
 
 /* Names of tenants, projects, volumes and services: what compose allows, and no folder of that name climbs. */
@@ -242,7 +259,7 @@ static int volume_grow(struct volume *volume, int folder, const char *name, uint
     cleanup_close int fd = openat(folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     int r = fd < 0 ? -errno : 0;
     if (r == 0 && (size != volume->size || volume->keep_until != 0))
-        r = attribute_write(fd, size, 0);
+        r = attribute_change(volume->pool, fd, size, 0);
     if (r == 0)
         r = set_limit(volume->pool, folder, name, size);
     if (r < 0)
@@ -344,7 +361,7 @@ int volume_keep(struct storage *storage, const char *key, int64_t until, struct 
     if (volume.keep_until == until)
         return 0;
     cleanup_close int fd = openat(folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    r = fd < 0 ? -errno : attribute_write(fd, volume.size, until);
+    r = fd < 0 ? -errno : attribute_change(volume.pool, fd, volume.size, until);
     return r < 0 ? fail(err, key, r) : 0;
 }
 
