@@ -2,7 +2,7 @@
  * server.h - small HTTP/1.1 server on our loop, with limits on everything a peer can send.
  *
  * Requests with Content-Length only (411 for others), keep-alive, one request at a time per connection. Answers are whole
- * bodies. Plain TCP: who needs TLS hands over a connection (the record docs/decisions/0030 says how it grows).
+ * bodies. Plain TCP: who needs TLS hands over a connection (the record docs/decisions/0013 says how it grows).
  */
 #pragma once
 
