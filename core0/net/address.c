@@ -128,3 +128,20 @@ bool address_is_loopback(const struct address *address)
         return address->bytes[0] == 127;
     return memcmp(address->bytes, one, sizeof(one)) == 0;
 }
+
+socklen_t address_socket(const struct address *address, uint16_t port, struct sockaddr_storage *ret)
+{
+    struct sockaddr_in in4 = {.sin_family = AF_INET, .sin_port = htons(port)};
+    struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+
+    memset(ret, 0, sizeof(*ret));
+    if (address->family == AF_INET) {
+        memcpy(&in4.sin_addr, address->bytes, 4);
+        memcpy(ret, &in4, sizeof(in4));
+        return sizeof(in4);
+    }
+    memcpy(&in6.sin6_addr, address->bytes, 16);
+    in6.sin6_scope_id = address->scope;
+    memcpy(ret, &in6, sizeof(in6));
+    return sizeof(in6);
+}

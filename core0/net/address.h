@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 
 #define ADDRESS_TEXT_MAX 64 /* "ffff:…:255.255.255.255/128" with room */
 
@@ -29,3 +30,5 @@ bool address_overlap(const struct address *a, const struct address *b);    /* do
 void address_network(const struct address *address, struct address *ret_net); /* host bits cleared */
 bool address_is_link_local(const struct address *address);
 bool address_is_loopback(const struct address *address);
+/* For connect(2) and its kin; returns the length. */
+socklen_t address_socket(const struct address *address, uint16_t port, struct sockaddr_storage *ret);

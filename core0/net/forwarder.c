@@ -273,28 +273,10 @@ static void on_server(struct loop_io *io, int fd, uint32_t events, void *data)
         on_server_udp(query);
 }
 
-static socklen_t socket_address(const struct address *address, uint16_t port,
-                                struct sockaddr_storage *ret)
-{
-    struct sockaddr_in in4 = {.sin_family = AF_INET, .sin_port = htons(port)};
-    struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
-
-    memset(ret, 0, sizeof(*ret));
-    if (address->family == AF_INET) {
-        memcpy(&in4.sin_addr, address->bytes, 4);
-        memcpy(ret, &in4, sizeof(in4));
-        return sizeof(in4);
-    }
-    memcpy(&in6.sin6_addr, address->bytes, 16);
-    in6.sin6_scope_id = address->scope;
-    memcpy(ret, &in6, sizeof(in6));
-    return sizeof(in6);
-}
-
 static int connect_server(struct query *query, const struct address *server)
 {
     struct sockaddr_storage to;
-    socklen_t len = socket_address(server, DNS_PORT, &to);
+    socklen_t len = address_socket(server, DNS_PORT, &to);
     uint32_t events = query->tcp ? EPOLLOUT : EPOLLIN;
 
     query->server = socket(server->family,
@@ -512,7 +494,7 @@ static int listen_one(struct listener *listener, int which, const char *bridge)
     bool v4 = which == UDP4 || which == TCP4, tcp = which == TCP4 || which == TCP6;
     struct sockaddr_storage address;
     socklen_t len =
-        socket_address(v4 ? &listener->gateway4 : &listener->gateway6, DNS_PORT, &address);
+        address_socket(v4 ? &listener->gateway4 : &listener->gateway6, DNS_PORT, &address);
     int on = 1;
     int fd = socket(v4 ? AF_INET : AF_INET6,
                     (tcp ? SOCK_STREAM : SOCK_DGRAM) | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);

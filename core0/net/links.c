@@ -1,7 +1,7 @@
 /*
  * links.c - see links.h.
  */
-#include "links.h"
+#include "links_parts.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -20,36 +20,6 @@
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 #define METRIC_FIRST 100 /* of the first link's default route; each further link one more */
-
-struct links {
-    struct loop *loop;
-    const struct config *config;
-    struct links_options options;
-    struct netlink *request, *events;
-    struct loop_io *io;
-    struct loop_timer *timer; /* the next end of a router's DNS servers */
-    bool pending;             /* a refresh is due at the end of this turn */
-    struct link *links[LINKS_MAX];
-    size_t count;
-};
-
-static const char *const mode_names[] = {
-    [LINK_NONE] = "none", [LINK_DHCP] = "dhcp", [LINK_STATIC] = "static"};
-
-const char *link_mode_name(enum link_mode mode)
-{
-    return mode_names[mode];
-}
-
-size_t links_count(const struct links *links)
-{
-    return links->count;
-}
-
-const struct link *links_get(const struct links *links, size_t i)
-{
-    return links->links[i];
-}
 
 static struct link *find(struct links *links, const char *name)
 {
@@ -317,7 +287,7 @@ static void adopt(struct links *links, const struct rtnl_link *row)
     link->below = is_bond_part(links->config, link->name);
     link->state = link->mode == LINK_NONE ? "not used" : "no carrier";
     set_sysctls(link->name);
-    log_info("%s: found, %s", link->name, mode_names[link->mode]);
+    log_info("%s: found, %s", link->name, link_mode_name(link->mode));
     /* Part of a bond: it may only join while it is down. */
     if (!link->below && (row->flags & IFF_UP) == 0)
         log_failure(rtnl_link_set_up(links->request, link->index, true, &err), link, &err);
@@ -331,60 +301,6 @@ static void forget(struct links *links, size_t i)
     dhcp_stop(link);
     free(link);
     links->links[i] = links->links[--links->count];
-}
-
-static const struct rtnl_link *row_by_name(const struct rtnl_link *rows, size_t count,
-                                           const char *name)
-{
-    for (size_t i = 0; i < count; i++)
-        if (strcmp(rows[i].name, name) == 0)
-            return &rows[i];
-    return NULL;
-}
-
-static void make_bond(struct links *links, const struct config_bond *bond,
-                      const struct rtnl_link *rows, size_t count)
-{
-    const struct rtnl_link *own = row_by_name(rows, count, bond->name);
-    struct rtnl_link_spec spec = {
-        .name = bond->name, .kind = "bond", .bond_mode = bond->mode, .peer_netns_fd = -1};
-    struct error err = {0};
-
-    if (own == NULL) {
-        if (rtnl_link_new(links->request, &spec, &err) < 0)
-            log_error(&err, bond->name);
-        return; /* its arrival is an event, and leads here again */
-    }
-    for (size_t i = 0; i < bond->interface_count; i++) {
-        const struct rtnl_link *part = row_by_name(rows, count, bond->interfaces[i]);
-
-        if (part == NULL || part->master == own->index)
-            continue;
-        if (rtnl_link_set_up(links->request, part->index, false, &err) < 0 ||
-            rtnl_link_set_master(links->request, part->index, own->index, &err) < 0 ||
-            rtnl_link_set_up(links->request, part->index, true, &err) < 0)
-            log_error(&err, part->name);
-        error_clear(&err);
-    }
-}
-
-static void make_virtual(struct links *links, const struct rtnl_link *rows, size_t count)
-{
-    for (size_t i = 0; i < links->config->bond_count; i++)
-        make_bond(links, &links->config->bonds[i], rows, count);
-    for (size_t i = 0; i < links->config->vlan_count; i++) {
-        const struct config_vlan *vlan = &links->config->vlans[i];
-        const struct rtnl_link *parent = row_by_name(rows, count, vlan->interface);
-        struct rtnl_link_spec spec = {
-            .name = vlan->name, .kind = "vlan", .vlan = vlan->id, .peer_netns_fd = -1};
-        struct error err = {0};
-
-        if (parent == NULL || row_by_name(rows, count, vlan->name) != NULL)
-            continue;
-        spec.parent = parent->index;
-        if (rtnl_link_new(links->request, &spec, &err) < 0)
-            log_error(&err, vlan->name);
-    }
 }
 
 /* The static addresses of a link, each time: adding what is there already changes nothing. */
@@ -483,7 +399,7 @@ static void read_links(struct links *links)
         return;
     }
     for (size_t i = links->count; i-- > 0;) {
-        const struct rtnl_link *row = row_by_name(rows, count, links->links[i]->name);
+        const struct rtnl_link *row = links_row(rows, count, links->links[i]->name);
 
         if (row == NULL || row->index != links->links[i]->index || !is_ours(row))
             forget(links, i);
@@ -491,7 +407,7 @@ static void read_links(struct links *links)
     for (size_t i = 0; i < count; i++)
         if (is_ours(&rows[i]) && find(links, rows[i].name) == NULL)
             adopt(links, &rows[i]);
-    make_virtual(links, rows, count);
+    links_make_virtual(links, rows, count);
     /* Addresses first: a predecessor's is the wish of a new udhcpc. */
     read_addresses(links);
     for (size_t i = 0; i < count; i++) {
@@ -656,50 +572,4 @@ void links_free(struct links *links)
     netlink_free(links->events);
     netlink_free(links->request);
     free(links);
-}
-
-/* ---- questions ---- */
-
-bool links_online(const struct links *links)
-{
-    for (size_t i = 0; i < links->count; i++)
-        if (links->links[i]->gateway4.family != 0 || links->links[i]->gateway6.family != 0)
-            return true;
-    return false;
-}
-
-static size_t add_unique(struct address *list, size_t count, size_t max, const struct address *item)
-{
-    for (size_t i = 0; i < count; i++)
-        if (address_equal(&list[i], item))
-            return count;
-    if (count < max)
-        list[count++] = *item;
-    return count;
-}
-
-size_t links_dns(const struct links *links, struct address *servers, size_t max)
-{
-    size_t count = 0;
-
-    for (size_t i = 0; i < links->config->static_count; i++)
-        for (size_t j = 0; j < links->config->statics[i].dns_count; j++)
-            count = add_unique(servers, count, max, &links->config->statics[i].dns[j]);
-    for (size_t i = 0; i < links->count; i++)
-        for (size_t j = 0; links->links[i]->has_lease && j < links->links[i]->lease.dns_count; j++)
-            count = add_unique(servers, count, max, &links->links[i]->lease.dns[j]);
-    for (size_t i = 0; i < links->count; i++)
-        for (size_t j = 0; j < links->links[i]->ra_dns_count; j++)
-            count = add_unique(servers, count, max, &links->links[i]->ra_dns[j]);
-    return count;
-}
-
-size_t links_ntp(const struct links *links, struct address *servers, size_t max)
-{
-    size_t count = 0;
-
-    for (size_t i = 0; i < links->count; i++)
-        for (size_t j = 0; links->links[i]->has_lease && j < links->links[i]->lease.ntp_count; j++)
-            count = add_unique(servers, count, max, &links->links[i]->lease.ntp[j]);
-    return count;
 }
