@@ -34,7 +34,7 @@ $(IMAGE)/initramfs.cpio.zst: $(IMAGE)/initramfs.cpio
 $(IMAGE)/croft.efi: $(IMAGE)/vmlinuz $(IMAGE)/initramfs.cpio.zst board/pc/cmdline $(IMAGE)/os-release scripts/make-uki
 	$(call say,efi,$@)$(PYTHON) scripts/make-uki $(STUB) $(IMAGE)/vmlinuz $(IMAGE)/initramfs.cpio.zst board/pc/cmdline $(IMAGE)/os-release build/pkg/linux/release $@.$$$$ && mv $@.$$$$ $@
 
-$(IMAGE)/SIZES.tsv: $(IMAGE)/croft.efi
+$(IMAGE)/SIZES.tsv: $(IMAGE)/croft.efi $(IMAGE)/initramfs.cpio
 	@{ stat -c '%s	%n' $(IMAGE)/vmlinuz $(IMAGE)/initramfs.cpio.zst $(IMAGE)/croft.efi | sed 's,	$(IMAGE)/,	,'; cat $(IMAGE)/files.tsv; } | sort -t'	' -k1,1nr -k2 > $@
 	@stat -c '%s' $(IMAGE)/vmlinuz $(IMAGE)/initramfs.cpio.zst | awk '{ total += $$1 } END { printf "  image vmlinuz + initramfs: %.1f MB\n", total / 1e6 }'
 
