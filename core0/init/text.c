@@ -3,6 +3,7 @@
  */
 #include "init/text.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -38,7 +39,9 @@ size_t text_clean(char *dest, size_t size, const char *text, size_t len)
         size_t width;
 
         if (bytes[i] < 0x80) {
-            dest[out++] = bytes[i] < 0x20 || bytes[i] == 0x7f ? ' ' : (char)bytes[i];
+            bool control_byte = (bytes[i] < 0x20 && bytes[i] != '\t') || bytes[i] == 0x7f;
+
+            dest[out++] = control_byte ? ' ' : (char)bytes[i];
             i++;
             continue;
         }

@@ -102,6 +102,7 @@ def test_privileges_and_limits_are_as_the_file_says(node_alone):
 
 
 def test_a_log_is_bounded_and_readable_while_the_service_is_down(node_alone):
+    wait_state(node_alone, "talker", "done", 60)
     lines = ring(node_alone, "talker").splitlines()
     assert lines[-1] == "line 20000" and 100 < len(lines) < 20000
     numbers = [int(line.split()[1]) for line in lines]

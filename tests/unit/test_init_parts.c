@@ -89,7 +89,7 @@ static void test_text(void **state)
 
     (void)state;
     assert_string_equal(clean("plain \xc3\xb6 \xe2\x82\xac \xf0\x9f\x98\x80"), "plain \xc3\xb6 \xe2\x82\xac \xf0\x9f\x98\x80");
-    assert_string_equal(clean("a\033[2Jb\nc\x7f"), "a [2Jb c ");
+    assert_string_equal(clean("a\033[2Jb\nc\x7f\td"), "a [2Jb c \td");
     assert_string_equal(clean("\xc2\x9b" "31m"), " 31m"); /* C1: CSI */
     assert_string_equal(clean("\xff\xc0\x80\xed\xa0\x80\xf4\x90\x80\x80\xe2\x82"), "????" "??" "????" "??");
     assert_int_equal(text_clean(cut, sizeof(cut), "123456\xe2\x82\xac", 9), 6); /* no half character */
