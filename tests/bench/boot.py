@@ -23,7 +23,6 @@ def boot(path, g, init, printing):
     m = machine.Machine(path, [*params, *(["rdinit=/print-init"] if printing else [])], agent=False,
                         files={"print-init": (init, 0o755)})
     with m:
-        m.start()
         if printing:
             while "print-init: running" not in m.console:
                 if time.monotonic() - m.started > 60 * paths.SCALE:

@@ -16,6 +16,8 @@ def lan():
 
 
 def links(m):
+    # core0 is ready before its services are.
+    m.wait("service", 60, name="netd", state="running")
     return {link["name"]: link for link in m.agent.varlink("netd", "GetStatus")["links"]}
 
 

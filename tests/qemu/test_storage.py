@@ -87,6 +87,39 @@ def test_a_pool_is_taken_back(boot, logs):
     assert [p["uuid"] for p in first] == [p["uuid"] for p in again]
 
 
+def test_a_disk_that_fails_does_not_stop_the_boot(boot, logs):
+    """Every read of it is an I/O error. It is named with its reason; the other one is the pool."""
+    own = lab_machine.disk_create(logs / "own.img", 2048, "own")
+    sick = lab_machine.disk_create(logs / "sick.img", 512, "sick")
+    rules = logs / "blkdebug.conf"
+    rules.write_text('[inject-error]\nevent = "none"\niotype = "read"\nerrno = "5"\n')
+    m = boot("runmode=dev", disks=[sick._replace(path=f"blkdebug:{rules}:{sick.path}"), own])
+    m.wait("ready", 120, service="core0")
+    seen = disks(m.agent)
+    assert seen["own"]["state"] == "pool"
+    assert seen["sick"]["state"] == "failed" and "error" in seen["sick"]["detail"].lower(), seen
+    m.power_off()
+    assert not any(sick.path.read_bytes())
+
+
+def test_a_claim_cut_off_midway_is_completed(boot, logs):
+    """The table's copy at the end is what is written first: with it alone the disk is ours already."""
+    own = lab_machine.disk_create(logs / "own.img", 512, "own")
+    m = boot("runmode=dev", disks=[own])
+    m.wait("ready", 120, service="core0")
+    m.power_off()
+    with open(own.path, "r+b") as f:
+        f.write(bytes(3 << 20))  # primary table, and the beginning of the partition
+    mark = m.mark()
+    m.start()
+    m.wait("ready", 120, mark, service="core0")
+    seen = disks(m.agent)["own"]
+    assert seen["state"] == "pool", seen
+    m.power_off()
+    with open(own.path, "rb") as f:
+        assert f.read(520)[510:] == b"\x55\xaaEFI PART"
+
+
 def wait_running(node, it, count, since):
     """Waits until so many containers of the reservation were started in this boot."""
     for _ in range(count):
