@@ -305,13 +305,13 @@ static int boot_params_told(struct boot *boot, struct error *err)
 
 static int boot_folders(struct boot *boot, struct error *err)
 {
-    /* What stands above a container's root must let it pass: 711 (containers.md). */
+    /* What stands above a container's root must let it pass: 711 (containers.md); noded lists the pools. */
     static const struct {
         const char *path;
         mode_t mode;
     } folders[] = {
         {"/run/croft", 0711}, {"/run/croft/containers", 0711}, {"/run/croft/images", 0711},
-        {"/run/croft/pools", 0711}, {"/var", 0755}, {"/var/croft", 0711},
+        {"/run/croft/pools", 0755}, {"/var", 0755}, {"/var/croft", 0711},
     };
 
     for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++) {

@@ -24,9 +24,6 @@ Disk = collections.namedtuple("Disk", "path serial kind", defaults=("virtio",))
 # QEMU 7.2 without KVM corrupts memory of guests that use cmpxchg16b.
 TCG = ("-accel", "tcg,thread=multi", "-cpu", "max,-cx16")
 KVM = ("-accel", "kvm", "-cpu", "host")
-# While the host is busy, an emulated processor may stand still during Linux's test of the timer
-# interrupt, and the kernel then panics ("IO-APIC + timer doesn't work"). There is nothing to test here.
-CONSOLE = ("console=ttyS0", "quiet", "no_timer_check")
 # A boot sector that writes "K" to the first serial port and halts.
 KVM_PROBE = bytes.fromhex("baf803b04beef4ebfd") + b"\0" * 501 + b"\x55\xaa"
 
