@@ -169,8 +169,9 @@ static const struct {
     {501, "Not Implemented"}, {502, "Bad Gateway"}, {503, "Service Unavailable"}, {505, "HTTP Version Not Supported"},
 };
 
+/* consume: bytes of the request, dropped once the answer (which may quote them) is built. */
 static void answer(struct http_exchange *connection, int status, const char *content_type,
-                   const void *body, size_t len)
+                   const void *body, size_t len, size_t consume)
 {
     const char *reason = "Unknown";
     for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++) {
@@ -186,6 +187,7 @@ static void answer(struct http_exchange *connection, int status, const char *con
                           connection->close ? "Connection: close\r\n" : "");
     if (r >= 0 && len > 0)
         r = buffer_append(&connection->out, body, len);
+    buffer_consume(&connection->in, consume);
     if (r < 0) {
         connection_free(connection);
         return;
@@ -197,7 +199,7 @@ static void answer(struct http_exchange *connection, int status, const char *con
 static void refuse(struct http_exchange *connection, int status)
 {
     connection->close = true;
-    answer(connection, status, "text/plain", "", 0);
+    answer(connection, status, "text/plain", "", 0, 0);
 }
 
 /* Hands the request over when it is complete. */
@@ -469,6 +471,6 @@ void http_exchange_set_gone(struct http_exchange *exchange,
 void http_exchange_reply(struct http_exchange *exchange, int status, const char *content_type,
                          const void *body, size_t len)
 {
-    buffer_consume(&exchange->in, exchange->head.size + (size_t)exchange->head.content_length);
-    answer(exchange, status, content_type, body, len);
+    answer(exchange, status, content_type, body, len,
+           exchange->head.size + (size_t)exchange->head.content_length);
 }
