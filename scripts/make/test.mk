@@ -39,14 +39,17 @@ TEST_PARTS := test-unit test-asan test-fuzz test-image $(if $(wildcard chain/Mak
 test: ## Test: everything below, with one summary line
 	@rm -f build/test/*.json; for part in $(TEST_PARTS); do $(MAKE) $$part || true; done; $(COUNT) summary $(TEST_PARTS)
 
-test-unit: $(addprefix build/test/unit/,$(call chosen,$(TESTS))) $(addprefix build/bin/,$(PROGRAMS)) ## Test: functions (T=name for one)
-	@$(COUNT) run test-unit $(addprefix build/test/unit/,$(call chosen,$(TESTS)))
+# A test that does not compile fails its tier, and does not hide the others.
+run_tier = +@failed=; $(MAKE) -k $(2) || failed=1; BUILD_FAILED=$$failed $(COUNT) run $(1) $(2)
 
-test-asan: $(addprefix build/test/asan/,$(call chosen,$(TESTS))) ## Test: the same under AddressSanitizer and UBSan
-	@$(COUNT) run test-asan $(addprefix build/test/asan/,$(call chosen,$(TESTS)))
+test-unit: build/.setup bin ## Test: functions (T=name for one)
+	$(call run_tier,$@,$(addprefix build/test/unit/,$(call chosen,$(TESTS))))
 
-test-fuzz: $(addprefix build/test/fuzz/,$(call chosen,$(FUZZERS))) ## Test: every parser on its corpus and on damaged copies of it
-	@$(COUNT) run test-fuzz $(addprefix build/test/fuzz/,$(call chosen,$(FUZZERS)))
+test-asan: build/.setup ## Test: the same under AddressSanitizer and UBSan
+	$(call run_tier,$@,$(addprefix build/test/asan/,$(call chosen,$(TESTS))))
+
+test-fuzz: build/.setup ## Test: every parser on its corpus and on damaged copies of it
+	$(call run_tier,$@,$(addprefix build/test/fuzz/,$(call chosen,$(FUZZERS))))
 
 .PHONY: test-image
 test-image: image ## Test: what ships, read back: hardening of every program, sizes, kernel symbols
