@@ -34,7 +34,7 @@ $(foreach t,$(FUZZERS),$(eval $(call test_rules,$(t),asan,fuzz,FUZZ,,build/obj/a
 chosen = $(if $(T),$(filter $(T) test_$(T),$(1)),$(1))
 
 .PHONY: test test-unit test-asan test-fuzz test-chain test-relay test-qemu test-interop
-TEST_PARTS := test-unit test-asan test-fuzz test-image $(if $(wildcard chain/Makefile),test-chain) test-relay $(if $(wildcard tests/interop),test-interop) test-qemu
+TEST_PARTS := test-unit test-asan test-fuzz test-image $(if $(wildcard chain/Makefile),test-chain) $(if $(wildcard tests/net),test-net) $(if $(wildcard tests/relay),test-relay) test-relay $(if $(wildcard tests/interop),test-interop) test-qemu
 # The parts run one after another, also after a failure, so that one run shows everything.
 test: ## Test: everything below, with one summary line
 	@rm -f build/test/*.json; for part in $(TEST_PARTS); do $(MAKE) $$part || true; done; $(COUNT) summary $(TEST_PARTS)
@@ -61,6 +61,12 @@ test-chain: build/.setup ## Test: the contracts, with fuzzing and invariants
 test-relay: build/.setup build/bin/croft-relay build/bin/noded ## Test: relay and noded on a real chain, killed at every step
 	@$(MAKE) -C chain build && $(COUNT) pytest test-relay tests/relay $(if $(T),-k "$(T)")
 
+test-net: build/.setup bin ## Test: netd in network namespaces, with routers and hosts around it
+	@$(COUNT) pytest test-net tests/net $(if $(T),-k "$(T)")
+
+test-relay: bin tests-tools ## Test: noded and croft-relay with a real chain
+	@$(COUNT) pytest test-relay tests/relay $(if $(T),-k "$(T)")
+
 test-qemu: image tests-tools ## Test: whole nodes in QEMU (T=name for one)
 	@$(COUNT) pytest test-qemu tests/qemu $(if $(T),-k "$(T)")
 
@@ -68,8 +74,10 @@ test-interop: image tests-tools
 	@$(COUNT) pytest test-interop tests/interop $(if $(T),-k "$(T)")
 
 # What the machine tests and the demonstration need besides the image.
-.PHONY: tests-tools
-tests-tools: build/tests/agent
+.PHONY: tests-tools chain-build
+tests-tools: build/tests/agent build/bin/croft build/bin/croft-relay chain-build
+chain-build: build/.setup
+	@$(MAKE) -C chain build
 build/tests/agent: tests/agent/agent.c build/pkg/musl.key
 	$(call say,cc,$<)mkdir -p $(@D) && $(CC_target) -std=gnu17 -O2 -Wall -Wextra -Werror -o $@ $<
 
@@ -79,7 +87,7 @@ fuzz: $(addprefix build/test/fuzz/,$(call chosen,$(FUZZERS))) ## Test: look for 
 
 .PHONY: bench demo run
 bench: image tests-tools ## Run: benchmarks into build/bench/ (B=name for one)
-	@tests/bench/run $(B)
+	@mkdir -p build/bench && for script in $(if $(B),tests/bench/$(B).py,$(wildcard tests/bench/*.py)); do $(PYTHON) $$script || exit 1; done
 
 demo: image tests-tools ## Run: the main job: chain, farm, node in QEMU, nginx because a contract says so (ONESHOT=1 checks and ends)
 	@scripts/demo
