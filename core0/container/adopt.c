@@ -23,7 +23,8 @@
 #define WORD_MAX 64
 #define SHIM_PID_WAIT_MS 2000
 
-static int read_number(const struct instance *inst, const char *file, long *ret_first, uint64_t *ret_second)
+static int read_number(const struct instance *inst, const char *file, long *ret_first,
+                       uint64_t *ret_second)
 {
     char path[CONTD_PATH_MAX], *end;
     cleanup_free char *text = NULL;
@@ -71,7 +72,8 @@ static int shim_watch(struct instance *inst)
     inst->shim_pidfd = (int)syscall(SYS_pidfd_open, (pid_t)pid, 0u);
     if (inst->shim_pidfd < 0)
         return -errno;
-    return loop_io_add(inst->contd->loop, inst->shim_pidfd, EPOLLIN, shim_ended, inst, &inst->shim_io);
+    return loop_io_add(inst->contd->loop, inst->shim_pidfd, EPOLLIN, shim_ended, inst,
+                       &inst->shim_io);
 }
 
 static uint64_t since_start(uint64_t unix_us)
@@ -169,7 +171,8 @@ static void remove_stray_cgroups(struct contd *contd)
     snprintf(path, sizeof(path), "%s%s", contd->opt.cgroup_mount, contd->opt.cgroup);
     dir = opendir(path);
     while (dir != NULL && (entry = readdir(dir)) != NULL) {
-        if (entry->d_type != DT_DIR || strspn(entry->d_name, "0123456789") != strlen(entry->d_name) ||
+        if (entry->d_type != DT_DIR ||
+            strspn(entry->d_name, "0123456789") != strlen(entry->d_name) ||
             (size_t)snprintf(below, sizeof(below), "%s/%s", path, entry->d_name) >= sizeof(below))
             continue;
         remove_strays(contd, below);
@@ -186,7 +189,8 @@ int adopt_all(struct contd *contd, struct error *err)
     struct instance_key key;
 
     if (count < 0)
-        return error_set(err, errno, "container.bad-folder", NULL, "reading %s: %s", contd->opt.run, strerror(errno));
+        return error_set(err, errno, "container.bad-folder", NULL, "reading %s: %s", contd->opt.run,
+                         strerror(errno));
     for (int i = 0; i < count; i++) {
         int ret = store_key(names[i]->d_name, &key) == 0 ? adopt_one(contd, &key) : 0;
 

@@ -53,8 +53,8 @@ static bool env_has(const char *const *env, const char *name)
     return false;
 }
 
-static void env_add(yyjson_mut_doc *doc, yyjson_mut_val *list, const struct bundle *bundle, const char *name,
-                    const char *value)
+static void env_add(yyjson_mut_doc *doc, yyjson_mut_val *list, const struct bundle *bundle,
+                    const char *name, const char *value)
 {
     char text[512];
 
@@ -84,7 +84,8 @@ static void add_process(yyjson_mut_doc *doc, yyjson_mut_val *root, const struct 
     yyjson_mut_obj_add_uint(doc, ids, "gid", user->gid);
     for (size_t i = 0; i < user->group_count; i++)
         yyjson_mut_arr_add_uint(doc, groups, user->groups[i]);
-    yyjson_mut_obj_add_val(doc, process, "args", strings(doc, (const char *const *)bundle->spec->argv));
+    yyjson_mut_obj_add_val(doc, process, "args",
+                           strings(doc, (const char *const *)bundle->spec->argv));
     env_add(doc, env, bundle, "HOSTNAME", bundle->hostname);
     env_add(doc, env, bundle, "HOME", user->home);
     yyjson_mut_obj_add_val(doc, process, "env", env);
@@ -120,8 +121,8 @@ static const struct mount_row basic_mounts[] = {
     {"/dev/shm", "tmpfs", "shm", "nosuid,noexec,nodev,mode=1777,size=" SHM_SIZE},
 };
 
-static void add_mount(yyjson_mut_doc *doc, yyjson_mut_val *list, const char *target, const char *type,
-                      const char *source, const char *options)
+static void add_mount(yyjson_mut_doc *doc, yyjson_mut_val *list, const char *target,
+                      const char *type, const char *source, const char *options)
 {
     yyjson_mut_val *mount = yyjson_mut_arr_add_obj(doc, list);
     yyjson_mut_val *words = yyjson_mut_arr(doc);
@@ -175,26 +176,44 @@ static void add_mounts(yyjson_mut_doc *doc, yyjson_mut_val *root, const struct b
     for (size_t i = 0; i < spec->tmpfs_count; i++) {
         uint64_t size = spec->tmpfs[i].size != 0 ? spec->tmpfs[i].size : spec->memory / 2;
 
-        snprintf(source, sizeof(source), "nosuid,nodev,noexec,mode=1777,size=%llu", (unsigned long long)size);
+        snprintf(source, sizeof(source), "nosuid,nodev,noexec,mode=1777,size=%llu",
+                 (unsigned long long)size);
         add_mount(doc, list, spec->tmpfs[i].target, "tmpfs", "tmpfs", source);
     }
     for (size_t i = 0; i < spec->file_count; i++) {
         snprintf(source, sizeof(source), "%s/%zu", bundle->files, i);
-        add_mount(doc, list, spec->files[i].target, "bind", source, "bind,rprivate,nosuid,nodev,ro");
+        add_mount(doc, list, spec->files[i].target, "bind", source,
+                  "bind,rprivate,nosuid,nodev,ro");
     }
 }
 
 /* ---- linux ---- */
 
 static const char *const masked_paths[] = {
-    "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
-    "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
     "/sys/devices/virtual/powercap",
     /* The boot parameters carry the farm's join token. */
     "/proc/cmdline",
     /* Of no use in a container, and telling much about the node. */
-    "/proc/kallsyms", "/proc/config.gz", "/proc/mdstat", "/proc/partitions", "/proc/diskstats",
-    "/proc/modules", "/proc/slabinfo", "/proc/vmallocinfo", NULL,
+    "/proc/kallsyms",
+    "/proc/config.gz",
+    "/proc/mdstat",
+    "/proc/partitions",
+    "/proc/diskstats",
+    "/proc/modules",
+    "/proc/slabinfo",
+    "/proc/vmallocinfo",
+    NULL,
 };
 
 static const char *const readonly_paths[] = {
@@ -205,8 +224,13 @@ static void add_namespaces(yyjson_mut_doc *doc, yyjson_mut_val *linux_, const st
 {
     const struct {
         const char *type, *path;
-    } rows[] = {{"user", bundle->userns}, {"network", bundle->netns}, {"pid", NULL}, {"mount", NULL},
-                {"ipc", NULL}, {"uts", NULL}, {"cgroup", NULL}};
+    } rows[] = {{"user", bundle->userns},
+                {"network", bundle->netns},
+                {"pid", NULL},
+                {"mount", NULL},
+                {"ipc", NULL},
+                {"uts", NULL},
+                {"cgroup", NULL}};
     yyjson_mut_val *list = yyjson_mut_obj_add_arr(doc, linux_, "namespaces");
 
     for (size_t i = 0; i < COUNT(rows); i++) {
@@ -243,7 +267,8 @@ static void add_resources(yyjson_mut_doc *doc, yyjson_mut_val *linux_, const str
     yyjson_mut_obj_add_uint(doc, pids, "limit", spec->pids);
 }
 
-static int add_linux(yyjson_mut_doc *doc, yyjson_mut_val *root, const struct bundle *bundle, struct error *err)
+static int add_linux(yyjson_mut_doc *doc, yyjson_mut_val *root, const struct bundle *bundle,
+                     struct error *err)
 {
     yyjson_mut_val *linux_ = yyjson_mut_obj_add_obj(doc, root, "linux");
 
@@ -254,7 +279,8 @@ static int add_linux(yyjson_mut_doc *doc, yyjson_mut_val *root, const struct bun
     yyjson_mut_obj_add_val(doc, linux_, "readonlyPaths", strings(doc, readonly_paths));
     if (bundle->seccomp != NULL) {
         yyjson_mut_val *seccomp;
-        int ret = seccomp_resolve(bundle->seccomp, bundle->spec->caps, bundle->kernel, doc, &seccomp, err);
+        int ret = seccomp_resolve(bundle->seccomp, bundle->spec->caps, bundle->kernel, doc,
+                                  &seccomp, err);
 
         if (ret < 0)
             return ret;
@@ -285,7 +311,8 @@ int bundle_config(const struct bundle *bundle, char **ret_json, size_t *ret_len,
         /* Strings of the image may hold any bytes; what is no UTF-8 cannot be written as JSON. */
         *ret_json = yyjson_mut_write(doc, 0, ret_len);
         if (*ret_json == NULL)
-            ret = error_set(err, EINVAL, SPEC_BAD, NULL, "the specification cannot be written as JSON");
+            ret = error_set(err, EINVAL, SPEC_BAD, NULL,
+                            "the specification cannot be written as JSON");
     }
     yyjson_mut_doc_free(doc);
     return ret;

@@ -17,10 +17,11 @@ struct bundle {
     const char *userns, *netns; /* paths of the pinned namespaces */
     const char *cgroup;         /* path inside the cgroup file system, from / on */
     const char *etc;            /* folder with hosts, hostname, resolv.conf */
-    const char *files;          /* folder with the configs and secrets, named by their place in the list: "0", "1", … */
-    yyjson_val *seccomp;        /* Docker's profile; NULL: none (tests) */
-    unsigned kernel;            /* major << 8 | minor */
-    bool no_limits;             /* a machine without cgroup controllers and CAP_SYS_RESOURCE (tests) */
+    const char *
+        files; /* folder with the configs and secrets, named by their place in the list: "0", "1", … */
+    yyjson_val *seccomp; /* Docker's profile; NULL: none (tests) */
+    unsigned kernel;     /* major << 8 | minor */
+    bool no_limits;      /* a machine without cgroup controllers and CAP_SYS_RESOURCE (tests) */
 };
 
 /* JSON text, free with free(). */

@@ -17,4 +17,5 @@ int caps_number(const char *name);
 uint64_t caps_default(void);
 /* Docker's rules (moby oci/caps/utils.go TweakCapabilities): ALL in add: everything but what is dropped; ALL in drop:
  * only what is added; otherwise the default less drop plus add. container.bad-spec for an unknown name. */
-int caps_compute(const char *const *add, const char *const *drop, uint64_t *ret_set, struct error *err);
+int caps_compute(const char *const *add, const char *const *drop, uint64_t *ret_set,
+                 struct error *err);

@@ -99,8 +99,8 @@ static int remove_below(const char *path, int depth)
     if (dir == NULL)
         return errno == ENOENT ? 0 : -errno;
     while ((entry = readdir(dir)) != NULL) {
-        if (entry->d_type != DT_DIR || strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
-            depth >= DEPTH_MAX)
+        if (entry->d_type != DT_DIR || strcmp(entry->d_name, ".") == 0 ||
+            strcmp(entry->d_name, "..") == 0 || depth >= DEPTH_MAX)
             continue;
         if ((size_t)snprintf(child, sizeof(child), "%s/%s", path, entry->d_name) < sizeof(child))
             remove_below(child, depth + 1);

@@ -21,9 +21,11 @@
 int clean_run(struct instance *inst, struct error *err)
 {
     static const char *const mounts[] = {"etc", "files"};
-    static const char *const files[] = {"shim.pid", "pid", "started", "config.json", "health.pid", "runc.log", "exit"};
+    static const char *const files[] = {"shim.pid",   "pid",      "started", "config.json",
+                                        "health.pid", "runc.log", "exit"};
     const struct contd_options *opt = &inst->contd->opt;
-    const char *const argv[] = {opt->runc, "--root", opt->runc_root, "delete", "--force", inst->key.name, NULL};
+    const char *const argv[] = {opt->runc,      "--root", opt->runc_root, "delete", "--force",
+                                inst->key.name, NULL};
     struct process_options options = {.timeout_us = 30 * UINT64_C(1000000)};
     char path[CONTD_PATH_MAX];
 
@@ -38,8 +40,8 @@ int clean_run(struct instance *inst, struct error *err)
     store_cgroup(inst, path);
     int ret = cgroup_destroy(path, EMPTY_MS);
     if (ret < 0)
-        error_set(err, -ret, "container.not-removed", "the node may need a reboot", "the cgroup of %s stays: %s",
-                  inst->key.name, strerror(-ret));
+        error_set(err, -ret, "container.not-removed", "the node may need a reboot",
+                  "the cgroup of %s stays: %s", inst->key.name, strerror(-ret));
     for (size_t i = 0; i < sizeof(mounts) / sizeof(mounts[0]); i++) {
         store_path(inst, mounts[i], path);
         umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW);
@@ -75,10 +77,11 @@ int clean_instance(struct instance *inst, struct error *err)
     store_path(inst, "", path);
     ret = file_remove_tree(path);
     if (ret < 0 && ret != -ENOENT)
-        return error_set(err, -ret, "container.not-removed", NULL, "removing %s: %s", path, strerror(-ret));
+        return error_set(err, -ret, "container.not-removed", NULL, "removing %s: %s", path,
+                         strerror(-ret));
     /* The reservation's own cgroup goes with its last instance. */
-    snprintf(path, sizeof(path), "%s%s/%llu", inst->contd->opt.cgroup_mount, inst->contd->opt.cgroup,
-             (unsigned long long)inst->key.reservation);
+    snprintf(path, sizeof(path), "%s%s/%llu", inst->contd->opt.cgroup_mount,
+             inst->contd->opt.cgroup, (unsigned long long)inst->key.reservation);
     rmdir(path);
     return 0;
 }
@@ -86,9 +89,10 @@ int clean_instance(struct instance *inst, struct error *err)
 /* Another instance of the reservation already has the user namespace: all share one. */
 static const struct instance *find_sibling(const struct instance *inst)
 {
-    for (const struct instance *other = inst->contd->instances; other != NULL; other = other->next) {
-        if (other != inst && other->key.reservation == inst->key.reservation && other->phase != PHASE_PREPARING &&
-            other->phase != PHASE_REMOVING)
+    for (const struct instance *other = inst->contd->instances; other != NULL;
+         other = other->next) {
+        if (other != inst && other->key.reservation == inst->key.reservation &&
+            other->phase != PHASE_PREPARING && other->phase != PHASE_REMOVING)
             return other;
     }
     return NULL;
@@ -97,8 +101,8 @@ static const struct instance *find_sibling(const struct instance *inst)
 int clean_prepare(struct instance *inst, struct error *err)
 {
     const struct instance *sibling = find_sibling(inst);
-    char dir[CONTD_PATH_MAX], userns[CONTD_PATH_MAX], netns[CONTD_PATH_MAX], existing[CONTD_PATH_MAX],
-        cgroup[CONTD_PATH_MAX];
+    char dir[CONTD_PATH_MAX], userns[CONTD_PATH_MAX], netns[CONTD_PATH_MAX],
+        existing[CONTD_PATH_MAX], cgroup[CONTD_PATH_MAX];
 
     store_path(inst, "", dir);
     store_path(inst, "userns", userns);
@@ -108,16 +112,20 @@ int clean_prepare(struct instance *inst, struct error *err)
     /* 0711: the runtime reaches the bundle's files as the range's root. */
     int ret = file_mkdirs(dir, 0711);
     if (ret < 0)
-        return error_set(err, -ret, "container.prepare-failed", NULL, "making %s: %s", dir, strerror(-ret));
-    snprintf(cgroup, sizeof(cgroup), "%s%s/%llu", inst->contd->opt.cgroup_mount, inst->contd->opt.cgroup,
-             (unsigned long long)inst->key.reservation);
+        return error_set(err, -ret, "container.prepare-failed", NULL, "making %s: %s", dir,
+                         strerror(-ret));
+    snprintf(cgroup, sizeof(cgroup), "%s%s/%llu", inst->contd->opt.cgroup_mount,
+             inst->contd->opt.cgroup, (unsigned long long)inst->key.reservation);
     ret = cgroup_make(cgroup);
     if (ret < 0)
-        return error_set(err, -ret, "container.prepare-failed", NULL, "making %s: %s", cgroup, strerror(-ret));
-    ret = namespaces_pin(sibling != NULL ? existing : NULL, inst->uid_base, inst->uid_count, userns, netns, err);
+        return error_set(err, -ret, "container.prepare-failed", NULL, "making %s: %s", cgroup,
+                         strerror(-ret));
+    ret = namespaces_pin(sibling != NULL ? existing : NULL, inst->uid_base, inst->uid_count, userns,
+                         netns, err);
     if (ret < 0)
         return ret;
     ret = store_save_instance(inst);
-    return ret < 0 ? error_set(err, -ret, "container.prepare-failed", NULL, "%s/instance.json: %s", dir, strerror(-ret))
+    return ret < 0 ? error_set(err, -ret, "container.prepare-failed", NULL, "%s/instance.json: %s",
+                               dir, strerror(-ret))
                    : 0;
 }

@@ -70,8 +70,16 @@ struct instance_key {
     char name[NAME_MAX_INSTANCE]; /* "12-3-web" */
 };
 
-enum phase { PHASE_PREPARING, PHASE_PREPARED, PHASE_STARTING, PHASE_RUNNING, PHASE_CLEANING, PHASE_WAITING,
-             PHASE_ENDED, PHASE_REMOVING };
+enum phase {
+    PHASE_PREPARING,
+    PHASE_PREPARED,
+    PHASE_STARTING,
+    PHASE_RUNNING,
+    PHASE_CLEANING,
+    PHASE_WAITING,
+    PHASE_ENDED,
+    PHASE_REMOVING
+};
 enum health_state { HEALTH_NONE, HEALTH_STARTING, HEALTH_HEALTHY, HEALTH_UNHEALTHY };
 enum waiting_kind { WAITING_PREPARE, WAITING_START, WAITING_STOP, WAITING_RESTART, WAITING_REMOVE };
 
@@ -85,11 +93,11 @@ struct waiting {
 
 struct health {
     enum health_state state;
-    unsigned failures;      /* in a row */
-    unsigned early;         /* checks before the first regular one */
+    unsigned failures; /* in a row */
+    unsigned early;    /* checks before the first regular one */
     struct loop_timer *timer;
     struct worker *worker;
-    char message[320];      /* what the last check that failed said */
+    char message[320]; /* what the last check that failed said */
 };
 
 struct instance {
@@ -103,9 +111,10 @@ struct instance {
     struct container_spec spec;
 
     /* wishes */
-    bool wanted;  /* shall run */
-    bool again;   /* Restart: end, then start */
-    bool stopped; /* by Stop: the same Start starts it again, while what ended by itself stays ended */
+    bool wanted; /* shall run */
+    bool again;  /* Restart: end, then start */
+    bool
+        stopped; /* by Stop: the same Start starts it again, while what ended by itself stays ended */
     bool removing, keep_log;
 
     /* this run */
@@ -133,7 +142,8 @@ struct instance {
 
 /* ---- instance.c ---- */
 struct instance *instance_find(struct contd *contd, const struct instance_key *key);
-int instance_new(struct contd *contd, const struct instance_key *key, struct instance **ret_instance);
+int instance_new(struct contd *contd, const struct instance_key *key,
+                 struct instance **ret_instance);
 void instance_free(struct instance *inst);
 /* Takes the next step that phase and wishes allow. Call after any change of either. */
 void instance_advance(struct instance *inst);
@@ -173,7 +183,8 @@ int store_save_state(const struct instance *inst);
 int store_load(struct instance *inst);
 /* Key from "12-3-web"; -EINVAL. */
 int store_key(const char *name, struct instance_key *ret_key);
-int store_key_make(uint64_t reservation, uint64_t revision, const char *service, struct instance_key *ret_key);
+int store_key_make(uint64_t reservation, uint64_t revision, const char *service,
+                   struct instance_key *ret_key);
 
 /* ---- adopt.c ---- */
 /* Takes over what a predecessor left, and removes what it left half-made. */

@@ -30,8 +30,10 @@ static void health_plan(struct instance *inst);
 
 const char *health_name(enum health_state state)
 {
-    static const char *const names[] = {[HEALTH_NONE] = "none", [HEALTH_STARTING] = "starting",
-                                        [HEALTH_HEALTHY] = "healthy", [HEALTH_UNHEALTHY] = "unhealthy"};
+    static const char *const names[] = {[HEALTH_NONE] = "none",
+                                        [HEALTH_STARTING] = "starting",
+                                        [HEALTH_HEALTHY] = "healthy",
+                                        [HEALTH_UNHEALTHY] = "unhealthy"};
 
     return names[state];
 }
@@ -88,8 +90,8 @@ static int check_exec(const struct instance *inst, int output)
     if (argv == NULL)
         return 126;
     store_path(inst, "health.pid", pid_file);
-    const char *const fixed[ARGS_FIXED] = {opt->runc, "--root", opt->runc_root, "exec", "--pid-file", pid_file,
-                                           inst->key.name};
+    const char *const fixed[ARGS_FIXED] = {opt->runc,    "--root", opt->runc_root, "exec",
+                                           "--pid-file", pid_file, inst->key.name};
     memcpy(argv, fixed, sizeof(fixed));
     memcpy(argv + ARGS_FIXED, inst->spec.health.argv, count * sizeof(*argv));
     int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -127,7 +129,8 @@ static int check_work(void *data, struct error *err)
     }
     close(pipes[1]);
     if (pid < 0)
-        return error_set(err, errno, "container.unhealthy", NULL, "no process: %s", strerror(errno));
+        return error_set(err, errno, "container.unhealthy", NULL, "no process: %s",
+                         strerror(errno));
     /* What it leaves in the background may hold the pipe open: the limit is on the whole. */
     for (;;) {
         char more[512];
@@ -138,7 +141,8 @@ static int check_work(void *data, struct error *err)
             kill_inside(inst);
             kill(-pid, SIGKILL);
             waitpid(pid, &status, 0);
-            error_set(err, ETIMEDOUT, "container.unhealthy", NULL, "the health check took longer than %llu ms",
+            error_set(err, ETIMEDOUT, "container.unhealthy", NULL,
+                      "the health check took longer than %llu ms",
                       (unsigned long long)inst->spec.health.timeout / 1000);
             return 1;
         }
@@ -164,7 +168,8 @@ static int check_work(void *data, struct error *err)
         return 0;
     last_line(output, len, line);
     error_set(err, EIO, "container.unhealthy", NULL, "the health check ended with status %d%s%s",
-              WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), line[0] != '\0' ? ": " : "", line);
+              WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status),
+              line[0] != '\0' ? ": " : "", line);
     return 1;
 }
 
@@ -175,7 +180,8 @@ static uint64_t grace_end(const struct instance *inst)
 {
     const struct spec_health *spec = &inst->spec.health;
 
-    return inst->started_at + (spec->start_period > spec->interval ? spec->start_period : spec->interval);
+    return inst->started_at +
+           (spec->start_period > spec->interval ? spec->start_period : spec->interval);
 }
 
 static void check_done(int result, const struct error *err, void *data)
@@ -198,7 +204,8 @@ static void check_done(int result, const struct error *err, void *data)
         snprintf(health->message, sizeof(health->message), "%s", err->message);
     }
     if (health->state != before) {
-        log_info("%s: %s%s%s", inst->key.name, health_name(health->state), result == 0 ? "" : ": ", health->message);
+        log_info("%s: %s%s%s", inst->key.name, health_name(health->state), result == 0 ? "" : ": ",
+                 health->message);
         instance_changed(inst);
     }
     health_plan(inst);
@@ -212,8 +219,8 @@ static void check_begin(struct loop_timer *timer, void *data)
     (void)timer;
     if (inst->phase != PHASE_RUNNING || inst->health.worker != NULL)
         return;
-    if (worker_start(inst->contd->loop, check_work, inst, inst->spec.health.timeout + KILL_GRACE, check_done, inst,
-                     &inst->health.worker, &err) < 0)
+    if (worker_start(inst->contd->loop, check_work, inst, inst->spec.health.timeout + KILL_GRACE,
+                     check_done, inst, &inst->health.worker, &err) < 0)
         check_done(1, &err, inst);
 }
 
@@ -223,7 +230,8 @@ static void health_plan(struct instance *inst)
     uint64_t delay = spec->interval;
 
     if (inst->health.state == HEALTH_STARTING && loop_clock() < grace_end(inst)) {
-        uint64_t limit = spec->start_interval < spec->interval ? spec->start_interval : spec->interval;
+        uint64_t limit =
+            spec->start_interval < spec->interval ? spec->start_interval : spec->interval;
 
         delay = inst->health.early < 16 ? FIRST_CHECK << inst->health.early : limit;
         inst->health.early++;
@@ -241,7 +249,8 @@ void health_begin(struct instance *inst, bool adopted)
         health->state = HEALTH_NONE;
         return;
     }
-    if (health->timer == NULL && loop_timer_add(inst->contd->loop, check_begin, inst, &health->timer) < 0)
+    if (health->timer == NULL &&
+        loop_timer_add(inst->contd->loop, check_begin, inst, &health->timer) < 0)
         return;
     if (!adopted || health->state == HEALTH_NONE) {
         health->state = HEALTH_STARTING;

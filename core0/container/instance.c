@@ -20,12 +20,12 @@
 #include "lib/notify.h"
 
 #define SECOND UINT64_C(1000000)
-#define START_TIMEOUT (60 * SECOND)  /* from the shim's start to the container's first process */
+#define START_TIMEOUT (60 * SECOND) /* from the shim's start to the container's first process */
 #define WORKER_TIMEOUT (60 * SECOND)
 #define BACKOFF_FIRST (SECOND / 10)
 #define BACKOFF_MAX (60 * SECOND)
-#define CALM (10 * SECOND)           /* a run of this length starts the back-off anew */
-#define KILL_TIMEOUT (20 * SECOND)   /* from SIGKILL to the shim's word */
+#define CALM (10 * SECOND)         /* a run of this length starts the back-off anew */
+#define KILL_TIMEOUT (20 * SECOND) /* from SIGKILL to the shim's word */
 #define EXIT_FILE_MAX 2048
 
 static void instance_end(struct instance *inst);
@@ -43,7 +43,8 @@ struct instance *instance_find(struct contd *contd, const struct instance_key *k
 
 static void timer_fired(struct loop_timer *timer, void *data);
 
-int instance_new(struct contd *contd, const struct instance_key *key, struct instance **ret_instance)
+int instance_new(struct contd *contd, const struct instance_key *key,
+                 struct instance **ret_instance)
 {
     struct instance *inst = calloc(1, sizeof(*inst));
 
@@ -101,7 +102,9 @@ void instance_free(struct instance *inst)
 
 void instance_changed(struct instance *inst)
 {
-    int ret = inst->phase != PHASE_PREPARING && inst->phase != PHASE_REMOVING ? store_save_state(inst) : 0;
+    int ret = inst->phase != PHASE_PREPARING && inst->phase != PHASE_REMOVING
+                  ? store_save_state(inst)
+                  : 0;
 
     if (ret < 0)
         log_err("%s: its state cannot be saved: %s", inst->key.name, strerror(-ret));
@@ -133,7 +136,8 @@ const char *instance_state(const struct instance *inst)
 /* Policies that do not start it again after a 0: what it was to do is done. */
 bool instance_done(const struct instance *inst)
 {
-    return inst->phase == PHASE_ENDED && !inst->stopped && inst->has_exit && inst->exit_status == 0 && !inst->failed &&
+    return inst->phase == PHASE_ENDED && !inst->stopped && inst->has_exit &&
+           inst->exit_status == 0 && !inst->failed &&
            (inst->spec.restart == RESTART_NO || inst->spec.restart == RESTART_ON_FAILURE);
 }
 
@@ -172,7 +176,8 @@ static void prepare_done(int result, const struct error *err, void *data)
     }
     /* Those of the same reservation waited, so as to share its user namespace. */
     for (struct instance *other = contd->instances; other != NULL; other = other->next) {
-        if (other->phase == PHASE_PREPARING && other->worker == NULL && other->key.reservation == reservation) {
+        if (other->phase == PHASE_PREPARING && other->worker == NULL &&
+            other->key.reservation == reservation) {
             instance_prepare(other);
             break;
         }
@@ -199,7 +204,8 @@ void instance_prepare(struct instance *inst)
             other->key.reservation == inst->key.reservation)
             return;
     }
-    if (worker_start(inst->contd->loop, prepare_work, inst, WORKER_TIMEOUT, prepare_done, inst, &inst->worker, &err) < 0)
+    if (worker_start(inst->contd->loop, prepare_work, inst, WORKER_TIMEOUT, prepare_done, inst,
+                     &inst->worker, &err) < 0)
         prepare_done(-EIO, &err, inst);
 }
 
@@ -253,7 +259,9 @@ void instance_started(struct instance *inst, pid_t pid, bool adopted)
         inst->started_at = loop_clock();
     loop_timer_stop(inst->timer);
     if (!adopted) {
-        notify_event("process", "\"reservation\":%" PRIu64 ",\"revision\":%" PRIu64 ",\"service\":\"%s\",\"pid\":%d",
+        notify_event("process",
+                     "\"reservation\":%" PRIu64 ",\"revision\":%" PRIu64
+                     ",\"service\":\"%s\",\"pid\":%d",
                      inst->key.reservation, inst->key.revision, inst->key.service, (int)pid);
         log_info("%s: runs as process %d", inst->key.name, (int)pid);
     }
@@ -310,7 +318,8 @@ static void instance_exited(struct instance *inst, char *text)
         inst->exit_status = (int)(strtoul(text + 5, NULL, 10) & 255);
         inst->failed = inst->exit_status != 0 && inst->wanted && !inst->again;
         if (killed_for_memory && inst->exit_status != 0) {
-            snprintf(message, sizeof(message), "more memory was needed than the %" PRIu64 " MiB it may have",
+            snprintf(message, sizeof(message),
+                     "more memory was needed than the %" PRIu64 " MiB it may have",
                      inst->spec.memory >> 20);
             set_last(inst, "container.oom-killed", message, "give the service more memory");
         } else if (!inst->failed) {
@@ -328,7 +337,8 @@ static void instance_exited(struct instance *inst, char *text)
         read_error(text + 6, &err);
     else if (killed_for_memory)
         error_set(&err, ENOMEM, "container.oom-killed", "give the service more memory",
-                  "its memory limit of %" PRIu64 " MiB is too small to start it", inst->spec.memory >> 20);
+                  "its memory limit of %" PRIu64 " MiB is too small to start it",
+                  inst->spec.memory >> 20);
     else
         launch_explain(inst, text + strcspn(text, "\n") + (strchr(text, '\n') != NULL), &err);
     log_error(&err, inst->key.name);
@@ -384,7 +394,8 @@ static bool policy_again(const struct instance *inst)
     case RESTART_UNLESS_STOPPED:
         return true;
     case RESTART_ON_FAILURE:
-        return inst->failed && (inst->spec.max_retries == 0 || inst->attempts < inst->spec.max_retries);
+        return inst->failed &&
+               (inst->spec.max_retries == 0 || inst->attempts < inst->spec.max_retries);
     }
     return false;
 }
@@ -461,7 +472,8 @@ static void instance_end(struct instance *inst)
     loop_timer_stop(inst->timer);
     inst->phase = PHASE_CLEANING;
     instance_changed(inst);
-    if (worker_start(inst->contd->loop, clean_work, inst, WORKER_TIMEOUT, clean_done, inst, &inst->worker, &err) < 0)
+    if (worker_start(inst->contd->loop, clean_work, inst, WORKER_TIMEOUT, clean_done, inst,
+                     &inst->worker, &err) < 0)
         clean_done(-EIO, &err, inst);
 }
 
@@ -552,7 +564,8 @@ static void instance_remove(struct instance *inst)
     inst->phase = PHASE_REMOVING;
     loop_timer_stop(inst->timer);
     watch_changed(inst->contd);
-    if (worker_start(inst->contd->loop, remove_work, inst, WORKER_TIMEOUT, remove_done, inst, &inst->worker, &err) < 0)
+    if (worker_start(inst->contd->loop, remove_work, inst, WORKER_TIMEOUT, remove_done, inst,
+                     &inst->worker, &err) < 0)
         remove_done(-EIO, &err, inst);
 }
 
@@ -583,7 +596,8 @@ void instance_advance(struct instance *inst)
             loop_timer_stop(inst->timer);
             instance_changed(inst);
         }
-        error_set(&stopped, ECANCELED, "container.stopped", NULL, "%s was stopped before it ran", inst->key.name);
+        error_set(&stopped, ECANCELED, "container.stopped", NULL, "%s was stopped before it ran",
+                  inst->key.name);
         waiting_answer(inst, WAITING_START, &stopped);
         waiting_answer(inst, WAITING_RESTART, &stopped);
         waiting_answer(inst, WAITING_STOP, NULL);

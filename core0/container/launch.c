@@ -37,22 +37,25 @@ static int put(const struct instance *inst, const char *file, const char *text)
     return file_write_atomic(path, text, strlen(text), 0600);
 }
 
-static int mount_small(const struct instance *inst, const char *name, size_t bytes, char path[CONTD_PATH_MAX],
-                       struct error *err)
+static int mount_small(const struct instance *inst, const char *name, size_t bytes,
+                       char path[CONTD_PATH_MAX], struct error *err)
 {
     char options[128];
 
     store_path(inst, name, path);
     umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW);
-    snprintf(options, sizeof(options), "mode=0711,uid=%u,gid=%u,size=%zu", inst->uid_base, inst->uid_base, bytes);
+    snprintf(options, sizeof(options), "mode=0711,uid=%u,gid=%u,size=%zu", inst->uid_base,
+             inst->uid_base, bytes);
     if ((mkdir(path, 0711) < 0 && errno != EEXIST) ||
         mount("tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV, options) < 0)
-        return error_set(err, errno, "container.start-failed", NULL, "mounting %s: %s", path, strerror(errno));
+        return error_set(err, errno, "container.start-failed", NULL, "mounting %s: %s", path,
+                         strerror(errno));
     return 0;
 }
 
-static int write_file(const struct instance *inst, const char *dir, const char *name, const void *data, size_t len,
-                      mode_t mode, uint32_t uid, uint32_t gid, struct error *err)
+static int write_file(const struct instance *inst, const char *dir, const char *name,
+                      const void *data, size_t len, mode_t mode, uint32_t uid, uint32_t gid,
+                      struct error *err)
 {
     char path[CONTD_PATH_MAX + 32];
     int ret = 0;
@@ -63,9 +66,12 @@ static int write_file(const struct instance *inst, const char *dir, const char *
         ret = -errno;
     if (ret == 0)
         ret = file_write_all(fd, data, len);
-    if (ret == 0 && (fchown(fd, inst->uid_base + uid, inst->uid_base + gid) < 0 || fchmod(fd, mode) < 0))
+    if (ret == 0 &&
+        (fchown(fd, inst->uid_base + uid, inst->uid_base + gid) < 0 || fchmod(fd, mode) < 0))
         ret = -errno;
-    return ret < 0 ? error_set(err, -ret, "container.start-failed", NULL, "writing %s: %s", path, strerror(-ret)) : 0;
+    return ret < 0 ? error_set(err, -ret, "container.start-failed", NULL, "writing %s: %s", path,
+                               strerror(-ret))
+                   : 0;
 }
 
 /* /etc/hosts, /etc/hostname, /etc/resolv.conf: writable as in Docker, on a file system of its own that the container can fill. */
@@ -115,20 +121,30 @@ static int write_files(const struct instance *inst, struct error *err)
         const struct spec_file *file = &spec->files[i];
 
         snprintf(name, sizeof(name), "%zu", i);
-        ret = write_file(inst, dir, name, file->data, file->len, file->mode, file->uid, file->gid, err);
+        ret = write_file(inst, dir, name, file->data, file->len, file->mode, file->uid, file->gid,
+                         err);
     }
-    if (ret == 0 && mount("tmpfs", dir, "tmpfs", MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV, NULL) < 0)
-        ret = error_set(err, errno, "container.start-failed", NULL, "making %s read-only: %s", dir, strerror(errno));
+    if (ret == 0 &&
+        mount("tmpfs", dir, "tmpfs", MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV, NULL) < 0)
+        ret = error_set(err, errno, "container.start-failed", NULL, "making %s read-only: %s", dir,
+                        strerror(errno));
     return ret;
 }
 
-static int write_config(const struct instance *inst, const struct container_user *user, struct error *err)
+static int write_config(const struct instance *inst, const struct container_user *user,
+                        struct error *err)
 {
     char userns[CONTD_PATH_MAX], netns[CONTD_PATH_MAX], cgroup[CONTD_PATH_MAX], etc[CONTD_PATH_MAX],
         files[CONTD_PATH_MAX], path[CONTD_PATH_MAX];
-    struct bundle bundle = {.spec = &inst->spec, .user = user, .hostname = inst->key.service, .userns = userns,
-                            .netns = netns, .etc = etc, .files = files,
-                            .seccomp = yyjson_doc_get_root(inst->contd->seccomp), .kernel = inst->contd->kernel,
+    struct bundle bundle = {.spec = &inst->spec,
+                            .user = user,
+                            .hostname = inst->key.service,
+                            .userns = userns,
+                            .netns = netns,
+                            .etc = etc,
+                            .files = files,
+                            .seccomp = yyjson_doc_get_root(inst->contd->seccomp),
+                            .kernel = inst->contd->kernel,
                             .no_limits = inst->contd->opt.no_limits != NULL};
     cleanup_free char *json = NULL;
     size_t len;
@@ -144,7 +160,9 @@ static int write_config(const struct instance *inst, const struct container_user
         return ret;
     store_path(inst, "config.json", path);
     ret = file_write_atomic(path, json, len, 0600);
-    return ret < 0 ? error_set(err, -ret, "container.start-failed", NULL, "%s: %s", path, strerror(-ret)) : 0;
+    return ret < 0 ? error_set(err, -ret, "container.start-failed", NULL, "%s: %s", path,
+                               strerror(-ret))
+                   : 0;
 }
 
 static int make_log(const struct instance *inst)
@@ -181,19 +199,22 @@ static int become_shim(const struct instance *inst, struct error *err)
     store_log(inst, logs);
     snprintf(uid, sizeof(uid), "%u", inst->uid_base + user.uid);
     snprintf(gid, sizeof(gid), "%u", inst->uid_base + user.gid);
-    const char *const argv[] = {opt->shim, "--dir", dir, "--logs", logs, "--runc", opt->runc, "--root",
-                                opt->runc_root, "--id", inst->key.name, "--uid", uid, "--gid", gid, "--log-size",
-                                opt->log_size, "--log-files", LOG_FILES, NULL};
+    const char *const argv[] = {
+        opt->shim, "--dir",        dir,           "--logs",       logs,      "--runc", opt->runc,
+        "--root",  opt->runc_root, "--id",        inst->key.name, "--uid",   uid,      "--gid",
+        gid,       "--log-size",   opt->log_size, "--log-files",  LOG_FILES, NULL};
     const char *const env[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL};
     execve(opt->shim, (char *const *)argv, (char *const *)env);
-    return error_set(err, errno, "container.start-failed", NULL, "running %s: %s", opt->shim, strerror(errno));
+    return error_set(err, errno, "container.start-failed", NULL, "running %s: %s", opt->shim,
+                     strerror(errno));
 }
 
 static void enter_shims_cgroup(const struct contd *contd)
 {
     char path[CONTD_PATH_MAX];
 
-    snprintf(path, sizeof(path), "%s%s/shim/cgroup.procs", contd->opt.cgroup_mount, contd->opt.cgroup);
+    snprintf(path, sizeof(path), "%s%s/shim/cgroup.procs", contd->opt.cgroup_mount,
+             contd->opt.cgroup);
     file_write_text(path, "0");
 }
 
@@ -228,13 +249,14 @@ int launch(struct instance *inst, struct error *err)
     store_path(inst, "lock", path);
     cleanup_close int lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (lock < 0 || flock(lock, LOCK_EX | LOCK_NB) < 0)
-        return error_set(err, errno, "container.busy", "try again", "%s is held by another process: %s", path,
-                         strerror(errno));
+        return error_set(err, errno, "container.busy", "try again",
+                         "%s is held by another process: %s", path, strerror(errno));
     pid_t pid = fork();
     if (pid == 0)
         child(inst, lock);
     if (pid < 0)
-        return error_set(err, errno, "container.start-failed", NULL, "no process: %s", strerror(errno));
+        return error_set(err, errno, "container.start-failed", NULL, "no process: %s",
+                         strerror(errno));
     inst->shim = pid;
     return 0;
 }
@@ -250,7 +272,8 @@ void launch_explain(const struct instance *inst, const char *said, struct error 
     if (sentence[0] == '\0' && file_read(path, RUNC_LOG_MAX, &log, &len) == 0)
         runc_error_last(log, len, sentence, sizeof(sentence));
     if (sentence[0] == '\0')
-        error_set(err, EIO, "container.start-failed", "look at contd's log", "the runtime gave no reason");
+        error_set(err, EIO, "container.start-failed", "look at contd's log",
+                  "the runtime gave no reason");
     else
         runc_error_translate(sentence, inst->spec.argv[0], err);
 }

@@ -19,10 +19,10 @@
 #include "lib/file.h"
 #include "lib/json.h"
 
-#define CHUNK ((size_t)256 << 10)        /* bytes of log per answer */
-#define WHOLE_MAX ((uint64_t)4 << 20)    /* bytes of log without "more": the newest */
+#define CHUNK ((size_t)256 << 10)     /* bytes of log per answer */
+#define WHOLE_MAX ((uint64_t)4 << 20) /* bytes of log without "more": the newest */
 #define READERS_MAX 32
-#define RETRY_US UINT64_C(50000)         /* the caller has a megabyte to read first */
+#define RETRY_US UINT64_C(50000) /* the caller has a megabyte to read first */
 #define FILE_BYTES_MAX ((uint64_t)64 << 20)
 
 struct log_reader {
@@ -105,7 +105,8 @@ static void seek_back(struct log_reader *reader, int64_t tail, uint64_t bytes)
     size_t count = 0;
     uint64_t total = 0;
 
-    for (uint32_t n = next_file(reader->dir, 1); n != 0 && count < 64; n = next_file(reader->dir, n + 1))
+    for (uint32_t n = next_file(reader->dir, 1); n != 0 && count < 64;
+         n = next_file(reader->dir, n + 1))
         numbers[count++] = n;
     while (count > 0) {
         struct stat st;
@@ -176,8 +177,8 @@ static void add_text(yyjson_mut_doc *doc, yyjson_mut_val *item, const char *text
     free(clean);
 }
 
-static void add_records(const struct log_reader *reader, yyjson_mut_doc *doc, yyjson_mut_val *lines, const char *data,
-                        size_t len, size_t *ret_used)
+static void add_records(const struct log_reader *reader, yyjson_mut_doc *doc, yyjson_mut_val *lines,
+                        const char *data, size_t len, size_t *ret_used)
 {
     size_t at = 0;
 
@@ -204,7 +205,8 @@ static void add_records(const struct log_reader *reader, yyjson_mut_doc *doc, yy
 }
 
 /* Reads on from the reader's place until `max` bytes; moves it. False: nothing was there. */
-static bool read_some(struct log_reader *reader, yyjson_mut_doc *doc, yyjson_mut_val *lines, size_t max)
+static bool read_some(struct log_reader *reader, yyjson_mut_doc *doc, yyjson_mut_val *lines,
+                      size_t max)
 {
     static char data[CHUNK];
     size_t total = 0;
@@ -269,7 +271,8 @@ static bool writes_no_more(const struct log_reader *reader)
 {
     const struct instance *inst = instance_find(reader->contd, &reader->key);
 
-    return inst == NULL || inst->phase == PHASE_REMOVING || (inst->phase == PHASE_ENDED && !inst->wanted);
+    return inst == NULL || inst->phase == PHASE_REMOVING ||
+           (inst->phase == PHASE_ENDED && !inst->wanted);
 }
 
 static void reader_end(struct log_reader *reader)
@@ -349,9 +352,11 @@ void logs_changed(struct contd *contd)
 static int reader_follow(struct log_reader *reader, const char *path)
 {
     reader->inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-    if (reader->inotify < 0 || inotify_add_watch(reader->inotify, path, IN_MODIFY | IN_CREATE | IN_DELETE_SELF) < 0)
+    if (reader->inotify < 0 ||
+        inotify_add_watch(reader->inotify, path, IN_MODIFY | IN_CREATE | IN_DELETE_SELF) < 0)
         return -errno;
-    return loop_io_add(reader->contd->loop, reader->inotify, EPOLLIN, reader_inotify, reader, &reader->io);
+    return loop_io_add(reader->contd->loop, reader->inotify, EPOLLIN, reader_inotify, reader,
+                       &reader->io);
 }
 
 static void fail(struct varlink_call *call, int ret, const char *code, const char *message)
@@ -383,8 +388,8 @@ void method_get_log(struct varlink_call *call, yyjson_val *params, void *data)
 
     if (!method_key(call, params, &key))
         return;
-    if (json_read(params, fields, sizeof(fields) / sizeof(fields[0]), JSON_IGNORE_UNKNOWN, &members, "container.bad-call",
-                  &err) < 0) {
+    if (json_read(params, fields, sizeof(fields) / sizeof(fields[0]), JSON_IGNORE_UNKNOWN, &members,
+                  "container.bad-call", &err) < 0) {
         varlink_call_fail(call, &err);
         return;
     }
@@ -399,8 +404,13 @@ void method_get_log(struct varlink_call *call, yyjson_val *params, void *data)
         fail(call, EBUSY, "container.busy", "too many logs are being read");
         return;
     }
-    *reader = (struct log_reader){.contd = contd, .call = call, .key = key, .since = members.since, .number = 1,
-                                  .inotify = -1, .next = contd->readers,
+    *reader = (struct log_reader){.contd = contd,
+                                  .call = call,
+                                  .key = key,
+                                  .since = members.since,
+                                  .number = 1,
+                                  .inotify = -1,
+                                  .next = contd->readers,
                                   .follow = members.follow && varlink_call_wants_more(call)};
     contd->readers = reader;
     reader->dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);

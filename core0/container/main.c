@@ -24,17 +24,18 @@
 #define PROFILE_MAX ((size_t)1 << 20)
 
 static struct contd contd = {
-    .opt = {
-        .run = "/run/croft/containers",
-        .logs = "/var/croft/logs",
-        .runc = "/usr/bin/runc",
-        .shim = "/usr/lib/croft/croft-shim",
-        .runc_root = "/run/croft/runc",
-        .cgroup_mount = "/sys/fs/cgroup",
-        .cgroup = "/croft",
-        .seccomp = "/usr/lib/croft/seccomp.json",
-        .log_size = "4194304",
-    },
+    .opt =
+        {
+            .run = "/run/croft/containers",
+            .logs = "/var/croft/logs",
+            .runc = "/usr/bin/runc",
+            .shim = "/usr/lib/croft/croft-shim",
+            .runc_root = "/run/croft/runc",
+            .cgroup_mount = "/sys/fs/cgroup",
+            .cgroup = "/croft",
+            .seccomp = "/usr/lib/croft/seccomp.json",
+            .log_size = "4194304",
+        },
 };
 
 static const struct daemon_option options[] = {
@@ -47,7 +48,8 @@ static const struct daemon_option options[] = {
     {"--cgroup", "PATH", "the containers' cgroup, below the mount", &contd.opt.cgroup},
     {"--seccomp", "FILE", "Docker's profile; \"none\" for none", &contd.opt.seccomp},
     {"--log-size", "BYTES", "size of one log file; a container has four", &contd.opt.log_size},
-    {"--no-limits", NULL, "for tests on a machine without cgroup2 controllers", &contd.opt.no_limits},
+    {"--no-limits", NULL, "for tests on a machine without cgroup2 controllers",
+     &contd.opt.no_limits},
     {NULL, NULL, NULL, NULL},
 };
 
@@ -75,7 +77,8 @@ static void find_callers(void)
 
 static void inotify_event(const struct inotify_event *event)
 {
-    if (event->len == 0 || (strcmp(event->name, "started") != 0 && strcmp(event->name, "exit") != 0))
+    if (event->len == 0 ||
+        (strcmp(event->name, "started") != 0 && strcmp(event->name, "exit") != 0))
         return;
     for (struct instance *inst = contd.instances; inst != NULL; inst = inst->next) {
         if (inst->watch == event->wd) {
@@ -95,7 +98,8 @@ static void inotify_ready(struct loop_io *io, int fd, uint32_t events, void *dat
     (void)data;
     while ((n = read(fd, buffer, sizeof(buffer))) > 0) {
         for (ssize_t at = 0; at < n;) {
-            const struct inotify_event *event = (const struct inotify_event *)(const void *)(buffer + at);
+            const struct inotify_event *event =
+                (const struct inotify_event *)(const void *)(buffer + at);
 
             at += (ssize_t)(sizeof(*event) + event->len);
             if ((event->mask & IN_Q_OVERFLOW) != 0) {
@@ -122,7 +126,8 @@ static int load_seccomp(struct error *err)
         return 0;
     int ret = file_read(contd.opt.seccomp, PROFILE_MAX, &text, &len);
     if (ret < 0)
-        return error_set(err, -ret, "container.bad-seccomp", NULL, "reading %s: %s", contd.opt.seccomp, strerror(-ret));
+        return error_set(err, -ret, "container.bad-seccomp", NULL, "reading %s: %s",
+                         contd.opt.seccomp, strerror(-ret));
     contd.seccomp = json_parse(text, len, PROFILE_MAX, "container.bad-seccomp", err);
     return contd.seccomp != NULL ? 0 : -EINVAL;
 }
@@ -139,7 +144,8 @@ static int make_folders(struct error *err)
         int ret = file_mkdirs(folders[i].path, folders[i].mode);
 
         if (ret < 0)
-            return error_set(err, -ret, "container.bad-folder", NULL, "making %s: %s", folders[i].path, strerror(-ret));
+            return error_set(err, -ret, "container.bad-folder", NULL, "making %s: %s",
+                             folders[i].path, strerror(-ret));
         chmod(folders[i].path, folders[i].mode);
     }
     snprintf(all, sizeof(all), "%s%s", contd.opt.cgroup_mount, contd.opt.cgroup);
@@ -147,8 +153,8 @@ static int make_folders(struct error *err)
     int ret = cgroup_make(all);
     if (ret == 0)
         ret = file_mkdirs(shims, 0755);
-    return ret < 0 ? error_set(err, -ret, "container.bad-folder", "mount cgroup2 there", "making %s: %s", all,
-                               strerror(-ret))
+    return ret < 0 ? error_set(err, -ret, "container.bad-folder", "mount cgroup2 there",
+                               "making %s: %s", all, strerror(-ret))
                    : 0;
 }
 

@@ -12,11 +12,13 @@
 #include "lib/log.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-#define INSTANCES_MAX 512 /* far beyond what a node runs; keeps a broken caller from filling the memory */
+#define INSTANCES_MAX                                                                              \
+    512 /* far beyond what a node runs; keeps a broken caller from filling the memory */
 #define BAD_CALL "container.bad-call"
 
-__attribute__((format(printf, 5, 6))) static void fail(struct varlink_call *call, int ret, const char *code,
-                                                       const char *hint, const char *fmt, ...)
+__attribute__((format(printf, 5, 6))) static void fail(struct varlink_call *call, int ret,
+                                                       const char *code, const char *hint,
+                                                       const char *fmt, ...)
 {
     struct error err = {0};
     char message[256];
@@ -42,7 +44,8 @@ bool method_key(struct varlink_call *call, yyjson_val *params, struct instance_k
     };
     struct error err = {0};
 
-    if (json_read(params, fields, COUNT(fields), JSON_IGNORE_UNKNOWN, &members, BAD_CALL, &err) < 0) {
+    if (json_read(params, fields, COUNT(fields), JSON_IGNORE_UNKNOWN, &members, BAD_CALL, &err) <
+        0) {
         varlink_call_fail(call, &err);
         return false;
     }
@@ -54,7 +57,8 @@ bool method_key(struct varlink_call *call, yyjson_val *params, struct instance_k
 }
 
 /* The instance of a call, or NULL after answering it. */
-static struct instance *method_instance(struct varlink_call *call, yyjson_val *params, struct contd *contd)
+static struct instance *method_instance(struct varlink_call *call, yyjson_val *params,
+                                        struct contd *contd)
 {
     struct instance_key key;
 
@@ -62,7 +66,8 @@ static struct instance *method_instance(struct varlink_call *call, yyjson_val *p
         return NULL;
     struct instance *inst = instance_find(contd, &key);
     if (inst == NULL || inst->phase == PHASE_PREPARING || inst->phase == PHASE_REMOVING) {
-        fail(call, ENOENT, "container.absent", "prepare it first", "there is no container %s", key.name);
+        fail(call, ENOENT, "container.absent", "prepare it first", "there is no container %s",
+             key.name);
         return NULL;
     }
     return inst;
@@ -95,14 +100,16 @@ static void method_prepare(struct varlink_call *call, yyjson_val *params, void *
         count++;
         if (other->key.reservation == key.reservation &&
             (other->uid_base != range.base || other->uid_count != range.count)) {
-            fail(call, EEXIST, "container.conflict", NULL, "reservation %llu has the ids %u+%u already",
-                 (unsigned long long)key.reservation, other->uid_base, other->uid_count);
+            fail(call, EEXIST, "container.conflict", NULL,
+                 "reservation %llu has the ids %u+%u already", (unsigned long long)key.reservation,
+                 other->uid_base, other->uid_count);
             return;
         }
     }
     struct instance *inst = instance_find(contd, &key);
     if (inst != NULL && (inst->phase == PHASE_REMOVING || inst->removing)) {
-        fail(call, EBUSY, "container.busy", "try again when it is gone", "%s is being removed", key.name);
+        fail(call, EBUSY, "container.busy", "try again when it is gone", "%s is being removed",
+             key.name);
         return;
     }
     if (inst != NULL) {
@@ -137,19 +144,20 @@ static int take_start(struct instance *inst, struct buffer *text, struct error *
     inst->spec = spec;
     inst->start = (char *)buffer_steal(text, &inst->start_len);
     ret = store_save_start(inst);
-    return ret < 0 ? error_set(err, -ret, "container.start-failed", NULL, "the parameters cannot be kept: %s",
-                               strerror(-ret))
+    return ret < 0 ? error_set(err, -ret, "container.start-failed", NULL,
+                               "the parameters cannot be kept: %s", strerror(-ret))
                    : 0;
 }
 
 /* What an instance that has parameters already answers to the same ones; false: it is to be started. */
-static bool is_same_start(struct instance *inst, struct varlink_call *call, const struct buffer *text)
+static bool is_same_start(struct instance *inst, struct varlink_call *call,
+                          const struct buffer *text)
 {
     if (inst->start == NULL)
         return false;
     if (inst->start_len != text->len || memcmp(inst->start, text->data, text->len) != 0) {
-        fail(call, EEXIST, "container.conflict", "remove it first", "%s was started with other parameters",
-             inst->key.name);
+        fail(call, EEXIST, "container.conflict", "remove it first",
+             "%s was started with other parameters", inst->key.name);
         return true;
     }
     /* Stopped by request: started again. Ended by itself: that is how it stands. */
@@ -170,7 +178,8 @@ static void method_start(struct varlink_call *call, yyjson_val *params, void *da
     if (inst == NULL)
         return;
     if (inst->removing) {
-        fail(call, EBUSY, "container.busy", "try again when it is gone", "%s is being removed", inst->key.name);
+        fail(call, EBUSY, "container.busy", "try again when it is gone", "%s is being removed",
+             inst->key.name);
         return;
     }
     buffer_init(&text, SPEC_START_MAX);
@@ -221,7 +230,8 @@ static void method_restart(struct varlink_call *call, yyjson_val *params, void *
     if (inst == NULL)
         return;
     if (inst->start == NULL || inst->removing) {
-        fail(call, ENOENT, "container.absent", "start it first", "%s was never started", inst->key.name);
+        fail(call, ENOENT, "container.absent", "start it first", "%s was never started",
+             inst->key.name);
         return;
     }
     inst->wanted = true;

@@ -26,8 +26,10 @@
 enum step { STEP_USER = 1, STEP_NETWORK, STEP_LOOPBACK, STEP_DONE };
 
 static const char *const step_names[] = {
-    [STEP_USER] = "entering the user namespace", [STEP_NETWORK] = "making the network namespace",
-    [STEP_LOOPBACK] = "bringing the loopback up", [STEP_DONE] = "finishing",
+    [STEP_USER] = "entering the user namespace",
+    [STEP_NETWORK] = "making the network namespace",
+    [STEP_LOOPBACK] = "bringing the loopback up",
+    [STEP_DONE] = "finishing",
 };
 
 struct report {
@@ -49,7 +51,8 @@ static void network_settings(void)
 {
     static const char *const rows[][2] = {
         {"/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"},
-        {"/proc/sys/net/ipv4/ping_group_range", "0 65535"}, /* more than the range holds is EINVAL */
+        {"/proc/sys/net/ipv4/ping_group_range",
+         "0 65535"}, /* more than the range holds is EINVAL */
         /* The address is ours alone: duplicate address detection only holds the start back for a second. */
         {"/proc/sys/net/ipv6/conf/default/accept_dad", "0"},
         {"/proc/sys/net/ipv6/conf/default/dad_transmits", "0"},
@@ -93,7 +96,8 @@ static int expect(int fd, int step, struct error *err)
     if (n == (ssize_t)sizeof(report) && report.error == 0 && report.step == step)
         return 0;
     int error = n == (ssize_t)sizeof(report) && report.error != 0 ? report.error : EIO;
-    return error_set(err, error, "container.namespace-failed", NULL, "%s: %s", step_names[step], strerror(error));
+    return error_set(err, error, "container.namespace-failed", NULL, "%s: %s", step_names[step],
+                     strerror(error));
 }
 
 static int write_map(pid_t pid, const char *name, uint32_t base, uint32_t count, struct error *err)
@@ -103,8 +107,8 @@ static int write_map(pid_t pid, const char *name, uint32_t base, uint32_t count,
     snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
     snprintf(text, sizeof(text), "0 %u %u\n", base, count);
     int ret = file_write_text(path, text);
-    return ret < 0 ? error_set(err, -ret, "container.namespace-failed", NULL, "writing %s of %u+%u: %s", name,
-                               base, count, strerror(-ret))
+    return ret < 0 ? error_set(err, -ret, "container.namespace-failed", NULL,
+                               "writing %s of %u+%u: %s", name, base, count, strerror(-ret))
                    : 0;
 }
 
@@ -115,13 +119,13 @@ static int pin(pid_t pid, const char *kind, const char *path, struct error *err)
     snprintf(source, sizeof(source), "/proc/%d/ns/%s", (int)pid, kind);
     cleanup_close int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0 || mount(source, path, NULL, MS_BIND, NULL) < 0)
-        return error_set(err, errno, "container.namespace-failed", NULL, "pinning the %s namespace to %s: %s", kind,
-                         path, strerror(errno));
+        return error_set(err, errno, "container.namespace-failed", NULL,
+                         "pinning the %s namespace to %s: %s", kind, path, strerror(errno));
     return 0;
 }
 
-static int parent(int fd, pid_t pid, bool own_maps, uint32_t base, uint32_t count, const char *userns,
-                  const char *netns, struct error *err)
+static int parent(int fd, pid_t pid, bool own_maps, uint32_t base, uint32_t count,
+                  const char *userns, const char *netns, struct error *err)
 {
     int ret = expect(fd, STEP_USER, err);
 
@@ -153,14 +157,16 @@ int namespaces_pin(const char *existing, uint32_t base, uint32_t count, const ch
                          strerror(errno));
     /* Packets, so that a report never comes in parts. */
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-        return error_set(err, errno, "container.namespace-failed", NULL, "socketpair: %s", strerror(errno));
+        return error_set(err, errno, "container.namespace-failed", NULL, "socketpair: %s",
+                         strerror(errno));
     pid_t pid = fork();
     if (pid == 0) {
         close(pair[0]);
         child(pair[1], user);
     }
     close(pair[1]);
-    int ret = pid < 0 ? -errno : parent(pair[0], pid, existing == NULL, base, count, userns, netns, err);
+    int ret =
+        pid < 0 ? -errno : parent(pair[0], pid, existing == NULL, base, count, userns, netns, err);
     close(pair[0]);
     if (pid > 0) {
         if (ret < 0)
@@ -171,7 +177,8 @@ int namespaces_pin(const char *existing, uint32_t base, uint32_t count, const ch
     if (ret < 0) {
         namespaces_unpin(netns);
         namespaces_unpin(userns);
-        error_set(err, -ret, "container.namespace-failed", NULL, "making namespaces: %s", strerror(-ret));
+        error_set(err, -ret, "container.namespace-failed", NULL, "making namespaces: %s",
+                  strerror(-ret));
     }
     return ret;
 }

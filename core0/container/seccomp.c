@@ -26,7 +26,8 @@ static bool has_arch(yyjson_val *arches)
     size_t i, max;
     yyjson_val *arch;
 
-    yyjson_arr_foreach(arches, i, max, arch) {
+    yyjson_arr_foreach(arches, i, max, arch)
+    {
         if (yyjson_equals_str(arch, ARCH))
             return true;
     }
@@ -44,20 +45,23 @@ static bool has_cap(yyjson_val *name, uint64_t caps)
  * list without ours, by any capability that is missing, and by an older kernel. */
 static bool rule_applies(yyjson_val *rule, uint64_t caps, unsigned kernel)
 {
-    yyjson_val *includes = yyjson_obj_get(rule, "includes"), *excludes = yyjson_obj_get(rule, "excludes");
+    yyjson_val *includes = yyjson_obj_get(rule, "includes"),
+               *excludes = yyjson_obj_get(rule, "excludes");
     yyjson_val *arches = yyjson_obj_get(includes, "arches"), *cap;
     const char *kernel_min = yyjson_get_str(yyjson_obj_get(includes, "minKernel"));
     size_t i, max;
 
     if (has_arch(yyjson_obj_get(excludes, "arches")))
         return false;
-    yyjson_arr_foreach(yyjson_obj_get(excludes, "caps"), i, max, cap) {
+    yyjson_arr_foreach(yyjson_obj_get(excludes, "caps"), i, max, cap)
+    {
         if (has_cap(cap, caps))
             return false;
     }
     if (yyjson_arr_size(arches) > 0 && !has_arch(arches))
         return false;
-    yyjson_arr_foreach(yyjson_obj_get(includes, "caps"), i, max, cap) {
+    yyjson_arr_foreach(yyjson_obj_get(includes, "caps"), i, max, cap)
+    {
         if (!has_cap(cap, caps))
             return false;
     }
@@ -82,9 +86,11 @@ int seccomp_resolve(yyjson_val *profile, uint64_t caps, unsigned kernel, yyjson_
     yyjson_mut_arr_add_str(doc, arches, "SCMP_ARCH_X86_64");
     yyjson_mut_obj_add_val(doc, seccomp, "defaultAction", yyjson_val_mut_copy(doc, action));
     if (errno_ret != NULL)
-        yyjson_mut_obj_add_val(doc, seccomp, "defaultErrnoRet", yyjson_val_mut_copy(doc, errno_ret));
+        yyjson_mut_obj_add_val(doc, seccomp, "defaultErrnoRet",
+                               yyjson_val_mut_copy(doc, errno_ret));
     yyjson_mut_obj_add_val(doc, seccomp, "architectures", arches);
-    yyjson_arr_foreach(rules, i, max, rule) {
+    yyjson_arr_foreach(rules, i, max, rule)
+    {
         if (!rule_applies(rule, caps, kernel))
             continue;
         yyjson_mut_val *copy = yyjson_mut_arr_add_obj(doc, list);

@@ -73,13 +73,16 @@ int spec_strings(struct container_spec *spec, yyjson_val *value, const char *wha
     if (value == NULL || yyjson_is_null(value))
         return 0;
     if (!yyjson_is_arr(value) || yyjson_arr_size(value) > max)
-        return error_set(err, EINVAL, SPEC_BAD, NULL, "%s is not a list of at most %zu strings", what, max);
+        return error_set(err, EINVAL, SPEC_BAD, NULL, "%s is not a list of at most %zu strings",
+                         what, max);
     const char **list = spec_alloc(spec, (yyjson_arr_size(value) + 1) * sizeof(*list));
     if (list == NULL)
         return -ENOMEM;
-    yyjson_arr_foreach(value, i, count, item) {
+    yyjson_arr_foreach(value, i, count, item)
+    {
         if (!yyjson_is_str(item) || strlen(yyjson_get_str(item)) != yyjson_get_len(item))
-            return error_set(err, EINVAL, SPEC_BAD, NULL, "%s holds something that is no plain string", what);
+            return error_set(err, EINVAL, SPEC_BAD, NULL,
+                             "%s holds something that is no plain string", what);
         list[i] = yyjson_get_str(item);
     }
     *ret_list = list;
@@ -93,8 +96,8 @@ static int check_target(const char *target, const char *what, struct error *err)
 
     if (target[0] != '/' || len > PATH_LEN_MAX || strstr(target, "/../") != NULL ||
         (len >= 3 && strcmp(target + len - 3, "/..") == 0))
-        return error_set(err, EINVAL, SPEC_BAD, "give the whole path, from / on", "%s \"%.100s\" is no absolute path",
-                         what, target);
+        return error_set(err, EINVAL, SPEC_BAD, "give the whole path, from / on",
+                         "%s \"%.100s\" is no absolute path", what, target);
     if (strspn(target, "/") == len)
         return error_set(err, EINVAL, SPEC_BAD, NULL, "%s may not be the root folder", what);
     return 0;
@@ -103,11 +106,12 @@ static int check_target(const char *target, const char *what, struct error *err)
 int spec_signal(const char *text)
 {
     static const char *const names[] = {
-        [1] = "HUP",   [2] = "INT",   [3] = "QUIT",  [4] = "ILL",     [5] = "TRAP",  [6] = "ABRT",
-        [7] = "BUS",   [8] = "FPE",   [9] = "KILL",  [10] = "USR1",   [11] = "SEGV", [12] = "USR2",
-        [13] = "PIPE", [14] = "ALRM", [15] = "TERM", [16] = "STKFLT", [17] = "CHLD", [18] = "CONT",
-        [19] = "STOP", [20] = "TSTP", [21] = "TTIN", [22] = "TTOU",   [23] = "URG",  [24] = "XCPU",
-        [25] = "XFSZ", [26] = "VTALRM", [27] = "PROF", [28] = "WINCH", [29] = "IO",  [30] = "PWR",
+        [1] = "HUP",     [2] = "INT",   [3] = "QUIT",   [4] = "ILL",   [5] = "TRAP",
+        [6] = "ABRT",    [7] = "BUS",   [8] = "FPE",    [9] = "KILL",  [10] = "USR1",
+        [11] = "SEGV",   [12] = "USR2", [13] = "PIPE",  [14] = "ALRM", [15] = "TERM",
+        [16] = "STKFLT", [17] = "CHLD", [18] = "CONT",  [19] = "STOP", [20] = "TSTP",
+        [21] = "TTIN",   [22] = "TTOU", [23] = "URG",   [24] = "XCPU", [25] = "XFSZ",
+        [26] = "VTALRM", [27] = "PROF", [28] = "WINCH", [29] = "IO",   [30] = "PWR",
         [31] = "SYS",
     };
     char *end;
@@ -135,8 +139,8 @@ int spec_signal(const char *text)
 
 struct service_members {
     const char *user, *working_dir, *stop_signal;
-    yyjson_val *entrypoint, *command, *environment, *tmpfs, *healthcheck, *restart, *resources, *cap_add,
-        *cap_drop, *extra_hosts, *ignored;
+    yyjson_val *entrypoint, *command, *environment, *tmpfs, *healthcheck, *restart, *resources,
+        *cap_add, *cap_drop, *extra_hosts, *ignored;
     bool read_only;
     uint64_t stop_grace;
 };
@@ -186,9 +190,10 @@ static int read_resources(struct container_spec *spec, yyjson_val *value, struct
     spec->pids = 1024;
     int ret = value != NULL ? json_read(value, fields, COUNT(fields), 0, spec, SPEC_BAD, err) : 0;
     if (ret == 0 && spec->memory < SPEC_MEMORY_MIN)
-        return error_set(err, EINVAL, SPEC_BAD, "give it more memory",
-                         "%llu bytes of memory are too few to start a container, 8 MiB are the least",
-                         (unsigned long long)spec->memory);
+        return error_set(
+            err, EINVAL, SPEC_BAD, "give it more memory",
+            "%llu bytes of memory are too few to start a container, 8 MiB are the least",
+            (unsigned long long)spec->memory);
     return ret;
 }
 
@@ -203,7 +208,8 @@ static int read_restart(struct container_spec *spec, yyjson_val *value, struct e
         {"policy", JSON_STRING, offsetof(struct members, policy), true, 0, 16},
         {"maxRetries", JSON_UINT, offsetof(struct members, max_retries), false, 0, 1000000},
     };
-    int ret = value != NULL ? json_read(value, fields, COUNT(fields), 0, &members, SPEC_BAD, err) : 0;
+    int ret =
+        value != NULL ? json_read(value, fields, COUNT(fields), 0, &members, SPEC_BAD, err) : 0;
 
     if (ret < 0)
         return ret;
@@ -230,7 +236,8 @@ static int read_tmpfs(struct container_spec *spec, yyjson_val *list, struct erro
     spec->tmpfs = spec_alloc(spec, (yyjson_arr_size(list) + 1) * sizeof(*spec->tmpfs));
     if (spec->tmpfs == NULL)
         return -ENOMEM;
-    yyjson_arr_foreach(list, i, max, item) {
+    yyjson_arr_foreach(list, i, max, item)
+    {
         int ret = json_read(item, fields, COUNT(fields), 0, &spec->tmpfs[i], SPEC_BAD, err);
 
         if (ret == 0)
@@ -255,7 +262,8 @@ static int read_mounts(struct container_spec *spec, yyjson_val *list, struct err
     spec->mounts = spec_alloc(spec, (yyjson_arr_size(list) + 1) * sizeof(*spec->mounts));
     if (spec->mounts == NULL)
         return -ENOMEM;
-    yyjson_arr_foreach(list, i, max, item) {
+    yyjson_arr_foreach(list, i, max, item)
+    {
         int ret = json_read(item, fields, COUNT(fields), 0, &spec->mounts[i], SPEC_BAD, err);
 
         if (ret == 0)
@@ -272,7 +280,8 @@ static int read_mounts(struct container_spec *spec, yyjson_val *list, struct err
 /* RFC 4648, with padding, nothing else. Returns the length or -EINVAL; out has room for len / 4 * 3. */
 static ssize_t base64_decode(const char *text, size_t len, uint8_t *out)
 {
-    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    static const char letters[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     size_t n = 0;
 
     if (len % 4 != 0)
@@ -317,7 +326,8 @@ static int read_files(struct container_spec *spec, yyjson_val *list, struct erro
     spec->files = spec_alloc(spec, (yyjson_arr_size(list) + 1) * sizeof(*spec->files));
     if (spec->files == NULL)
         return -ENOMEM;
-    yyjson_arr_foreach(list, i, max, item) {
+    yyjson_arr_foreach(list, i, max, item)
+    {
         struct members members = {.mode = 0444};
         int ret = json_read(item, fields, COUNT(fields), 0, &members, SPEC_BAD, err);
 
@@ -329,16 +339,19 @@ static int read_files(struct container_spec *spec, yyjson_val *list, struct erro
         uint8_t *data = spec_alloc(spec, len / 4 * 3 + 1);
         if (data == NULL)
             return -ENOMEM;
-        ssize_t n = yyjson_is_str(members.data) ? base64_decode(yyjson_get_str(members.data), len, data) : -EINVAL;
+        ssize_t n = yyjson_is_str(members.data)
+                        ? base64_decode(yyjson_get_str(members.data), len, data)
+                        : -EINVAL;
         if (n < 0)
-            return error_set(err, EINVAL, SPEC_BAD, NULL, "the content of %.100s is not base64", members.target);
+            return error_set(err, EINVAL, SPEC_BAD, NULL, "the content of %.100s is not base64",
+                             members.target);
         total += (size_t)n;
         if (total > SPEC_FILES_BYTES_MAX)
             return error_set(err, EFBIG, SPEC_BAD, "use a volume",
                              "configs and secrets of one service have more than 4 MiB");
-        spec->files[spec->file_count++] =
-            (struct spec_file){members.target, data, (size_t)n, (mode_t)members.mode, (uint32_t)members.uid,
-                               (uint32_t)members.gid};
+        spec->files[spec->file_count++] = (struct spec_file){
+            members.target,       data, (size_t)n, (mode_t)members.mode, (uint32_t)members.uid,
+            (uint32_t)members.gid};
     }
     return 0;
 }
@@ -357,17 +370,19 @@ static int add_hosts(struct container_spec *spec, yyjson_val *object, struct err
 
     if (object == NULL)
         return 0;
-    yyjson_obj_foreach(object, i, max, key, value) {
+    yyjson_obj_foreach(object, i, max, key, value)
+    {
         const char *name = yyjson_get_str(key), *address = yyjson_get_str(value);
         bool known = false;
 
-        if (name[0] == '\0' || strlen(name) != yyjson_get_len(key) || strpbrk(name, " \t\r\n#") != NULL ||
-            address == NULL || !is_address(address))
+        if (name[0] == '\0' || strlen(name) != yyjson_get_len(key) ||
+            strpbrk(name, " \t\r\n#") != NULL || address == NULL || !is_address(address))
             return error_set(err, EINVAL, SPEC_BAD, "give a name and an IP address",
                              "host \"%.64s\" has no usable address", name);
         /* The caller may have put the service's own hosts into its list already. */
         for (size_t h = 0; h < spec->host_count && !known; h++)
-            known = strcmp(spec->hosts[h].name, name) == 0 && strcmp(spec->hosts[h].address, address) == 0;
+            known = strcmp(spec->hosts[h].name, name) == 0 &&
+                    strcmp(spec->hosts[h].address, address) == 0;
         if (known)
             continue;
         spec->hosts[spec->host_count++] = (struct spec_host){name, address};
@@ -422,17 +437,19 @@ static int read_service(struct container_spec *spec, yyjson_val *image, yyjson_v
     if (ret < 0)
         return ret;
     spec->user = service->user != NULL ? service->user : image_user != NULL ? image_user : "";
-    spec->cwd = service->working_dir != NULL ? service->working_dir
+    spec->cwd = service->working_dir != NULL                ? service->working_dir
                 : image_dir != NULL && image_dir[0] != '\0' ? image_dir
                                                             : "/";
     if (spec->cwd[0] != '/')
-        return error_set(err, EINVAL, SPEC_BAD, NULL, "the working folder \"%.100s\" is no absolute path", spec->cwd);
-    const char *signal = service->stop_signal != NULL ? service->stop_signal
+        return error_set(err, EINVAL, SPEC_BAD, NULL,
+                         "the working folder \"%.100s\" is no absolute path", spec->cwd);
+    const char *signal = service->stop_signal != NULL                      ? service->stop_signal
                          : image_signal != NULL && image_signal[0] != '\0' ? image_signal
                                                                            : "SIGTERM";
     spec->stop_signal = spec_signal(signal);
     if (spec->stop_signal < 0)
-        return error_set(err, EINVAL, SPEC_BAD, "use a name of signal(7)", "there is no signal \"%.32s\"", signal);
+        return error_set(err, EINVAL, SPEC_BAD, "use a name of signal(7)",
+                         "there is no signal \"%.32s\"", signal);
     spec->stop_grace = service->stop_grace * MS;
     spec->read_only = service->read_only;
     return 0;
@@ -442,8 +459,8 @@ static int parse(struct container_spec *spec, struct error *err)
 {
     struct start_members start = {0};
     struct service_members service = {.stop_grace = 10000};
-    int ret = json_read(yyjson_doc_get_root(spec->doc), start_fields, COUNT(start_fields), 0, &start,
-                        SPEC_BAD, err);
+    int ret = json_read(yyjson_doc_get_root(spec->doc), start_fields, COUNT(start_fields), 0,
+                        &start, SPEC_BAD, err);
 
     if (ret < 0)
         return ret;
@@ -459,11 +476,13 @@ static int parse(struct container_spec *spec, struct error *err)
         (ret = read_resources(spec, service.resources, err)) < 0 ||
         (ret = read_restart(spec, service.restart, err)) < 0 ||
         (ret = read_tmpfs(spec, service.tmpfs, err)) < 0 ||
-        (ret = read_mounts(spec, start.mounts, err)) < 0 || (ret = read_files(spec, start.files, err)) < 0 ||
+        (ret = read_mounts(spec, start.mounts, err)) < 0 ||
+        (ret = read_files(spec, start.files, err)) < 0 ||
         (ret = read_dns(spec, start.dns, err)) < 0)
         return ret;
-    spec->hosts = spec_alloc(spec, (yyjson_obj_size(start.hosts) + yyjson_obj_size(service.extra_hosts) + 1) *
-                                       sizeof(*spec->hosts));
+    spec->hosts =
+        spec_alloc(spec, (yyjson_obj_size(start.hosts) + yyjson_obj_size(service.extra_hosts) + 1) *
+                             sizeof(*spec->hosts));
     if (spec->hosts == NULL)
         return -ENOMEM;
     if ((ret = add_hosts(spec, start.hosts, err)) < 0)
@@ -480,6 +499,7 @@ int container_spec_parse(const char *json, size_t len, struct container_spec *re
         return -EINVAL;
     int ret = parse(ret_spec, err);
     if (ret < 0 && !error_is_set(err))
-        error_set(err, -ret, SPEC_BAD, NULL, "the specification could not be read: %s", strerror(-ret));
+        error_set(err, -ret, SPEC_BAD, NULL, "the specification could not be read: %s",
+                  strerror(-ret));
     return ret;
 }

@@ -14,7 +14,8 @@
 
 #include "lib/error.h"
 
-#define SPEC_START_MAX ((size_t)8 << 20) /* bytes of Start's parameters: files up to 4 MiB in base64 fit */
+#define SPEC_START_MAX                                                                             \
+    ((size_t)8 << 20) /* bytes of Start's parameters: files up to 4 MiB in base64 fit */
 #define SPEC_FILES_BYTES_MAX ((size_t)4 << 20) /* they live in memory */
 #define SPEC_MEMORY_MIN ((uint64_t)8 << 20)    /* below, the runtime's own start is killed */
 
@@ -80,7 +81,8 @@ void container_spec_done(struct container_spec *spec);
 
 #define SPEC_BAD "container.bad-spec"
 void *spec_alloc(struct container_spec *spec, size_t size); /* zeroed; freed with the spec; NULL */
-__attribute__((format(printf, 2, 3))) const char *spec_printf(struct container_spec *spec, const char *fmt, ...);
+__attribute__((format(printf, 2, 3))) const char *spec_printf(struct container_spec *spec,
+                                                              const char *fmt, ...);
 /* An array of strings without NUL bytes; NULL value: *ret_list stays NULL. */
 int spec_strings(struct container_spec *spec, yyjson_val *value, const char *what, size_t max,
                  const char ***ret_list, struct error *err);

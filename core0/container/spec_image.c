@@ -15,13 +15,15 @@
 
 yyjson_val *spec_image_member(yyjson_val *image, const char *name)
 {
-    yyjson_val *inner = yyjson_obj_get(image, "config"); /* where OCI's own image configuration has it */
+    yyjson_val *inner =
+        yyjson_obj_get(image, "config"); /* where OCI's own image configuration has it */
     size_t i, max, len = strlen(name);
     yyjson_val *key, *value;
 
     if (!yyjson_is_obj(image))
         return NULL;
-    yyjson_obj_foreach(yyjson_is_obj(inner) ? inner : image, i, max, key, value) {
+    yyjson_obj_foreach(yyjson_is_obj(inner) ? inner : image, i, max, key, value)
+    {
         const char *text = yyjson_get_str(key);
 
         /* Only the first letter differs between OCI's and our own spelling. */
@@ -48,8 +50,9 @@ int spec_merge_argv(struct container_spec *spec, yyjson_val *image, yyjson_val *
                     yyjson_val *command, struct error *err)
 {
     const char **first = NULL, **rest = NULL;
-    int ret = spec_strings(spec, entrypoint != NULL ? entrypoint : spec_image_member(image, "Entrypoint"),
-                           "entrypoint", ARGS_MAX, &first, err);
+    int ret =
+        spec_strings(spec, entrypoint != NULL ? entrypoint : spec_image_member(image, "Entrypoint"),
+                     "entrypoint", ARGS_MAX, &first, err);
 
     if (ret == 0 && command != NULL)
         ret = spec_strings(spec, command, "command", ARGS_MAX, &rest, err);
@@ -98,13 +101,16 @@ int spec_merge_env(struct container_spec *spec, yyjson_val *image, yyjson_val *e
     const char **own = NULL;
     size_t i, max, count = 0;
     yyjson_val *key, *value;
-    int ret = spec_strings(spec, spec_image_member(image, "Env"), "the image's environment", ENV_MAX, &own, err);
+    int ret = spec_strings(spec, spec_image_member(image, "Env"), "the image's environment",
+                           ENV_MAX, &own, err);
 
     if (ret < 0)
         return ret;
     if (yyjson_obj_size(environment) > ENV_MAX)
-        return error_set(err, EINVAL, SPEC_BAD, NULL, "more than %d environment variables", ENV_MAX);
-    spec->env = spec_alloc(spec, (list_count(own) + yyjson_obj_size(environment) + 2) * sizeof(*spec->env));
+        return error_set(err, EINVAL, SPEC_BAD, NULL, "more than %d environment variables",
+                         ENV_MAX);
+    spec->env =
+        spec_alloc(spec, (list_count(own) + yyjson_obj_size(environment) + 2) * sizeof(*spec->env));
     if (spec->env == NULL)
         return -ENOMEM;
     env_set(spec->env, &count, DEFAULT_PATH);
@@ -114,13 +120,14 @@ int spec_merge_env(struct container_spec *spec, yyjson_val *image, yyjson_val *e
     }
     if (environment == NULL)
         return 0;
-    yyjson_obj_foreach(environment, i, max, key, value) {
+    yyjson_obj_foreach(environment, i, max, key, value)
+    {
         const char *name = yyjson_get_str(key), *text = yyjson_get_str(value);
 
         if (name[0] == '\0' || strlen(name) != yyjson_get_len(key) || strchr(name, '=') != NULL ||
             text == NULL || strlen(text) != yyjson_get_len(value))
-            return error_set(err, EINVAL, SPEC_BAD, NULL, "environment variable \"%.64s\" is no name with a plain string",
-                             name);
+            return error_set(err, EINVAL, SPEC_BAD, NULL,
+                             "environment variable \"%.64s\" is no name with a plain string", name);
         const char *entry = spec_printf(spec, "%s=%s", name, text);
         if (entry == NULL)
             return -ENOMEM;
@@ -186,8 +193,10 @@ int spec_merge_health(struct container_spec *spec, yyjson_val *image, yyjson_val
         {"test", JSON_ARRAY, offsetof(struct health_members, test), false, 0, ARGS_MAX},
         {"interval", JSON_UINT, offsetof(struct health_members, interval), false, 0, 86400000},
         {"timeout", JSON_UINT, offsetof(struct health_members, timeout), false, 0, 86400000},
-        {"startPeriod", JSON_UINT, offsetof(struct health_members, start_period), false, 0, 86400000},
-        {"startInterval", JSON_UINT, offsetof(struct health_members, start_interval), false, 0, 86400000},
+        {"startPeriod", JSON_UINT, offsetof(struct health_members, start_period), false, 0,
+         86400000},
+        {"startInterval", JSON_UINT, offsetof(struct health_members, start_interval), false, 0,
+         86400000},
         {"retries", JSON_UINT, offsetof(struct health_members, retries), false, 0, 1000},
         {"disable", JSON_BOOL, offsetof(struct health_members, disable), false, 0, 0},
     };
@@ -205,9 +214,9 @@ int spec_merge_health(struct container_spec *spec, yyjson_val *image, yyjson_val
     spec->health.timeout = duration(own.timeout, other, "Timeout", 30000);
     spec->health.start_period = duration(own.start_period, other, "StartPeriod", 0);
     spec->health.start_interval = duration(own.start_interval, other, "StartInterval", 5000);
-    spec->health.retries = own.retries != 0            ? (unsigned)own.retries
+    spec->health.retries = own.retries != 0 ? (unsigned)own.retries
                            : yyjson_is_uint(retries) && yyjson_get_uint(retries) > 0 &&
-                                     yyjson_get_uint(retries) <= 1000
+                                   yyjson_get_uint(retries) <= 1000
                                ? (unsigned)yyjson_get_uint(retries)
                                : 3;
     return 0;

@@ -18,14 +18,14 @@
 
 void store_path(const struct instance *inst, const char *file, char path[CONTD_PATH_MAX])
 {
-    snprintf(path, CONTD_PATH_MAX, "%s/%s%s%s", inst->contd->opt.run, inst->key.name, file[0] != '\0' ? "/" : "",
-             file);
+    snprintf(path, CONTD_PATH_MAX, "%s/%s%s%s", inst->contd->opt.run, inst->key.name,
+             file[0] != '\0' ? "/" : "", file);
 }
 
 void store_cgroup(const struct instance *inst, char path[CONTD_PATH_MAX])
 {
-    snprintf(path, CONTD_PATH_MAX, "%s%s/%llu/%s", inst->contd->opt.cgroup_mount, inst->contd->opt.cgroup,
-             (unsigned long long)inst->key.reservation, inst->key.name);
+    snprintf(path, CONTD_PATH_MAX, "%s%s/%llu/%s", inst->contd->opt.cgroup_mount,
+             inst->contd->opt.cgroup, (unsigned long long)inst->key.reservation, inst->key.name);
 }
 
 void store_log(const struct instance *inst, char path[CONTD_PATH_MAX])
@@ -33,12 +33,14 @@ void store_log(const struct instance *inst, char path[CONTD_PATH_MAX])
     snprintf(path, CONTD_PATH_MAX, "%s/%s", inst->contd->opt.logs, inst->key.name);
 }
 
-int store_key_make(uint64_t reservation, uint64_t revision, const char *service, struct instance_key *ret_key)
+int store_key_make(uint64_t reservation, uint64_t revision, const char *service,
+                   struct instance_key *ret_key)
 {
     size_t len = strlen(service);
 
     if (reservation == 0 || revision == 0 || len == 0 || len > SERVICE_MAX ||
-        strspn(service, "abcdefghijklmnopqrstuvwxyz0123456789_-") != len || service[0] == '_' || service[0] == '-')
+        strspn(service, "abcdefghijklmnopqrstuvwxyz0123456789_-") != len || service[0] == '_' ||
+        service[0] == '-')
         return -EINVAL;
     memset(ret_key, 0, sizeof(*ret_key));
     ret_key->reservation = reservation;
@@ -59,7 +61,8 @@ int store_key(const char *name, struct instance_key *ret_key)
         return -EINVAL;
     unsigned long long revision = strtoull(end + 1, &end, 10);
     /* Only the one way to write a name counts: what comes out must be what went in. */
-    if (*end != '-' || store_key_make(reservation, revision, end + 1, &key) < 0 || strcmp(key.name, name) != 0)
+    if (*end != '-' || store_key_make(reservation, revision, end + 1, &key) < 0 ||
+        strcmp(key.name, name) != 0)
         return -EINVAL;
     *ret_key = key;
     return 0;
@@ -112,26 +115,46 @@ struct state {
     }
 
 static const struct json_field state_fields[] = {
-    ROW("wanted", JSON_BOOL, wanted, 0),          ROW("again", JSON_BOOL, again, 0),
+    ROW("wanted", JSON_BOOL, wanted, 0),
+    ROW("again", JSON_BOOL, again, 0),
     ROW("stopped", JSON_BOOL, stopped, 0),
-    ROW("removing", JSON_BOOL, removing, 0),      ROW("keepLog", JSON_BOOL, keep_log, 0),
-    ROW("launched", JSON_BOOL, launched, 0),      ROW("ran", JSON_BOOL, ran, 0),
-    ROW("ended", JSON_BOOL, ended, 0),            ROW("hasExit", JSON_BOOL, has_exit, 0),
-    ROW("failed", JSON_BOOL, failed, 0),          ROW("restarts", JSON_UINT, restarts, UINT32_MAX),
-    ROW("attempts", JSON_UINT, attempts, UINT32_MAX), ROW("health", JSON_UINT, health, HEALTH_UNHEALTHY),
-    ROW("failures", JSON_UINT, failures, UINT32_MAX), ROW("exitStatus", JSON_UINT, exit_status, 255),
-    ROW("reason", JSON_STRING, reason, ERROR_CODE_MAX), ROW("message", JSON_STRING, message, 1024),
+    ROW("removing", JSON_BOOL, removing, 0),
+    ROW("keepLog", JSON_BOOL, keep_log, 0),
+    ROW("launched", JSON_BOOL, launched, 0),
+    ROW("ran", JSON_BOOL, ran, 0),
+    ROW("ended", JSON_BOOL, ended, 0),
+    ROW("hasExit", JSON_BOOL, has_exit, 0),
+    ROW("failed", JSON_BOOL, failed, 0),
+    ROW("restarts", JSON_UINT, restarts, UINT32_MAX),
+    ROW("attempts", JSON_UINT, attempts, UINT32_MAX),
+    ROW("health", JSON_UINT, health, HEALTH_UNHEALTHY),
+    ROW("failures", JSON_UINT, failures, UINT32_MAX),
+    ROW("exitStatus", JSON_UINT, exit_status, 255),
+    ROW("reason", JSON_STRING, reason, ERROR_CODE_MAX),
+    ROW("message", JSON_STRING, message, 1024),
     ROW("hint", JSON_STRING, hint, 1024),
 };
 
 int store_save_state(const struct instance *inst)
 {
     const struct state state = {
-        .wanted = inst->wanted, .again = inst->again, .stopped = inst->stopped, .removing = inst->removing, .keep_log = inst->keep_log,
-        .launched = inst->launched, .ran = inst->ran, .ended = inst->phase == PHASE_ENDED,
-        .has_exit = inst->has_exit, .failed = inst->failed, .restarts = inst->restarts,
-        .attempts = inst->attempts, .health = inst->health.state, .failures = inst->health.failures,
-        .exit_status = (uint64_t)inst->exit_status, .reason = inst->last.code, .message = inst->last.message,
+        .wanted = inst->wanted,
+        .again = inst->again,
+        .stopped = inst->stopped,
+        .removing = inst->removing,
+        .keep_log = inst->keep_log,
+        .launched = inst->launched,
+        .ran = inst->ran,
+        .ended = inst->phase == PHASE_ENDED,
+        .has_exit = inst->has_exit,
+        .failed = inst->failed,
+        .restarts = inst->restarts,
+        .attempts = inst->attempts,
+        .health = inst->health.state,
+        .failures = inst->health.failures,
+        .exit_status = (uint64_t)inst->exit_status,
+        .reason = inst->last.code,
+        .message = inst->last.message,
         .hint = inst->last.hint,
     };
     yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
@@ -153,7 +176,8 @@ int store_save_state(const struct instance *inst)
 
 /* ---- reading ---- */
 
-static int load(const struct instance *inst, const char *file, size_t max, char **ret_text, size_t *ret_len)
+static int load(const struct instance *inst, const char *file, size_t max, char **ret_text,
+                size_t *ret_len)
 {
     char path[CONTD_PATH_MAX];
 
@@ -161,8 +185,9 @@ static int load(const struct instance *inst, const char *file, size_t max, char 
     return file_read(path, max, ret_text, ret_len);
 }
 
-static int load_fields(const struct instance *inst, const char *file, const struct json_field *fields, size_t count,
-                       void *dest, yyjson_doc **ret_doc)
+static int load_fields(const struct instance *inst, const char *file,
+                       const struct json_field *fields, size_t count, void *dest,
+                       yyjson_doc **ret_doc)
 {
     cleanup_free char *text = NULL;
     size_t len;

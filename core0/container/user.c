@@ -170,13 +170,15 @@ static void find_memberships(const struct field *name, const char *group, size_t
     uint32_t gid;
 
     while (group != NULL && (count = next_line(&at, end, fields)) > 0) {
-        if (count >= 4 && field_number(&fields[2], &gid) && list_has(&fields[3], name->text, name->len))
+        if (count >= 4 && field_number(&fields[2], &gid) &&
+            list_has(&fields[3], name->text, name->len))
             add_group(user, gid);
     }
 }
 
 int user_find(const char *text, const char *passwd, size_t passwd_len, const char *group,
-              size_t group_len, uint32_t id_count, struct container_user *ret_user, struct error *err)
+              size_t group_len, uint32_t id_count, struct container_user *ret_user,
+              struct error *err)
 {
     struct container_user user = {.home = "/"};
     const char *colon = strchr(text, ':');
@@ -198,7 +200,8 @@ int user_find(const char *text, const char *passwd, size_t passwd_len, const cha
     }
     if (user.uid >= id_count || user.gid >= id_count)
         return error_set(err, ERANGE, "container.bad-user", "use an id within the range",
-                         "user %u:%u is beyond the container's %u ids", user.uid, user.gid, id_count);
+                         "user %u:%u is beyond the container's %u ids", user.uid, user.gid,
+                         id_count);
     *ret_user = user;
     return 0;
 }
@@ -212,7 +215,8 @@ static int read_inside(int root, const char *path, char **ret_data, size_t *ret_
 
     if (fd < 0)
         return -errno;
-    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size < 0 || (size_t)st.st_size > FILE_MAX)
+    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size < 0 ||
+        (size_t)st.st_size > FILE_MAX)
         return -EINVAL;
     char *data = malloc((size_t)st.st_size + 1);
     if (data == NULL)
@@ -239,8 +243,8 @@ int user_resolve(const char *rootfs, const char *text, uint32_t id_count,
     cleanup_close int root = open(rootfs, O_PATH | O_DIRECTORY | O_CLOEXEC);
 
     if (root < 0)
-        return error_set(err, errno, "container.bad-rootfs", NULL, "cannot open the root file system %s: %s",
-                         rootfs, strerror(errno));
+        return error_set(err, errno, "container.bad-rootfs", NULL,
+                         "cannot open the root file system %s: %s", rootfs, strerror(errno));
     /* An image without these files is fine as long as only numbers are asked for. */
     read_inside(root, "etc/passwd", &passwd, &passwd_len);
     read_inside(root, "etc/group", &group, &group_len);

@@ -14,7 +14,7 @@
 #define USER_GROUPS_MAX 64
 
 struct container_user {
-    uint32_t uid, gid; /* as inside the container */
+    uint32_t uid, gid;                /* as inside the container */
     uint32_t groups[USER_GROUPS_MAX]; /* supplementary, gid among them */
     size_t group_count;
     char home[256];
@@ -23,7 +23,8 @@ struct container_user {
 /* As Docker does (moby/sys/user GetExecUser): an empty text is root; a number needs no entry; a name does. Ids must be below id_count.
  * passwd and group may be NULL (no such file). container.bad-user. */
 int user_find(const char *text, const char *passwd, size_t passwd_len, const char *group,
-              size_t group_len, uint32_t id_count, struct container_user *ret_user, struct error *err);
+              size_t group_len, uint32_t id_count, struct container_user *ret_user,
+              struct error *err);
 /* The same with the files of a root file system. */
 int user_resolve(const char *rootfs, const char *text, uint32_t id_count,
                  struct container_user *ret_user, struct error *err);

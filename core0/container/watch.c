@@ -6,7 +6,8 @@
 
 #include "container/contd.h"
 
-#define RETRY_US UINT64_C(200000) /* a watcher that does not read: changes are put together meanwhile */
+#define RETRY_US                                                                                   \
+    UINT64_C(200000) /* a watcher that does not read: changes are put together meanwhile */
 
 struct watcher {
     struct watcher *next;
@@ -128,7 +129,8 @@ void method_watch(struct varlink_call *call, yyjson_val *params, void *data)
     }
     watcher = calloc(1, sizeof(*watcher));
     if (watcher == NULL ||
-        (contd->watch_timer == NULL && loop_timer_add(contd->loop, push_later, contd, &contd->watch_timer) < 0)) {
+        (contd->watch_timer == NULL &&
+         loop_timer_add(contd->loop, push_later, contd, &contd->watch_timer) < 0)) {
         free(watcher);
         method_list(call, params, data);
         return;

@@ -76,15 +76,17 @@ static void worker_late(struct loop_timer *timer, void *data)
     kill(worker->pid, SIGKILL);
 }
 
-int worker_start(struct loop *loop, worker_fn *fn, void *data, uint64_t timeout_us, worker_done_fn *done,
-                 void *done_data, struct worker **ret_worker, struct error *err)
+int worker_start(struct loop *loop, worker_fn *fn, void *data, uint64_t timeout_us,
+                 worker_done_fn *done, void *done_data, struct worker **ret_worker,
+                 struct error *err)
 {
     int pipes[2];
     struct worker *worker = calloc(1, sizeof(*worker));
 
     if (worker == NULL || pipe2(pipes, O_CLOEXEC | O_NONBLOCK) < 0) {
         free(worker);
-        return error_set(err, ENOMEM, "container.internal", NULL, "no helper process: %s", strerror(errno));
+        return error_set(err, ENOMEM, "container.internal", NULL, "no helper process: %s",
+                         strerror(errno));
     }
     worker->pipe = pipes[0];
     worker->done = done;
@@ -100,14 +102,17 @@ int worker_start(struct loop *loop, worker_fn *fn, void *data, uint64_t timeout_
         _exit(0);
     }
     close(pipes[1]);
-    int ret = worker->pid < 0 ? -errno : loop_child_add(loop, worker->pid, worker_ended, worker, &worker->child);
+    int ret = worker->pid < 0
+                  ? -errno
+                  : loop_child_add(loop, worker->pid, worker_ended, worker, &worker->child);
     if (ret == 0)
         ret = loop_timer_add(loop, worker_late, worker, &worker->timer);
     if (ret < 0) {
         if (worker->pid > 0)
             kill(worker->pid, SIGKILL);
         worker_free(worker);
-        return error_set(err, -ret, "container.internal", NULL, "no helper process: %s", strerror(-ret));
+        return error_set(err, -ret, "container.internal", NULL, "no helper process: %s",
+                         strerror(-ret));
     }
     loop_timer_set(worker->timer, loop_clock() + timeout_us);
     *ret_worker = worker;

@@ -19,8 +19,9 @@ typedef int worker_fn(void *data, struct error *err);
 typedef void worker_done_fn(int result, const struct error *err, void *data);
 
 /* The child sees a copy of `data` as it is now. On failure *err is set and nothing is called. */
-int worker_start(struct loop *loop, worker_fn *fn, void *data, uint64_t timeout_us, worker_done_fn *done,
-                 void *done_data, struct worker **ret_worker, struct error *err);
+int worker_start(struct loop *loop, worker_fn *fn, void *data, uint64_t timeout_us,
+                 worker_done_fn *done, void *done_data, struct worker **ret_worker,
+                 struct error *err);
 /* Kills the child; done is not called. NULL is fine. */
 void worker_cancel(struct worker *worker);
 /* In a forked child: signals as a program expects them at its start. */

@@ -16,7 +16,8 @@ size_t contlog_head(char head[CONTLOG_HEAD_MAX], uint64_t time, bool is_error, b
     return len > 0 ? (size_t)len : 0;
 }
 
-ssize_t contlog_parse(const char *data, size_t len, struct contlog_record *ret_record, size_t *ret_skip)
+ssize_t contlog_parse(const char *data, size_t len, struct contlog_record *ret_record,
+                      size_t *ret_skip)
 {
     const char *end = memchr(data, '\n', len);
     uint64_t time = 0;
@@ -27,7 +28,8 @@ ssize_t contlog_parse(const char *data, size_t len, struct contlog_record *ret_r
     size_t line = (size_t)(end - data);
     while (at < line && at < 19 && data[at] >= '0' && data[at] <= '9')
         time = time * 10 + (uint64_t)(data[at++] - '0');
-    if (at == 0 || line - at < 4 || data[at] != ' ' || (data[at + 1] != 'o' && data[at + 1] != 'e') ||
+    if (at == 0 || line - at < 4 || data[at] != ' ' ||
+        (data[at + 1] != 'o' && data[at + 1] != 'e') ||
         (data[at + 2] != '.' && data[at + 2] != '+') || data[at + 3] != ' ') {
         *ret_skip = line + 1;
         return -EBADMSG;

@@ -18,9 +18,9 @@
 #define CONTLOG_NAME_MAX 16                  /* "00000001.log" and NUL */
 
 struct contlog_record {
-    uint64_t time; /* Unix microseconds */
-    bool is_error; /* standard error */
-    bool partial;  /* the line goes on */
+    uint64_t time;    /* Unix microseconds */
+    bool is_error;    /* standard error */
+    bool partial;     /* the line goes on */
     const char *text; /* points into the buffer, not terminated */
     size_t len;
 };
@@ -29,7 +29,8 @@ struct contlog_record {
 size_t contlog_head(char head[CONTLOG_HEAD_MAX], uint64_t time, bool is_error, bool partial);
 /* Bytes that the first record takes, its LF included; 0: no whole record yet; -EBADMSG: ends in a line that is no
  * record, of which *ret_skip bytes are to be passed over. */
-ssize_t contlog_parse(const char *data, size_t len, struct contlog_record *ret_record, size_t *ret_skip);
+ssize_t contlog_parse(const char *data, size_t len, struct contlog_record *ret_record,
+                      size_t *ret_skip);
 /* The number of a log file's name, or -1. */
 int64_t contlog_number(const char *name);
 void contlog_name(char name[CONTLOG_NAME_MAX], uint32_t number);

@@ -83,7 +83,8 @@ int logfile_open(struct logfile *log, const char *folder, uint64_t max_size, uns
     int64_t low, high;
     char last;
 
-    *log = (struct logfile){.fd = -1, .max_size = max_size, .max_files = max_files > 0 ? max_files : 1};
+    *log = (struct logfile){
+        .fd = -1, .max_size = max_size, .max_files = max_files > 0 ? max_files : 1};
     log->dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (log->dir < 0)
         return -errno;
@@ -140,8 +141,8 @@ static void batch_write(struct logfile *log)
     batch_len = 0;
 }
 
-static void batch_add(struct logfile *log, uint64_t time, bool is_error, bool partial, const char *text,
-                      size_t len)
+static void batch_add(struct logfile *log, uint64_t time, bool is_error, bool partial,
+                      const char *text, size_t len)
 {
     if (batch_len + CONTLOG_HEAD_MAX + len + 1 > sizeof(batch))
         batch_write(log);
@@ -164,8 +165,8 @@ static void batch_add_dropped(struct logfile *log, uint64_t time)
     batch_add(log, time, true, false, text, (size_t)len);
 }
 
-void logfile_feed(struct logfile *log, struct logfile_stream *stream, uint64_t time, const char *data,
-                  size_t len)
+void logfile_feed(struct logfile *log, struct logfile_stream *stream, uint64_t time,
+                  const char *data, size_t len)
 {
     batch_add_dropped(log, time);
     while (len > 0) {

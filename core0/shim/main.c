@@ -39,7 +39,8 @@
 
 struct options {
     const char *dir, *logs, *runc, *root, *id;
-    uid_t uid; /* who may open the streams again through /dev/stdout: the container's user, as the host sees it */
+    uid_t
+        uid; /* who may open the streams again through /dev/stdout: the container's user, as the host sees it */
     gid_t gid;
     uint64_t log_size;
     unsigned log_files;
@@ -83,7 +84,8 @@ static void say_end(const char *word, int status, const char *sentence)
 {
     char text[640];
 
-    snprintf(text, sizeof(text), "%s %d %llu\n%s", word, status, (unsigned long long)unix_us(), sentence);
+    snprintf(text, sizeof(text), "%s %d %llu\n%s", word, status, (unsigned long long)unix_us(),
+             sentence);
     say("exit", text);
 }
 
@@ -171,9 +173,9 @@ static int runc_run(const int out[2])
         dup2(null, 0);
         dup2(out[0], 1);
         dup2(out[1], 2);
-        execl(shim.opt.runc, shim.opt.runc, "--root", shim.opt.root, "--log", log, "--log-format", "json",
-              "run", "--detach", "--bundle", shim.opt.dir, "--pid-file", pid_file, shim.opt.id,
-              (char *)NULL);
+        execl(shim.opt.runc, shim.opt.runc, "--root", shim.opt.root, "--log", log, "--log-format",
+              "json", "run", "--detach", "--bundle", shim.opt.dir, "--pid-file", pid_file,
+              shim.opt.id, (char *)NULL);
         _exit(127);
     }
     /* Only runc is reaped here: a container that ends at once stays a zombie until its number is known. */
@@ -278,8 +280,11 @@ static void parse(int argc, char **argv)
     const struct {
         const char *name;
         const char **text;
-    } texts[] = {{"--dir", &shim.opt.dir}, {"--logs", &shim.opt.logs}, {"--runc", &shim.opt.runc},
-                 {"--root", &shim.opt.root}, {"--id", &shim.opt.id}};
+    } texts[] = {{"--dir", &shim.opt.dir},
+                 {"--logs", &shim.opt.logs},
+                 {"--runc", &shim.opt.runc},
+                 {"--root", &shim.opt.root},
+                 {"--id", &shim.opt.id}};
 
     for (int i = 1; i + 1 < argc; i += 2) {
         for (size_t t = 0; t < sizeof(texts) / sizeof(texts[0]); t++) {
@@ -306,7 +311,8 @@ int main(int argc, char **argv)
     parse(argc, argv);
     if (!shim.opt.dir || !shim.opt.logs || !shim.opt.runc || !shim.opt.root || !shim.opt.id) {
         fprintf(stderr, "croft-shim - keeps one container and its log; started by contd\n"
-                        "usage: croft-shim --dir DIR --logs DIR --runc FILE --root DIR --id ID [--uid N] [--gid N]\n"
+                        "usage: croft-shim --dir DIR --logs DIR --runc FILE --root DIR --id ID "
+                        "[--uid N] [--gid N]\n"
                         "                  [--log-size BYTES] [--log-files N]\n");
         return 2;
     }

@@ -156,7 +156,8 @@ static void test_a_torn_record_is_closed(void **state)
 
 static void test_parse_refuses_what_is_no_record(void **state)
 {
-    static const char *const bad[] = {"\n", "x\n", "12\n", "12 o\n", "12 x. a\n", "12 o? a\n", "12 o.a\n", " o. a\n"};
+    static const char *const bad[] = {"\n",        "x\n",       "12\n",     "12 o\n",
+                                      "12 x. a\n", "12 o? a\n", "12 o.a\n", " o. a\n"};
     struct contlog_record record;
     size_t skip;
 

@@ -19,12 +19,14 @@ static void test_translation(void **state)
         const char *text, *code;
     } rows[] = {
         {CHAIN "exec: \"nope\": executable file not found in $PATH", "container.not-found"},
-        {CHAIN "exec: \"/bin/nope\": stat /bin/nope: no such file or directory", "container.not-found"},
+        {CHAIN "exec: \"/bin/nope\": stat /bin/nope: no such file or directory",
+         "container.not-found"},
         {CHAIN "exec: \"/bin/x\": permission denied", "container.not-executable"},
         {CHAIN "exec: \"/etc\": is a directory", "container.not-executable"},
         {"exec /bin/badscript: no such file or directory", "container.not-found"},
         {"exec /bin/badformat: exec format error", "container.not-executable"},
-        {"runc run failed: unable to start container process: container init was OOM-killed (memory limit too low?)",
+        {"runc run failed: unable to start container process: container init was OOM-killed "
+         "(memory limit too low?)",
          "container.oom-killed"},
         {"something new", "container.start-failed"},
     };

@@ -18,8 +18,8 @@
 
 #define HEAD "{\"reservation\":1,\"revision\":1,\"service\":\"web\",\"rootfs\":\"/r\","
 
-static int parse(const char *image, const char *service, const char *more, struct container_spec *ret_spec,
-                 struct error *err)
+static int parse(const char *image, const char *service, const char *more,
+                 struct container_spec *ret_spec, struct error *err)
 {
     char text[8192];
 
@@ -27,7 +27,8 @@ static int parse(const char *image, const char *service, const char *more, struc
     return container_spec_parse(text, strlen(text), ret_spec, err);
 }
 
-static void good(const char *image, const char *service, const char *more, struct container_spec *ret_spec)
+static void good(const char *image, const char *service, const char *more,
+                 struct container_spec *ret_spec)
 {
     struct error err = {0};
 
@@ -56,8 +57,10 @@ static void test_argv_merges_as_docker_does(void **state)
         {"{\"Entrypoint\":[\"e\"],\"Cmd\":[\"c\"]}", "{}", "e|c|"},
         {"{\"Entrypoint\":[\"e\"],\"Cmd\":[\"c\"]}", "{\"command\":[\"x\",\"y\"]}", "e|x|y|"},
         {"{\"Entrypoint\":[\"e\"],\"Cmd\":[\"c\"]}", "{\"entrypoint\":[\"f\"]}", "f|"},
-        {"{\"Entrypoint\":[\"e\"],\"Cmd\":[\"c\"]}", "{\"entrypoint\":[\"f\"],\"command\":[\"g\"]}", "f|g|"},
-        {"{\"Entrypoint\":[\"e\"],\"Cmd\":[\"c\"]}", "{\"entrypoint\":[],\"command\":[\"g\"]}", "g|"},
+        {"{\"Entrypoint\":[\"e\"],\"Cmd\":[\"c\"]}", "{\"entrypoint\":[\"f\"],\"command\":[\"g\"]}",
+         "f|g|"},
+        {"{\"Entrypoint\":[\"e\"],\"Cmd\":[\"c\"]}", "{\"entrypoint\":[],\"command\":[\"g\"]}",
+         "g|"},
         {"{\"Cmd\":[\"c\"]}", "{\"command\":[\"x\"]}", "x|"},
         {"{\"entrypoint\":[\"e\"],\"cmd\":[\"c\"]}", "{}", "e|c|"},
         {"{\"config\":{\"Cmd\":[\"c\"]}}", "{}", "c|"},
@@ -78,8 +81,8 @@ static void test_environment_overrides_by_name(void **state)
     struct container_spec spec;
 
     (void)state;
-    good("{\"Cmd\":[\"c\"],\"Env\":[\"A=1\",\"PATH=/p\",\"AB=2\"]}", "{\"environment\":{\"A\":\"x=y\",\"N\":\"\"}}", "",
-         &spec);
+    good("{\"Cmd\":[\"c\"],\"Env\":[\"A=1\",\"PATH=/p\",\"AB=2\"]}",
+         "{\"environment\":{\"A\":\"x=y\",\"N\":\"\"}}", "", &spec);
     assert_list((const char *const *)spec.env, "PATH=/p|A=x=y|AB=2|N=|");
     container_spec_done(&spec);
     good("{\"Cmd\":[\"c\"]}", "{}", "", &spec);
@@ -92,7 +95,8 @@ static void test_health_comes_from_service_and_image(void **state)
     struct container_spec spec;
 
     (void)state;
-    good("{\"Cmd\":[\"c\"],\"Healthcheck\":{\"Test\":[\"CMD-SHELL\",\"true\"],\"Interval\":2000000000,\"Retries\":7}}",
+    good("{\"Cmd\":[\"c\"],\"Healthcheck\":{\"Test\":[\"CMD-SHELL\",\"true\"],\"Interval\":"
+         "2000000000,\"Retries\":7}}",
          "{}", "", &spec);
     assert_list((const char *const *)spec.health.argv, "/bin/sh|-c|true|");
     assert_int_equal(spec.health.interval, 2000000);
@@ -106,7 +110,8 @@ static void test_health_comes_from_service_and_image(void **state)
     assert_int_equal(spec.health.timeout, 1500000);
     assert_int_equal(spec.health.retries, 3);
     container_spec_done(&spec);
-    good("{\"Cmd\":[\"c\"],\"Healthcheck\":{\"Test\":[\"CMD\",\"a\"]}}", "{\"healthcheck\":{\"disable\":true}}", "", &spec);
+    good("{\"Cmd\":[\"c\"],\"Healthcheck\":{\"Test\":[\"CMD\",\"a\"]}}",
+         "{\"healthcheck\":{\"disable\":true}}", "", &spec);
     assert_null(spec.health.argv);
     container_spec_done(&spec);
     good("{\"Cmd\":[\"c\"],\"Healthcheck\":{\"Test\":[\"NONE\"]}}", "{}", "", &spec);
@@ -119,7 +124,8 @@ static void test_defaults(void **state)
     struct container_spec spec;
 
     (void)state;
-    good("{\"Cmd\":[\"c\"],\"User\":\"web\",\"WorkingDir\":\"/w\",\"StopSignal\":\"SIGQUIT\"}", "{}", "", &spec);
+    good("{\"Cmd\":[\"c\"],\"User\":\"web\",\"WorkingDir\":\"/w\",\"StopSignal\":\"SIGQUIT\"}",
+         "{}", "", &spec);
     assert_string_equal(spec.user, "web");
     assert_string_equal(spec.cwd, "/w");
     assert_int_equal(spec.stop_signal, 3);
@@ -128,7 +134,8 @@ static void test_defaults(void **state)
     assert_int_equal(spec.memory, 256 << 20);
     assert_int_equal(spec.restart, RESTART_NO);
     container_spec_done(&spec);
-    good("{\"Cmd\":[\"c\"],\"User\":\"web\"}", "{\"user\":\"0\",\"stopSignal\":\"RTMIN+3\"}", "", &spec);
+    good("{\"Cmd\":[\"c\"],\"User\":\"web\"}", "{\"user\":\"0\",\"stopSignal\":\"RTMIN+3\"}", "",
+         &spec);
     assert_string_equal(spec.user, "0");
     assert_int_equal(spec.stop_signal, 37);
     container_spec_done(&spec);
@@ -140,7 +147,9 @@ static void test_files_are_decoded(void **state)
 
     (void)state;
     good("{\"Cmd\":[\"c\"]}", "{}",
-         ",\"files\":[{\"target\":\"/a\",\"data\":\"aGVsbG8=\",\"mode\":256,\"uid\":5,\"gid\":6},{\"target\":\"/b\",\"data\":\"\"}]",
+         ",\"files\":[{\"target\":\"/"
+         "a\",\"data\":\"aGVsbG8=\",\"mode\":256,\"uid\":5,\"gid\":6},{\"target\":\"/"
+         "b\",\"data\":\"\"}]",
          &spec);
     assert_int_equal(spec.file_count, 2);
     assert_int_equal(spec.files[0].len, 5);
@@ -183,7 +192,8 @@ static void test_bad_specifications_are_refused(void **state)
         {"{\"Cmd\":[\"c\"]}", "{}", ",\"mounts\":[{\"source\":\"/a\",\"target\":\"/a/..\"}]"},
         {"{\"Cmd\":[\"c\"]}", "{}", ",\"files\":[{\"target\":\"/a\",\"data\":\"a\"}]"},
         {"{\"Cmd\":[\"c\"]}", "{}", ",\"files\":[{\"target\":\"/a\",\"data\":\"a=bc\"}]"},
-        {"{\"Cmd\":[\"c\"]}", "{}", ",\"files\":[{\"target\":\"/a\",\"data\":\"YQ==\",\"mode\":4095}]"},
+        {"{\"Cmd\":[\"c\"]}", "{}",
+         ",\"files\":[{\"target\":\"/a\",\"data\":\"YQ==\",\"mode\":4095}]"},
         {"{\"Cmd\":[\"c\"]}", "{}", ",\"more\":1"},
     };
 
@@ -227,11 +237,15 @@ static const char profile[] =
     "{\"defaultAction\":\"SCMP_ACT_ERRNO\",\"defaultErrnoRet\":1,\"archMap\":[],\"syscalls\":["
     "{\"names\":[\"always\"],\"action\":\"SCMP_ACT_ALLOW\"},"
     "{\"names\":[\"arm\"],\"action\":\"SCMP_ACT_ALLOW\",\"includes\":{\"arches\":[\"arm64\"]}},"
-    "{\"names\":[\"amd\"],\"action\":\"SCMP_ACT_ALLOW\",\"includes\":{\"arches\":[\"amd64\",\"x32\"]},\"comment\":\"c\"},"
-    "{\"names\":[\"admin\"],\"action\":\"SCMP_ACT_ALLOW\",\"includes\":{\"caps\":[\"CAP_SYS_ADMIN\"]}},"
-    "{\"names\":[\"noadmin\"],\"action\":\"SCMP_ACT_ERRNO\",\"errnoRet\":38,\"excludes\":{\"caps\":[\"CAP_SYS_ADMIN\"]}},"
+    "{\"names\":[\"amd\"],\"action\":\"SCMP_ACT_ALLOW\",\"includes\":{\"arches\":[\"amd64\","
+    "\"x32\"]},\"comment\":\"c\"},"
+    "{\"names\":[\"admin\"],\"action\":\"SCMP_ACT_ALLOW\",\"includes\":{\"caps\":[\"CAP_SYS_"
+    "ADMIN\"]}},"
+    "{\"names\":[\"noadmin\"],\"action\":\"SCMP_ACT_ERRNO\",\"errnoRet\":38,\"excludes\":{\"caps\":"
+    "[\"CAP_SYS_ADMIN\"]}},"
     "{\"names\":[\"new\"],\"action\":\"SCMP_ACT_ALLOW\",\"includes\":{\"minKernel\":\"4.8\"}},"
-    "{\"names\":[\"both\"],\"action\":\"SCMP_ACT_ALLOW\",\"includes\":{\"caps\":[\"CAP_CHOWN\"]},\"excludes\":{\"arches\":[\"amd64\"]}}"
+    "{\"names\":[\"both\"],\"action\":\"SCMP_ACT_ALLOW\",\"includes\":{\"caps\":[\"CAP_CHOWN\"]},"
+    "\"excludes\":{\"arches\":[\"amd64\"]}}"
     "]}";
 
 static void assert_seccomp(uint64_t caps, unsigned kernel, const char *expected)
@@ -245,8 +259,10 @@ static void assert_seccomp(uint64_t caps, unsigned kernel, const char *expected)
     assert_non_null(in);
     assert_int_equal(seccomp_resolve(yyjson_doc_get_root(in), caps, kernel, doc, &out, NULL), 0);
     rules = yyjson_mut_obj_get(out, "syscalls");
-    yyjson_mut_arr_foreach(rules, i, max, rule) {
-        strcat(names, yyjson_mut_get_str(yyjson_mut_arr_get_first(yyjson_mut_obj_get(rule, "names"))));
+    yyjson_mut_arr_foreach(rules, i, max, rule)
+    {
+        strcat(names,
+               yyjson_mut_get_str(yyjson_mut_arr_get_first(yyjson_mut_obj_get(rule, "names"))));
         strcat(names, " ");
         assert_null(yyjson_mut_obj_get(rule, "includes"));
         assert_null(yyjson_mut_obj_get(rule, "comment"));
@@ -262,7 +278,8 @@ static void test_seccomp_follows_capabilities_and_kernel(void **state)
 {
     (void)state;
     assert_seccomp(caps_default(), seccomp_kernel("6.12.3-croft"), "always amd noadmin new ");
-    assert_seccomp(caps_default() | UINT64_C(1) << 21, seccomp_kernel("6.12.3"), "always amd admin new ");
+    assert_seccomp(caps_default() | UINT64_C(1) << 21, seccomp_kernel("6.12.3"),
+                   "always amd admin new ");
     assert_seccomp(caps_default(), seccomp_kernel("4.7"), "always amd noadmin ");
     assert_int_equal(seccomp_kernel("6.12.117"), 6 << 8 | 12);
     assert_int_equal(seccomp_kernel("x"), 0);
@@ -273,24 +290,37 @@ static void test_seccomp_follows_capabilities_and_kernel(void **state)
 static void test_bundle(void **state)
 {
     struct container_spec spec;
-    struct container_user user = {.uid = 33, .gid = 33, .groups = {33, 44}, .group_count = 2, .home = "/var/web"};
-    struct bundle bundle = {.spec = &spec, .user = &user, .hostname = "web", .userns = "/u", .netns = "/n",
-                            .cgroup = "/croft/1/1-1-web", .etc = "/e", .files = "/f"};
+    struct container_user user = {
+        .uid = 33, .gid = 33, .groups = {33, 44}, .group_count = 2, .home = "/var/web"};
+    struct bundle bundle = {.spec = &spec,
+                            .user = &user,
+                            .hostname = "web",
+                            .userns = "/u",
+                            .netns = "/n",
+                            .cgroup = "/croft/1/1-1-web",
+                            .etc = "/e",
+                            .files = "/f"};
     char *json;
     size_t len;
 
     (void)state;
-    good("{\"Cmd\":[\"c\"]}", "{\"resources\":{\"milliCores\":250,\"memory\":33554432,\"pids\":9},\"readOnly\":true}",
-         ",\"mounts\":[{\"source\":\"/v\",\"target\":\"/data\"}],\"files\":[{\"target\":\"/etc/hosts\",\"data\":\"\"}]", &spec);
+    good("{\"Cmd\":[\"c\"]}",
+         "{\"resources\":{\"milliCores\":250,\"memory\":33554432,\"pids\":9},\"readOnly\":true}",
+         ",\"mounts\":[{\"source\":\"/v\",\"target\":\"/data\"}],\"files\":[{\"target\":\"/etc/"
+         "hosts\",\"data\":\"\"}]",
+         &spec);
     assert_int_equal(bundle_config(&bundle, &json, &len, NULL), 0);
     yyjson_doc *doc = yyjson_read(json, len, 0);
     yyjson_val *root = yyjson_doc_get_root(doc);
 
     assert_int_equal(yyjson_get_uint(yyjson_ptr_get(root, "/linux/resources/cpu/quota")), 25000);
-    assert_int_equal(yyjson_get_uint(yyjson_ptr_get(root, "/linux/resources/memory/limit")), 33554432);
-    assert_int_equal(yyjson_get_uint(yyjson_ptr_get(root, "/linux/resources/memory/swap")), 33554432);
+    assert_int_equal(yyjson_get_uint(yyjson_ptr_get(root, "/linux/resources/memory/limit")),
+                     33554432);
+    assert_int_equal(yyjson_get_uint(yyjson_ptr_get(root, "/linux/resources/memory/swap")),
+                     33554432);
     assert_int_equal(yyjson_get_uint(yyjson_ptr_get(root, "/linux/resources/pids/limit")), 9);
-    assert_string_equal(yyjson_get_str(yyjson_ptr_get(root, "/linux/cgroupsPath")), "/croft/1/1-1-web");
+    assert_string_equal(yyjson_get_str(yyjson_ptr_get(root, "/linux/cgroupsPath")),
+                        "/croft/1/1-1-web");
     assert_string_equal(yyjson_get_str(yyjson_ptr_get(root, "/linux/namespaces/0/path")), "/u");
     assert_string_equal(yyjson_get_str(yyjson_ptr_get(root, "/linux/namespaces/1/path")), "/n");
     assert_true(yyjson_get_bool(yyjson_ptr_get(root, "/root/readonly")));

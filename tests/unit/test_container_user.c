@@ -21,7 +21,8 @@ static const char passwd[] = "root:x:0:0:root:/root:/bin/sh\n"
                              "42:x:7:7::/odd:/bin/sh\n"
                              "big:x:70000:70000::/:/bin/sh\n"
                              "last:x:9:9::/last";
-static const char group[] = "root:x:0:\nwww:x:34:\nextra:x:44:a,web\nmore:x:45:web,b\nnot:x:46:webb\nfar:x:99999:web\n";
+static const char group[] =
+    "root:x:0:\nwww:x:34:\nextra:x:44:a,web\nmore:x:45:web,b\nnot:x:46:webb\nfar:x:99999:web\n";
 
 static int find(const char *text, struct container_user *ret_user, struct error *err)
 {
@@ -36,10 +37,17 @@ static void test_users(void **state)
         size_t groups;
         const char *home;
     } rows[] = {
-        {"", 0, 0, 1, "/root"},       {"root", 0, 0, 1, "/root"},   {"web", 33, 34, 3, "/var/web"},
-        {"33", 33, 34, 3, "/var/web"}, {"web:extra", 33, 44, 1, "/var/web"}, {"web:5", 33, 5, 1, "/var/web"},
-        {"1000", 1000, 0, 1, "/"},    {"1000:2000", 1000, 2000, 1, "/"}, {"42", 42, 0, 1, "/"},
-        {"last", 9, 9, 1, "/last"},   {"web:", 33, 34, 3, "/var/web"},
+        {"", 0, 0, 1, "/root"},
+        {"root", 0, 0, 1, "/root"},
+        {"web", 33, 34, 3, "/var/web"},
+        {"33", 33, 34, 3, "/var/web"},
+        {"web:extra", 33, 44, 1, "/var/web"},
+        {"web:5", 33, 5, 1, "/var/web"},
+        {"1000", 1000, 0, 1, "/"},
+        {"1000:2000", 1000, 2000, 1, "/"},
+        {"42", 42, 0, 1, "/"},
+        {"last", 9, 9, 1, "/last"},
+        {"web:", 33, 34, 3, "/var/web"},
     };
 
     (void)state;
@@ -59,7 +67,8 @@ static void test_users(void **state)
 
 static void test_users_that_are_not_there(void **state)
 {
-    static const char *const rows[] = {"nobody", "web:nogroup", "big", "65536", "1000:65536", "99999999999", "-1", ":x"};
+    static const char *const rows[] = {"nobody",     "web:nogroup", "big", "65536",
+                                       "1000:65536", "99999999999", "-1",  ":x"};
 
     (void)state;
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
