@@ -29,6 +29,7 @@
 #define MKFS_TIMEOUT_US ((uint64_t)300 * 1000000)
 #define BTRFS_MAGIC_AT ((size_t)65600) /* superblock at 64 KiB, magic at 64 in it */
 #define BTRFS_FSID_AT ((size_t)65568)
+#define BTRFS_MIRROR_AT ((uint64_t)64 << 20) /* the second superblock */
 #define POOL_OPTIONS "user_subvol_rm_allowed"
 
 const char *claim_state_name(enum claim_state state)
@@ -150,6 +151,9 @@ static int look_into_partition(const char *device, struct claim *claim)
         if (data[i] != 0)
             return settle(claim, CLAIM_FAILED, "a partition of ours holds no pool (%s)",
                           probe_name(data, GPT_EDGE) != NULL ? probe_name(data, GPT_EDGE) : "unknown data");
+    /* Zeros over the beginning of a pool are an accident, not an interrupted claim: a claim clears both superblocks. */
+    if (read_at(fd, BTRFS_MIRROR_AT, data, 4096) == 0 && memcmp(data + 64, "_BHRfS_M", 8) == 0)
+        return settle(claim, CLAIM_FAILED, "the beginning of a pool was overwritten");
     return 1;
 }
 
@@ -169,6 +173,8 @@ static int write_table(int fd, const struct disk *disk, uint8_t *head, uint8_t *
         r = -ENOMEM;
     if (r == 0)
         r = write_at(fd, partition->start, zeros, GPT_EDGE);
+    if (r == 0 && partition->size > BTRFS_MIRROR_AT + GPT_EDGE)
+        r = write_at(fd, partition->start + BTRFS_MIRROR_AT, zeros, 4096);
     /* The first sector, which makes the rest valid to the kernel, comes last. */
     if (r == 0)
         r = write_at(fd, disk->size - GPT_EDGE, tail, GPT_EDGE);

@@ -113,6 +113,15 @@ def test_a_claim_cut_off_midway_is_completed(boot, logs):
     mark = m.mark()
     m.start()
     m.wait("ready", 120, mark, service="core0")
+    assert disks(m.agent)["own"]["state"] == "failed"  # a pool that somebody hurt: not made anew
+    m.power_off()
+    with open(own.path, "r+b") as f:
+        f.write(bytes(1 << 20))
+        f.seek(65 << 20)
+        f.write(bytes(4096))
+    mark = m.mark()
+    m.start()
+    m.wait("ready", 120, mark, service="core0")
     seen = disks(m.agent)["own"]
     assert seen["state"] == "pool", seen
     m.power_off()
