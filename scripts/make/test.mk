@@ -34,7 +34,7 @@ $(foreach t,$(FUZZERS),$(eval $(call test_rules,$(t),asan,fuzz,FUZZ,,build/obj/a
 chosen = $(if $(T),$(filter $(T) test_$(T),$(1)),$(1))
 
 .PHONY: test test-unit test-asan test-fuzz test-chain test-relay test-qemu test-interop
-TEST_PARTS := test-unit test-asan test-fuzz test-image $(if $(wildcard chain/Makefile),test-chain) $(if $(wildcard tests/net),test-net) $(if $(wildcard tests/relay),test-relay) test-relay $(if $(wildcard tests/interop),test-interop) test-qemu
+TEST_PARTS := test-unit test-asan test-fuzz test-image $(if $(wildcard chain/Makefile),test-chain) $(if $(wildcard tests/net),test-net) $(if $(wildcard tests/relay),test-relay) $(if $(wildcard tests/interop),test-interop) test-qemu
 # The parts run one after another, also after a failure, so that one run shows everything.
 test: ## Test: everything below, with one summary line
 	@rm -f build/test/*.json; for part in $(TEST_PARTS); do $(MAKE) $$part || true; done; $(COUNT) summary $(TEST_PARTS)
@@ -58,14 +58,11 @@ test-image: image ## Test: what ships, read back: hardening of every program, si
 test-chain: build/.setup ## Test: the contracts, with fuzzing and invariants
 	@$(COUNT) command test-chain $(MAKE) -C chain test
 
-test-relay: build/.setup build/bin/croft-relay build/bin/noded ## Test: relay and noded on a real chain, killed at every step
-	@$(MAKE) -C chain build && $(COUNT) pytest test-relay tests/relay $(if $(T),-k "$(T)")
-
 test-net: build/.setup bin ## Test: netd in network namespaces, with routers and hosts around it
 	@$(COUNT) pytest test-net tests/net $(if $(T),-k "$(T)")
 
 test-relay: bin tests-tools ## Test: noded and croft-relay with a real chain
-	@$(COUNT) pytest test-relay tests/relay $(if $(T),-k "$(T)")
+	@$(MAKE) -C chain build && $(COUNT) pytest test-relay tests/relay $(if $(T),-k "$(T)")
 
 test-qemu: image tests-tools ## Test: whole nodes in QEMU (T=name for one)
 	@$(COUNT) pytest test-qemu tests/qemu $(if $(T),-k "$(T)")
