@@ -22,10 +22,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (lease_read_packet(data, size, 0x01020304, mac, &type, &lease) == 0) {
         if (lease.dns_count > LEASE_LIST_MAX || lease.ntp_count > LEASE_LIST_MAX)
             abort();
-        if (type != DHCP_NAK && (lease.address.prefix < 1 || lease.address.prefix > 32 || lease.seconds == 0))
+        if (type != DHCP_NAK &&
+            (lease.address.prefix < 1 || lease.address.prefix > 32 || lease.seconds == 0))
             abort();
     }
-    if (lease_parse_rdnss(data, size, servers, LEASE_LIST_MAX, &count, &seconds) == 0 && count > LEASE_LIST_MAX)
+    if (lease_parse_rdnss(data, size, servers, LEASE_LIST_MAX, &count, &seconds) == 0 &&
+        count > LEASE_LIST_MAX)
         abort();
     (void)helper_report_parse((const char *)data, size, &report);
     return 0;

@@ -69,11 +69,11 @@ def test_one_changed_byte_is_not_believed(node, lie):
                            node.grid.hub.folder, "--no-wait")
         wait_for(lambda: sum(node.proxy.told.values()) >= 2, 30, "the lie was never asked for")
         time.sleep(3 * paths.SCALE)
-        assert not node.machine.find("process", mark, service="contd")
+        assert not node.machine.find("process", mark)
         assert not [e for e in node.entries() if e["reservation"] == done["reservation"]]
     finally:
         node.proxy.lies.clear()
-    node.machine.wait("process", 120, mark, service="contd", reservation=done["reservation"])
+    node.machine.wait("process", 120, mark, reservation=done["reservation"])
     node.grid.wait_reservation(done["reservation"], "active", 60)
     tenant.run("reservation", "cancel", done["reservation"])
 

@@ -14,7 +14,7 @@ WEB = {
     "environment": {"GREETING": "hello"},
     "volumes": ["data:/data"],
     "healthcheck": {"test": ["CMD", "wget", "-q", "-O", "/dev/null", "http://127.0.0.1/"],
-                    "interval": "1s", "timeout": "10s", "retries": 10, "start_period": "30s"},
+                    "interval": "1s", "timeout": "60s", "retries": 10, "start_period": "1m"},
     "restart": "always",
 }
 PEER = {
@@ -22,7 +22,7 @@ PEER = {
     "command": ["sh", "-c", "while :; do sleep 1; done"],
     "depends_on": {"web": {"condition": "service_healthy"}},
     "healthcheck": {"test": "wget -q -O - http://web/ | grep -q hello", "interval": "1s",
-                    "timeout": "10s", "retries": 10, "start_period": "30s"},
+                    "timeout": "60s", "retries": 10, "start_period": "1m"},
 }
 
 
@@ -56,7 +56,7 @@ def test_nginx_answers_survives_a_power_cycle_and_leaves_nothing(node):
     page = lab_node.get(url, 180)
     assert page.startswith("hello\n") and starts(page) == 2
     assert it.show()["state"].lower() == "active"
-    node.machine.wait("process", 120, service="contd", reservation=it.id)
+    node.machine.wait("process", 120, reservation=it.id)
 
     it.cancel()
     assert not lab_node.answers(url)

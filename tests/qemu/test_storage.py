@@ -153,7 +153,7 @@ def test_a_volume_ends_at_its_limit_and_the_neighbour_writes_on(node):
             assert over.status and "space" in over.err.lower() or "quota" in over.err.lower(), over
             fine = exec_in("calm", "dd if=/dev/urandom of=/calm/x bs=1M count=32 && sync && rm /calm/x")
             assert fine.status == 0, fine
-        node.machine.wait("process", 60, reservation=it.id, service="contd")
+        node.machine.wait("process", 60, reservation=it.id)
         exec_in("fill", "while ! [ -e /full/x ]; do sleep 0.2; done; sleep 2")
         check()
         mark = node.reboot()

@@ -31,7 +31,8 @@ static struct address prefix(const char *text)
 
 static void test_addresses(void **state)
 {
-    static const char *const bad[] = {"", "1.2.3", "1.2.3.4/33", "1.2.3.4/", "1.2.3.4/+1", "::/129", "1.2.3.4/1/2", "x"};
+    static const char *const bad[] = {"",           "1.2.3",  "1.2.3.4/33",  "1.2.3.4/",
+                                      "1.2.3.4/+1", "::/129", "1.2.3.4/1/2", "x"};
     struct address a = prefix("192.0.2.77/24"), net, b;
     char text[ADDRESS_TEXT_MAX];
 
@@ -56,17 +57,24 @@ static void test_addresses(void **state)
 static void test_config(void **state)
 {
     static const char good[] =
-        "{\"net\":[{\"mode\":\"static\",\"interface\":\"bond0.7\",\"address\":\"192.0.2.5/24\",\"gateway\":\"192.0.2.1\","
+        "{\"net\":[{\"mode\":\"static\",\"interface\":\"bond0.7\",\"address\":\"192.0.2.5/"
+        "24\",\"gateway\":\"192.0.2.1\","
         "\"dns\":[\"192.0.2.1\",\"2001:db8::1\"]}],\"vlan\":[{\"interface\":\"bond0\",\"id\":7}],"
-        "\"bond\":[{\"name\":\"bond0\",\"mode\":\"802.3ad\",\"interfaces\":[\"eth0\",\"eth1\"]}],\"ntp\":[\"time.example\"],"
+        "\"bond\":[{\"name\":\"bond0\",\"mode\":\"802.3ad\",\"interfaces\":[\"eth0\",\"eth1\"]}],"
+        "\"ntp\":[\"time.example\"],"
         "\"buildTime\":1760000000,\"other\":1}";
     static const char *const bad[] = {
-        "", "[", "{\"net\":[{\"mode\":\"magic\"}]}",
+        "",
+        "[",
+        "{\"net\":[{\"mode\":\"magic\"}]}",
         "{\"net\":[{\"mode\":\"static\",\"interface\":\"eth0\",\"address\":\"192.0.2.5\"}]}",
         "{\"net\":[{\"mode\":\"static\",\"interface\":\"../eth0\",\"address\":\"192.0.2.5/24\"}]}",
-        "{\"net\":[{\"mode\":\"static\",\"interface\":\"eth0\",\"address\":\"192.0.2.5/24\",\"gateway\":\"::1\"}]}",
-        "{\"vlan\":[{\"interface\":\"eth0\",\"id\":4095}]}", "{\"vlan\":[{\"interface\":\"a-very-long-name\",\"id\":1}]}",
-        "{\"bond\":[{\"name\":\"bond0\",\"mode\":\"best\",\"interfaces\":[]}]}", "{\"ntp\":[\"-x\"]}",
+        "{\"net\":[{\"mode\":\"static\",\"interface\":\"eth0\",\"address\":\"192.0.2.5/"
+        "24\",\"gateway\":\"::1\"}]}",
+        "{\"vlan\":[{\"interface\":\"eth0\",\"id\":4095}]}",
+        "{\"vlan\":[{\"interface\":\"a-very-long-name\",\"id\":1}]}",
+        "{\"bond\":[{\"name\":\"bond0\",\"mode\":\"best\",\"interfaces\":[]}]}",
+        "{\"ntp\":[\"-x\"]}",
     };
     struct config config;
 
@@ -91,7 +99,8 @@ static void test_config(void **state)
 
 static void test_dhcp_packet(void **state)
 {
-    struct dhcp_question question = {.type = DHCP_REQUEST, .xid = 0x01020304, .mac = {2, 0, 0, 0, 0, 1}};
+    struct dhcp_question question = {
+        .type = DHCP_REQUEST, .xid = 0x01020304, .mac = {2, 0, 0, 0, 0, 1}};
     uint8_t packet[LEASE_PACKET_MAX];
     enum dhcp_type type;
     struct lease lease;
@@ -103,7 +112,8 @@ static void test_dhcp_packet(void **state)
     len = lease_write_packet(&question, packet, sizeof(packet));
     assert_int_equal(len, 328);
     /* Our own question is no answer. */
-    assert_int_equal(lease_read_packet(packet, len, question.xid, question.mac, &type, &lease), -EBADMSG);
+    assert_int_equal(lease_read_packet(packet, len, question.xid, question.mac, &type, &lease),
+                     -EBADMSG);
     file = fopen("tests/fuzz/corpus/dhcp/routes", "rb");
     assert_non_null(file);
     len = fread(packet, 1, sizeof(packet), file);
@@ -120,9 +130,11 @@ static void test_dhcp_packet(void **state)
     /* Another's number, another's MAC, one byte less. */
     assert_int_equal(lease_read_packet(packet, len, 1, question.mac, &type, &lease), -EBADMSG);
     question.mac[5] = 2;
-    assert_int_equal(lease_read_packet(packet, len, question.xid, question.mac, &type, &lease), -EBADMSG);
+    assert_int_equal(lease_read_packet(packet, len, question.xid, question.mac, &type, &lease),
+                     -EBADMSG);
     question.mac[5] = 1;
-    assert_int_equal(lease_read_packet(packet, len - 1, question.xid, question.mac, &type, &lease), -EBADMSG);
+    assert_int_equal(lease_read_packet(packet, len - 1, question.xid, question.mac, &type, &lease),
+                     -EBADMSG);
 }
 
 static void test_rdnss(void **state)
@@ -133,13 +145,18 @@ static void test_rdnss(void **state)
     size_t count = 0;
 
     (void)state;
-    assert_int_equal(lease_parse_rdnss(options, sizeof(options), servers, LEASE_LIST_MAX, &count, &seconds), 0);
+    assert_int_equal(
+        lease_parse_rdnss(options, sizeof(options), servers, LEASE_LIST_MAX, &count, &seconds), 0);
     assert_int_equal(count, 1);
     assert_int_equal(seconds, 600);
     options[1] = 0;
-    assert_int_equal(lease_parse_rdnss(options, sizeof(options), servers, LEASE_LIST_MAX, &count, &seconds), -EBADMSG);
+    assert_int_equal(
+        lease_parse_rdnss(options, sizeof(options), servers, LEASE_LIST_MAX, &count, &seconds),
+        -EBADMSG);
     options[1] = 4;
-    assert_int_equal(lease_parse_rdnss(options, sizeof(options), servers, LEASE_LIST_MAX, &count, &seconds), -EBADMSG);
+    assert_int_equal(
+        lease_parse_rdnss(options, sizeof(options), servers, LEASE_LIST_MAX, &count, &seconds),
+        -EBADMSG);
 }
 
 static void test_helper_report(void **state)
@@ -182,7 +199,8 @@ static void test_subnets_never_overlap_and_are_the_same_each_time(void **state)
             assert_false(address_overlap(&a.networks[i].gateway6, &a.networks[j].gateway6));
             assert_string_not_equal(a.networks[i].bridge, a.networks[j].bridge);
         }
-    assert_memory_equal(&add_network(&b, 1, "default")->gateway4, &a.networks[0].gateway4, sizeof(struct address));
+    assert_memory_equal(&add_network(&b, 1, "default")->gateway4, &a.networks[0].gateway4,
+                        sizeof(struct address));
     assert_int_equal(a.networks[0].gateway4.bytes[0], 100);
     assert_int_equal(a.networks[0].gateway6.bytes[0], 0xfd);
     state_done(&a);
@@ -192,7 +210,8 @@ static void test_subnets_never_overlap_and_are_the_same_each_time(void **state)
 static void test_subnets_keep_away_from_the_links(void **state)
 {
     static const uint8_t mac[6] = {2};
-    struct address busy[] = {prefix("100.64.0.9/10"), prefix("172.17.5.5/16"), prefix("10.1.2.3/24")};
+    struct address busy[] = {prefix("100.64.0.9/10"), prefix("172.17.5.5/16"),
+                             prefix("10.1.2.3/24")};
     struct state s = {0};
     struct network *network = state_add_network(&s);
 
@@ -207,7 +226,8 @@ static void test_subnets_keep_away_from_the_links(void **state)
     state_done(&s);
 }
 
-static void add_host(struct state *s, uint32_t revision, const char *service, const char *network, int expected)
+static void add_host(struct state *s, uint32_t revision, const char *service, const char *network,
+                     int expected)
 {
     struct attachment *row = state_add_attachment(s);
 
@@ -241,8 +261,14 @@ static void test_hosts_fill_a_network_and_no_more(void **state)
 
 static void test_the_list_survives_the_file(void **state)
 {
-    struct port port = {.reservation = 1, .protocol = IPPROTO_TCP, .published = 80, .target = 8080, .revision = 1, .service = "a"};
-    struct name name = {.reservation = 1, .network = "default", .name = "a", .revision = 1, .service = "a"};
+    struct port port = {.reservation = 1,
+                        .protocol = IPPROTO_TCP,
+                        .published = 80,
+                        .target = 8080,
+                        .revision = 1,
+                        .service = "a"};
+    struct name name = {
+        .reservation = 1, .network = "default", .name = "a", .revision = 1, .service = "a"};
     char path[] = "/tmp/test-net-XXXXXX";
     struct state a = {.path = path}, b;
     int fd = mkstemp(path);
@@ -284,11 +310,25 @@ static enum names_verdict look_up(struct state *s, const char *text, uint16_t ty
 
 static void test_names(void **state)
 {
-    static const char *const farm[] = {"nas", "x.local", "local", "fritz.box", "5.1.168.192.in-addr.arpa", "1.16.172.in-addr.arpa",
-                                       "31.172.in-addr.arpa", "64.100.in-addr.arpa", "1.0.d.f.ip6.arpa"};
-    static const char *const world[] = {"example.org", "xlocal.org", "1.15.172.in-addr.arpa", "1.32.172.in-addr.arpa",
-                                        "63.100.in-addr.arpa", "128.100.in-addr.arpa", "1.8.b.d.0.1.0.0.2.ip6.arpa", ""};
-    struct name name = {.reservation = 1, .network = "default", .name = "web", .revision = 1, .service = "a"};
+    static const char *const farm[] = {"nas",
+                                       "x.local",
+                                       "local",
+                                       "fritz.box",
+                                       "5.1.168.192.in-addr.arpa",
+                                       "1.16.172.in-addr.arpa",
+                                       "31.172.in-addr.arpa",
+                                       "64.100.in-addr.arpa",
+                                       "1.0.d.f.ip6.arpa"};
+    static const char *const world[] = {"example.org",
+                                        "xlocal.org",
+                                        "1.15.172.in-addr.arpa",
+                                        "1.32.172.in-addr.arpa",
+                                        "63.100.in-addr.arpa",
+                                        "128.100.in-addr.arpa",
+                                        "1.8.b.d.0.1.0.0.2.ip6.arpa",
+                                        ""};
+    struct name name = {
+        .reservation = 1, .network = "default", .name = "web", .revision = 1, .service = "a"};
     struct state s = {0};
     size_t count;
 

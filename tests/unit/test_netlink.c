@@ -63,7 +63,8 @@ static void test_sizes_outside_the_policy(void **state)
         else
             netlink_put(&msg, 2, "a\0c", 4);
         netlink_msg_end(&msg);
-        assert_int_equal(netlink_parse(msg.buf.data + 16, msg.buf.len - 16, policy, 4, attrs), -EBADMSG);
+        assert_int_equal(netlink_parse(msg.buf.data + 16, msg.buf.len - 16, policy, 4, attrs),
+                         -EBADMSG);
         netlink_msg_done(&msg);
     }
 }
