@@ -36,7 +36,7 @@ def test_approval_by_the_farmer(grid, images, logs):
     identity lives in memory, as it has no disk; a farmer sees that."""
     with lab_node.Node(grid, logs / "node", images, token=None) as n:
         n.machine.start()
-        n.machine.wait("ready", 90, service="core0")
+        n.machine.wait_service("noded", 90)
         end = time.monotonic() + 60 * paths.SCALE
         while True:
             status = n.agent.varlink("noded", "GetStatus")

@@ -47,7 +47,7 @@ def test_foreign_disks_are_not_touched(boot, logs):
     own = lab_machine.disk_create(logs / "own.img", 2048, "own")
     before = [digest(d.path) for d in strangers]
     m = boot("runmode=dev", disks=[*strangers, own])
-    m.wait("ready", 120, service="core0")
+    m.wait_service("storaged", 120)
     seen = disks(m.agent)
     assert seen["own"]["state"] == "pool"
     for d in strangers:
@@ -60,14 +60,14 @@ def test_wipe_takes_foreign_disks(boot, logs):
     stranger = foreign(logs / "ext4.img", "ext4")
     stranger.path.open("r+b").truncate(2048 << 20)
     m = boot("runmode=dev", "croft.disks=wipe", disks=[stranger])
-    m.wait("ready", 120, service="core0")
+    m.wait_service("storaged", 120)
     assert disks(m.agent)["ext4"]["state"] == "pool"
 
 
 def test_none_uses_no_disk_and_the_pool_lies_in_memory(boot, logs):
     own = lab_machine.disk_create(logs / "own.img", 2048, "own")
     m = boot("runmode=dev", "croft.disks=none", disks=[own])
-    m.wait("ready", 120, service="core0")
+    m.wait_service("storaged", 120)
     status = m.agent.varlink("storaged", "GetStatus")
     assert status["ephemeral"] and [p["disk"] for p in status["pools"]] == ["zram0"]
     m.power_off()
@@ -77,12 +77,12 @@ def test_none_uses_no_disk_and_the_pool_lies_in_memory(boot, logs):
 def test_a_pool_is_taken_back(boot, logs):
     own = lab_machine.disk_create(logs / "own.img", 2048, "own")
     m = boot("runmode=dev", disks=[own])
-    m.wait("ready", 120, service="core0")
+    m.wait_service("storaged", 120)
     first = m.agent.varlink("storaged", "GetStatus")["pools"]
     mark = m.mark()
     m.power_off()
     m.start()
-    m.wait("ready", 120, mark, service="core0")
+    m.wait_service("storaged", 120, mark)
     again = m.agent.varlink("storaged", "GetStatus")["pools"]
     assert [p["uuid"] for p in first] == [p["uuid"] for p in again]
 
@@ -94,7 +94,7 @@ def test_a_disk_that_fails_does_not_stop_the_boot(boot, logs):
     rules = logs / "blkdebug.conf"
     rules.write_text('[inject-error]\nevent = "none"\niotype = "read"\nerrno = "5"\n')
     m = boot("runmode=dev", disks=[sick._replace(path=f"blkdebug:{rules}:{sick.path}"), own])
-    m.wait("ready", 120, service="core0")
+    m.wait_service("storaged", 120)
     seen = disks(m.agent)
     assert seen["own"]["state"] == "pool"
     assert seen["sick"]["state"] == "failed" and "error" in seen["sick"]["detail"].lower(), seen
@@ -106,13 +106,13 @@ def test_a_claim_cut_off_midway_is_completed(boot, logs):
     """The table's copy at the end is what is written first: with it alone the disk is ours already."""
     own = lab_machine.disk_create(logs / "own.img", 512, "own")
     m = boot("runmode=dev", disks=[own])
-    m.wait("ready", 120, service="core0")
+    m.wait_service("storaged", 120)
     m.power_off()
     with open(own.path, "r+b") as f:
         f.write(bytes(3 << 20))  # primary table, and the beginning of the partition
     mark = m.mark()
     m.start()
-    m.wait("ready", 120, mark, service="core0")
+    m.wait_service("storaged", 120, mark)
     assert disks(m.agent)["own"]["state"] == "failed"  # a pool that somebody hurt: not made anew
     m.power_off()
     with open(own.path, "r+b") as f:
@@ -121,7 +121,7 @@ def test_a_claim_cut_off_midway_is_completed(boot, logs):
         f.write(bytes(4096))
     mark = m.mark()
     m.start()
-    m.wait("ready", 120, mark, service="core0")
+    m.wait_service("storaged", 120, mark)
     seen = disks(m.agent)["own"]
     assert seen["state"] == "pool", seen
     m.power_off()

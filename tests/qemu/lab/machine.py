@@ -292,6 +292,10 @@ class Machine:
             if time.monotonic() > end:
                 raise self._error(f"no {wanted} within {limit:.0f} s")
 
+    def wait_service(self, name, timeout=60, since=0, state="running"):
+        """Waits until core0 says that a service is in that state (running: it is ready)."""
+        return self.wait("service", timeout, since, name=name, state=state)
+
     def wait_console(self, text, timeout=60):
         end = time.monotonic() + timeout * paths.SCALE
         while text not in self.console:

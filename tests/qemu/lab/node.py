@@ -94,7 +94,7 @@ class Node:
         mark = self.machine.mark()
         self.machine.power_off()
         self.machine.start()
-        self.machine.wait("ready", timeout, mark)
+        self.machine.wait_service("provd", timeout, mark)
         return mark
 
     # -- deploying
