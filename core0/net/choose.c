@@ -140,9 +140,9 @@ static void choose_ula(struct state *state, const uint8_t *mac)
     if (state->ula[0] != 0)
         return;
     if (memcmp(mac, none, sizeof(none)) != 0)
-        hash = state_hash("ula", (uint64_t)mac[0] << 40 | (uint64_t)mac[1] << 32 |
-                                     (uint64_t)mac[2] << 24 | (uint64_t)mac[3] << 16 |
-                                     (uint64_t)mac[4] << 8 | mac[5],
+        hash = state_hash("ula",
+                          (uint64_t)mac[0] << 40 | (uint64_t)mac[1] << 32 | (uint64_t)mac[2] << 24 |
+                              (uint64_t)mac[3] << 16 | (uint64_t)mac[4] << 8 | mac[5],
                           0, "", "");
     else
         (void)getrandom(&hash, sizeof(hash), 0);
@@ -160,7 +160,8 @@ int state_choose_subnets(struct state *state, struct network *network, const str
     choose_ula(state, node_mac);
     interface_name(network->bridge, "cb", hash);
     for (size_t i = 0; i < state->network_count; i++)
-        if (&state->networks[i] != network && strcmp(state->networks[i].bridge, network->bridge) == 0)
+        if (&state->networks[i] != network &&
+            strcmp(state->networks[i].bridge, network->bridge) == 0)
             return -EEXIST;
     r = choose_v4(state, network, hash >> 8, busy, busy_count);
     return r < 0 ? r : choose_v6(state, network, hash >> 8, busy, busy_count);
@@ -220,9 +221,9 @@ void attachment_addresses(const struct network *network, const struct attachment
 
 void attachment_mac(const struct attachment *attachment, uint8_t mac[RTNL_MAC_LEN])
 {
-    uint64_t hash = state_hash("mac", attachment->instance.reservation,
-                               attachment->instance.revision, attachment->instance.service,
-                               attachment->network);
+    uint64_t hash =
+        state_hash("mac", attachment->instance.reservation, attachment->instance.revision,
+                   attachment->instance.service, attachment->network);
 
     mac[0] = 0x02; /* locally administered, one station */
     for (unsigned i = 1; i < RTNL_MAC_LEN; i++)

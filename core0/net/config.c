@@ -12,13 +12,14 @@
 #include "lib/json.h"
 
 #define CODE "net.bad-config"
-#define BOOT_MAX ((size_t)256 << 10) /* bytes of boot.json; the command line it comes from has 2,047 */
+#define BOOT_MAX                                                                                   \
+    ((size_t)256 << 10) /* bytes of boot.json; the command line it comes from has 2,047 */
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 /* drivers/net/bonding: BOND_MODE_… in their order */
 static const char *const bond_modes[] = {
-    "balance-rr", "active-backup", "balance-xor", "broadcast", "802.3ad", "balance-tlb",
-    "balance-alb",
+    "balance-rr", "active-backup", "balance-xor", "broadcast",
+    "802.3ad",    "balance-tlb",   "balance-alb",
 };
 
 static int take_name(char *dest, const char *name, struct error *err)
@@ -52,7 +53,8 @@ static int take_static(yyjson_val *value, struct config *config, struct error *e
     int r;
 
     if (config->static_count == CONFIG_STATIC_MAX)
-        return error_set(err, E2BIG, CODE, NULL, "more than %d static addresses", CONFIG_STATIC_MAX);
+        return error_set(err, E2BIG, CODE, NULL, "more than %d static addresses",
+                         CONFIG_STATIC_MAX);
     entry = &config->statics[config->static_count];
     r = json_read(value, fields, COUNT(fields), JSON_IGNORE_UNKNOWN, &row, CODE, err);
     if (r == 0)
@@ -67,7 +69,8 @@ static int take_static(yyjson_val *value, struct config *config, struct error *e
          entry->gateway.family != entry->address.family))
         return error_set(err, EINVAL, CODE, NULL, "\"%.60s\" is no gateway for %.60s", row.gateway,
                          row.address);
-    yyjson_arr_foreach(row.dns, index, max, item) {
+    yyjson_arr_foreach(row.dns, index, max, item)
+    {
         if (index == CONFIG_DNS_MAX)
             return error_set(err, E2BIG, CODE, NULL, "more than %d DNS servers", CONFIG_DNS_MAX);
         if (!yyjson_is_str(item) ||
@@ -90,7 +93,8 @@ static int take_net(yyjson_val *value, struct config *config, struct error *err)
     }
     if (mode != NULL && strcmp(mode, "static") == 0)
         return take_static(value, config, err);
-    return error_set(err, EINVAL, CODE, NULL, "\"net\" holds a mode that is neither dhcp nor static");
+    return error_set(err, EINVAL, CODE, NULL,
+                     "\"net\" holds a mode that is neither dhcp nor static");
 }
 
 static int take_vlan(yyjson_val *value, struct config *config, struct error *err)
@@ -104,7 +108,8 @@ static int take_vlan(yyjson_val *value, struct config *config, struct error *err
         return error_set(err, E2BIG, CODE, NULL, "more than %d VLANs", CONFIG_VLAN_MAX);
     if (interface == NULL || !yyjson_is_uint(id) || yyjson_get_uint(id) < 1 ||
         yyjson_get_uint(id) > 4094)
-        return error_set(err, EINVAL, CODE, NULL, "a VLAN wants an interface and an id of 1 to 4094");
+        return error_set(err, EINVAL, CODE, NULL,
+                         "a VLAN wants an interface and an id of 1 to 4094");
     vlan = &config->vlans[config->vlan_count];
     if (take_name(vlan->interface, interface, err) < 0)
         return -EINVAL;
@@ -136,7 +141,8 @@ static int take_bond(yyjson_val *value, struct config *config, struct error *err
         return error_set(err, EINVAL, CODE, "balance-rr, active-backup, 802.3ad, …",
                          "bond %s: unknown mode \"%.40s\"", name, mode != NULL ? mode : "");
     bond->mode = (uint8_t)number;
-    yyjson_arr_foreach(interfaces, index, max, item) {
+    yyjson_arr_foreach(interfaces, index, max, item)
+    {
         if (index == CONFIG_BOND_LINKS_MAX)
             return error_set(err, E2BIG, CODE, NULL, "bond %s has too many links", name);
         if (!yyjson_is_str(item) ||
@@ -164,7 +170,10 @@ static const struct {
     const char *key;
     int (*take)(yyjson_val *value, struct config *config, struct error *err);
 } lists[] = {
-    {"net", take_net}, {"vlan", take_vlan}, {"bond", take_bond}, {"ntp", take_ntp},
+    {"net", take_net},
+    {"vlan", take_vlan},
+    {"bond", take_bond},
+    {"ntp", take_ntp},
 };
 
 int config_parse(const char *text, size_t len, struct config *ret_config, struct error *err)
@@ -177,14 +186,14 @@ int config_parse(const char *text, size_t len, struct config *ret_config, struct
         yyjson_val *list = yyjson_obj_get(yyjson_doc_get_root(doc), lists[i].key), *item;
         size_t index, max;
 
-        yyjson_arr_foreach(list, index, max, item) {
+        yyjson_arr_foreach(list, index, max, item)
+        {
             if (r == 0)
                 r = lists[i].take(item, &config, err);
         }
     }
     if (r == 0) {
-        config.build_time =
-            yyjson_get_sint(yyjson_obj_get(yyjson_doc_get_root(doc), "buildTime"));
+        config.build_time = yyjson_get_sint(yyjson_obj_get(yyjson_doc_get_root(doc), "buildTime"));
         /* No word about addresses: every link asks. */
         if (config.static_count == 0)
             config.dhcp = true;

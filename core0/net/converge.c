@@ -64,7 +64,8 @@ static void set_forwarding(void)
         (void)file_write_text(bridge_filters[i], "0");
 }
 
-const struct rtnl_link *networks_find_link(const struct rtnl_link *links, size_t count, const char *name)
+const struct rtnl_link *networks_find_link(const struct rtnl_link *links, size_t count,
+                                           const char *name)
 {
     for (size_t i = 0; i < count; i++)
         if (strcmp(links[i].name, name) == 0)
@@ -93,11 +94,8 @@ static int make_bridge(struct networks *networks, const struct network *network,
     uint64_t hash = state_hash("bridge", network->reservation, 0, network->name, "");
     uint8_t mac[RTNL_MAC_LEN] = {0x02};
     char alias[64];
-    struct rtnl_link_spec spec = {.name = network->bridge,
-                                  .kind = "bridge",
-                                  .mac = mac,
-                                  .alias = alias,
-                                  .peer_netns_fd = -1};
+    struct rtnl_link_spec spec = {
+        .name = network->bridge, .kind = "bridge", .mac = mac, .alias = alias, .peer_netns_fd = -1};
     int index, r;
 
     /* Up is the last step: what is up is whole. */
@@ -167,8 +165,8 @@ static int remove_unwanted(struct networks *networks, const struct rtnl_link *li
 static int plug(struct networks *networks, const struct attachment *attachment,
                 const struct rtnl_link *links, size_t count, struct error *err)
 {
-    const struct network *network = state_network(
-        &networks->state, attachment->instance.reservation, attachment->network);
+    const struct network *network =
+        state_network(&networks->state, attachment->instance.reservation, attachment->network);
     const struct rtnl_link *port = networks_find_link(links, count, attachment->host_interface);
     const struct rtnl_link *bridge =
         network != NULL ? networks_find_link(links, count, network->bridge) : NULL;

@@ -26,13 +26,13 @@
 #include <unistd.h>
 
 #define SECOND ((uint64_t)1000000)
-#define ASK_FIRST SECOND         /* between two questions; doubled each time … */
-#define ASK_MAX (16 * SECOND)    /* … up to this: a server that comes late is found soon */
-#define SILENT_AFTER 3           /* questions without an answer, until that is told */
+#define ASK_FIRST SECOND      /* between two questions; doubled each time … */
+#define ASK_MAX (16 * SECOND) /* … up to this: a server that comes late is found soon */
+#define SILENT_AFTER 3        /* questions without an answer, until that is told */
 #define REQUEST_TRIES 4
 #define REBOOT_TRIES 3
-#define LEASE_LEAST 4            /* seconds; a shorter lease is one of these */
-#define READ_MAX 32              /* packets per turn */
+#define LEASE_LEAST 4 /* seconds; a shorter lease is one of these */
+#define READ_MAX 32   /* packets per turn */
 
 enum state { SELECTING, REQUESTING, REBOOTING, BOUND, RENEWING, REBINDING };
 
@@ -47,7 +47,7 @@ struct dhcp_client {
     enum state state;
     unsigned tries;
     uint32_t xid;
-    uint64_t since;              /* the first question of this round */
+    uint64_t since; /* the first question of this round */
     struct address wish;
     struct lease lease;          /* offered (REQUESTING) or held (from BOUND on) */
     uint64_t renew, rebind, end; /* us, of a lease that ends */
@@ -234,7 +234,8 @@ static void hold(struct dhcp_client *client, const struct lease *lease)
         uint64_t seconds = lease->seconds < LEASE_LEAST ? LEASE_LEAST : lease->seconds;
 
         client->end = now + seconds * SECOND;
-        client->rebind = now + (seconds == lease->seconds ? lease->rebind : seconds * 7 / 8) * SECOND;
+        client->rebind =
+            now + (seconds == lease->seconds ? lease->rebind : seconds * 7 / 8) * SECOND;
         client->renew = now + (seconds == lease->seconds ? lease->renew : seconds / 2) * SECOND;
         loop_timer_set(client->timer, client->renew);
     }
@@ -308,8 +309,9 @@ static void on_packet(struct loop_io *io, int fd, uint32_t events, void *data)
     }
 }
 
-int dhcp_client_new(struct loop *loop, int ifindex, const uint8_t mac[6], const struct address *wish,
-                    dhcp_client_fn *fn, void *data, struct dhcp_client **ret_client)
+int dhcp_client_new(struct loop *loop, int ifindex, const uint8_t mac[6],
+                    const struct address *wish, dhcp_client_fn *fn, void *data,
+                    struct dhcp_client **ret_client)
 {
     struct sock_fprog filter = {.len = sizeof(filter_code) / sizeof(filter_code[0]),
                                 .filter = filter_code};

@@ -21,7 +21,8 @@ typedef void dhcp_client_fn(enum dhcp_event event, const struct lease *lease, vo
 struct dhcp_client;
 
 /* wish: an address to keep if the server lets us (family 0: none). Starts at once. */
-int dhcp_client_new(struct loop *loop, int ifindex, const uint8_t mac[6], const struct address *wish,
-                    dhcp_client_fn *fn, void *data, struct dhcp_client **ret_client);
+int dhcp_client_new(struct loop *loop, int ifindex, const uint8_t mac[6],
+                    const struct address *wish, dhcp_client_fn *fn, void *data,
+                    struct dhcp_client **ret_client);
 /* Forgets the lease without giving it back: the next client on this link asks for the same address. */
 void dhcp_client_free(struct dhcp_client *client);

@@ -8,11 +8,11 @@
 #include <string.h>
 
 #define CLASS_IN 1
-#define FLAG_RESPONSE 0x80   /* third byte */
+#define FLAG_RESPONSE 0x80 /* third byte */
 #define MASK_OPCODE 0x78
 #define FLAG_AUTHORITATIVE 0x04
 #define FLAG_RECURSION_WANTED 0x01
-#define FLAG_RECURSION 0x80  /* fourth byte */
+#define FLAG_RECURSION 0x80 /* fourth byte */
 #define TTL 5
 
 static uint16_t get16(const uint8_t *p)
@@ -30,7 +30,9 @@ static char letter(uint8_t byte)
 {
     if (byte >= 'A' && byte <= 'Z')
         return (char)(byte + 32);
-    return byte > 32 && byte < 127 && byte != '.' ? (char)byte : '?';
+    if (byte <= 32 || byte >= 127 || byte == '.')
+        return '?';
+    return (char)byte;
 }
 
 /* A name without compression, which a question has no use for. Returns the offset behind it or -EBADMSG. */

@@ -26,7 +26,8 @@
 #define DNS_RCODE_REFUSED 5
 
 struct dns_question {
-    char name[DNS_NAME_MAX + 1]; /* lower case; bytes that are no printable ASCII are written as '?' */
+    char name[DNS_NAME_MAX +
+              1]; /* lower case; bytes that are no printable ASCII are written as '?' */
     uint16_t type;
     size_t end; /* offset behind the question */
 };

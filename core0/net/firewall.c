@@ -37,20 +37,33 @@ struct firewall {
 };
 
 /* Closed to every container: not the internet (RFC 6890 and its kin), or a farm's own machines. */
-#define V4(a, b, c, d, bits) {AF_INET, bits, {a, b, c, d}, 0}
-#define V6(bits, ...) {AF_INET6, bits, {__VA_ARGS__}, 0}
+#define V4(a, b, c, d, bits)                                                                       \
+    {                                                                                              \
+        AF_INET, bits, {a, b, c, d}, 0                                                             \
+    }
+#define V6(bits, ...)                                                                              \
+    {                                                                                              \
+        AF_INET6, bits, {__VA_ARGS__}, 0                                                           \
+    }
 static const struct address closed[] = {
-    V4(0, 0, 0, 0, 8),        V4(10, 0, 0, 0, 8),     V4(100, 64, 0, 0, 10),
-    V4(127, 0, 0, 0, 8),      V4(169, 254, 0, 0, 16), V4(172, 16, 0, 0, 12),
-    V4(192, 0, 0, 0, 24),     V4(192, 168, 0, 0, 16), V4(198, 18, 0, 0, 15),
-    V4(224, 0, 0, 0, 4),      V4(240, 0, 0, 0, 4),
-    V6(96, 0),                                     /* ::, ::1, IPv4-compatible */
+    V4(0, 0, 0, 0, 8),
+    V4(10, 0, 0, 0, 8),
+    V4(100, 64, 0, 0, 10),
+    V4(127, 0, 0, 0, 8),
+    V4(169, 254, 0, 0, 16),
+    V4(172, 16, 0, 0, 12),
+    V4(192, 0, 0, 0, 24),
+    V4(192, 168, 0, 0, 16),
+    V4(198, 18, 0, 0, 15),
+    V4(224, 0, 0, 0, 4),
+    V4(240, 0, 0, 0, 4),
+    V6(96, 0),                                        /* ::, ::1, IPv4-compatible */
     V6(96, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff), /* IPv4-mapped */
-    V6(48, 0, 0x64, 0xff, 0x9b, 0, 1),             /* local NAT64, RFC 8215 */
-    V6(7, 0xfc),                                   /* unique local */
-    V6(10, 0xfe, 0x80),                            /* link-local */
-    V6(10, 0xfe, 0xc0),                            /* site-local, deprecated and still in use */
-    V6(8, 0xff),                                   /* multicast */
+    V6(48, 0, 0x64, 0xff, 0x9b, 0, 1),                /* local NAT64, RFC 8215 */
+    V6(7, 0xfc),                                      /* unique local */
+    V6(10, 0xfe, 0x80),                               /* link-local */
+    V6(10, 0xfe, 0xc0),                               /* site-local, deprecated and still in use */
+    V6(8, 0xff),                                      /* multicast */
     {0},
 };
 
@@ -81,8 +94,10 @@ static void rule_accept_state(struct nft *nft, const char *chain)
     nft_verdict(nft, NF_DROP, NULL);
 }
 
-static const uint8_t icmp4_types[] = {3 /* unreachable */, 8 /* echo */, 11 /* time */, 12 /* parameter */};
-static const uint8_t icmp6_types[] = {1, 2, 3, 4, 128 /* echo */, 130, 131, 132, 143 /* listeners */};
+static const uint8_t icmp4_types[] = {3 /* unreachable */, 8 /* echo */, 11 /* time */,
+                                      12 /* parameter */};
+static const uint8_t icmp6_types[] = {1,   2,   3,   4,  128 /* echo */,
+                                      130, 131, 132, 143 /* listeners */};
 /* Neighbour discovery: only with the hop limit of the own link (RFC 4861). */
 static const uint8_t nd_types[] = {133, 134, ICMP6_SOLICIT, ICMP6_ADVERTISE};
 
@@ -529,8 +544,8 @@ int firewall_apply(struct firewall *firewall, struct state *state, const struct 
         copy = malloc(len);
     if (copy == NULL) {
         nft_done(&nft);
-        return error_set(err, r < 0 ? -r : ENOMEM, "net.no-firewall", NULL, "building the rules: %s",
-                         strerror(r < 0 ? -r : ENOMEM));
+        return error_set(err, r < 0 ? -r : ENOMEM, "net.no-firewall", NULL,
+                         "building the rules: %s", strerror(r < 0 ? -r : ENOMEM));
     }
     memcpy(copy, nft.msg.buf.data, len);
     r = nft_commit(&nft, firewall->nft, err);

@@ -19,9 +19,9 @@
 #include "lib/log.h"
 #include "names.h"
 
-#define QUERIES_MAX 512         /* in flight, of the node */
-#define QUERIES_NETWORK_MAX 128 /* in flight, of one network: a neighbour still gets answers */
-#define TRY_US ((uint64_t)2000000)    /* until the next server is asked */
+#define QUERIES_MAX 512            /* in flight, of the node */
+#define QUERIES_NETWORK_MAX 128    /* in flight, of one network: a neighbour still gets answers */
+#define TRY_US ((uint64_t)2000000) /* until the next server is asked */
 #define TRIES_MAX 3
 #define CONNECTION_US ((uint64_t)15000000) /* a client's connection, whole life */
 #define SERVERS_MAX 3
@@ -57,7 +57,7 @@ struct query {
     unsigned tries;
     uint8_t client_id[2];
     struct dns_question question;
-    bool asked; /* the whole question is here */
+    bool asked;       /* the whole question is here */
     uint8_t *message; /* tcp: with two bytes of length in front */
     size_t len, sent;
     uint8_t *answer; /* the same */
@@ -222,7 +222,8 @@ static void on_server_tcp(struct query *query, uint32_t events)
     ssize_t n;
 
     if ((events & EPOLLOUT) != 0 && query->sent < query->len) {
-        n = send(query->server, query->message + query->sent, query->len - query->sent, MSG_NOSIGNAL);
+        n = send(query->server, query->message + query->sent, query->len - query->sent,
+                 MSG_NOSIGNAL);
         if (n < 0 && errno != EAGAIN && errno != EINTR) {
             ask_next(query);
             return;
@@ -279,8 +280,8 @@ static int connect_server(struct query *query, const struct address *server)
     socklen_t len = address_socket(server, DNS_PORT, &to);
     uint32_t events = query->tcp ? EPOLLOUT : EPOLLIN;
 
-    query->server = socket(server->family,
-                           (query->tcp ? SOCK_STREAM : SOCK_DGRAM) | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    query->server = socket(
+        server->family, (query->tcp ? SOCK_STREAM : SOCK_DGRAM) | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (query->server < 0 ||
         (connect(query->server, (struct sockaddr *)&to, len) < 0 && errno != EINPROGRESS))
         return -errno;

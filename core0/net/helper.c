@@ -123,8 +123,9 @@ static void on_report(struct loop_io *io, int fd, uint32_t events, void *data)
         ;
 }
 
-int helper_socket_new(struct loop *loop, const char *path, void (*fn)(const struct helper_report *, void *),
-                    void *data, struct helper_socket **ret_socket, struct error *err)
+int helper_socket_new(struct loop *loop, const char *path,
+                      void (*fn)(const struct helper_report *, void *), void *data,
+                      struct helper_socket **ret_socket, struct error *err)
 {
     struct helper_socket *socket_ = calloc(1, sizeof(*socket_));
     struct sockaddr_un addr;
@@ -140,7 +141,8 @@ int helper_socket_new(struct loop *loop, const char *path, void (*fn)(const stru
         strcpy(socket_->path, path);
         (void)unlink(path);
         socket_->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        if (socket_->fd < 0 || setsockopt(socket_->fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) < 0 ||
+        if (socket_->fd < 0 ||
+            setsockopt(socket_->fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) < 0 ||
             bind(socket_->fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || chmod(path, 0600) < 0)
             r = -errno;
     }
@@ -168,7 +170,7 @@ void helper_socket_free(struct helper_socket *socket)
 
 /* ---- helpers ---- */
 
-#define HELPER_DELAY_MIN ((uint64_t)1000000)  /* us before a helper that ended is started again … */
+#define HELPER_DELAY_MIN ((uint64_t)1000000) /* us before a helper that ended is started again … */
 #define HELPER_DELAY_MAX ((uint64_t)60000000) /* … doubled each time up to this */
 #define HELPER_HEALTHY ((uint64_t)60000000)   /* ran that long: the next delay is short again */
 
@@ -245,7 +247,8 @@ int helper_new(struct loop *loop, const char *busybox, const char *const *argv,
     if (r == 0) {
         helper->loop = loop;
         helper->busybox = strdup(busybox);
-        r = helper->busybox == NULL ? -ENOMEM : loop_timer_add(loop, on_again, helper, &helper->timer);
+        r = helper->busybox == NULL ? -ENOMEM
+                                    : loop_timer_add(loop, on_again, helper, &helper->timer);
     }
     for (size_t i = 0; r == 0 && argv[i] != NULL; i++) {
         if (i == HELPER_ARGS_MAX)

@@ -12,7 +12,8 @@
 #include "lib/error.h"
 #include "lib/loop.h"
 
-#define HELPER_SOCKET_ENV "CROFT_NETD_EVENTS" /* path of the socket; set: this process is a script */
+#define HELPER_SOCKET_ENV                                                                          \
+    "CROFT_NETD_EVENTS" /* path of the socket; set: this process is a script */
 #define HELPER_REPORT_MAX 256
 #define HELPER_ARGS_MAX 24
 

@@ -12,7 +12,8 @@
 
 #define LEASE_LIST_MAX 4
 #define LEASE_FOREVER UINT32_MAX
-#define LEASE_PACKET_MAX 1500 /* of what is read; a server keeps to 576 unless told otherwise (option 57) */
+#define LEASE_PACKET_MAX                                                                           \
+    1500 /* of what is read; a server keeps to 576 unless told otherwise (option 57) */
 
 enum dhcp_type {
     DHCP_DISCOVER = 1,
@@ -32,8 +33,8 @@ struct lease {
     size_t dns_count;
     struct address ntp[LEASE_LIST_MAX];
     size_t ntp_count;
-    uint32_t seconds;         /* LEASE_FOREVER */
-    uint32_t renew, rebind;   /* T1, T2: seconds after the start */
+    uint32_t seconds;       /* LEASE_FOREVER */
+    uint32_t renew, rebind; /* T1, T2: seconds after the start */
 };
 
 /* A question to a server; addresses of family 0 are left out. */
@@ -50,7 +51,8 @@ struct dhcp_question {
 #define DHCP_MESSAGE_SIZE 300 /* BOOTP's least, which some relays insist on */
 
 /* The payload of a UDP datagram. Returns its length. */
-size_t lease_write_message(const struct dhcp_question *question, uint8_t message[DHCP_MESSAGE_SIZE]);
+size_t lease_write_message(const struct dhcp_question *question,
+                           uint8_t message[DHCP_MESSAGE_SIZE]);
 /* The same as an IPv4 packet to everybody, as long as there is no address to send from. */
 size_t lease_write_packet(const struct dhcp_question *question, uint8_t *packet, size_t max);
 /* An IPv4 packet as it was received. -EBADMSG: no answer to this number and MAC, malformed, or an address that no

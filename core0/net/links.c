@@ -89,15 +89,21 @@ static enum link_mode wanted_mode(const struct config *config, const char *name)
     return config->dhcp ? LINK_DHCP : LINK_NONE;
 }
 
-/* Cards, and what boot.json asks for on top of them; not what netd makes for containers. */
-static bool is_ours(const struct rtnl_link *link)
+/* Cards, and what boot.json asks for on top of them; not what netd makes for containers, nor the bond0 that the
+ * kernel's driver brings along. */
+static bool is_ours(const struct config *config, const struct rtnl_link *link)
 {
     if (link->type != ARPHRD_ETHER || (link->flags & IFF_LOOPBACK) != 0)
         return false;
     if (strncmp(link->name, "cb", 2) == 0 || strncmp(link->name, "cv", 2) == 0)
         return false;
-    return link->kind[0] == '\0' || strcmp(link->kind, "vlan") == 0 ||
-           strcmp(link->kind, "bond") == 0 || strcmp(link->kind, "veth") == 0;
+    for (size_t i = 0; i < config->bond_count; i++)
+        if (strcmp(config->bonds[i].name, link->name) == 0)
+            return true;
+    for (size_t i = 0; i < config->vlan_count; i++)
+        if (strcmp(config->vlans[i].name, link->name) == 0)
+            return true;
+    return link->kind[0] == '\0' || strcmp(link->kind, "veth") == 0;
 }
 
 /* ---- DHCP ---- */
@@ -186,8 +192,7 @@ static void set_address(struct links *links, struct link *link, const struct add
 
     memcpy(row.address, address->bytes, sizeof(row.address));
     log_failure(rtnl_address_add(links->request, &row, false, &err), link, &err);
-    if (address->family != AF_INET ||
-        rtnl_addresses(links->request, &rows, &count, NULL) < 0)
+    if (address->family != AF_INET || rtnl_addresses(links->request, &rows, &count, NULL) < 0)
         return;
     for (size_t i = 0; i < count; i++) {
         if (rows[i].index == link->index && rows[i].family == AF_INET &&
@@ -254,8 +259,7 @@ static void on_dhcp(enum dhcp_event event, const struct lease *lease, void *data
 static void solicit(const struct link *link)
 {
     struct nd_router_solicit question = {.nd_rs_type = ND_ROUTER_SOLICIT};
-    struct sockaddr_in6 routers = {.sin6_family = AF_INET6,
-                                   .sin6_scope_id = (uint32_t)link->index};
+    struct sockaddr_in6 routers = {.sin6_family = AF_INET6, .sin6_scope_id = (uint32_t)link->index};
     int hops = 255;
     cleanup_close int fd =
         socket(AF_INET6, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_ICMPV6);
@@ -401,11 +405,11 @@ static void read_links(struct links *links)
     for (size_t i = links->count; i-- > 0;) {
         const struct rtnl_link *row = links_row(rows, count, links->links[i]->name);
 
-        if (row == NULL || row->index != links->links[i]->index || !is_ours(row))
+        if (row == NULL || row->index != links->links[i]->index || !is_ours(links->config, row))
             forget(links, i);
     }
     for (size_t i = 0; i < count; i++)
-        if (is_ours(&rows[i]) && find(links, rows[i].name) == NULL)
+        if (is_ours(links->config, &rows[i]) && find(links, rows[i].name) == NULL)
             adopt(links, &rows[i]);
     links_make_virtual(links, rows, count);
     /* Addresses first: a predecessor's is the wish of a new udhcpc. */
@@ -507,8 +511,8 @@ static void take_nd(struct links *links, const uint8_t *body, size_t len)
             if (address_is_link_local(&link->ra_dns[j]))
                 link->ra_dns[j].scope = (uint32_t)link->index;
         link->ra_dns_count = seconds == 0 ? 0 : count;
-        link->ra_dns_until = seconds == UINT32_MAX ? UINT64_MAX
-                                                   : loop_clock() + (uint64_t)seconds * 1000000;
+        link->ra_dns_until =
+            seconds == UINT32_MAX ? UINT64_MAX : loop_clock() + (uint64_t)seconds * 1000000;
     }
 }
 
@@ -532,9 +536,13 @@ static void on_event(struct loop_io *io, int fd, uint32_t events, void *data)
 int links_new(struct loop *loop, const struct config *config, const struct links_options *options,
               struct links **ret_links, struct error *err)
 {
-    static const unsigned groups[] = {RTNLGRP_LINK,        RTNLGRP_IPV4_IFADDR,
-                                      RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_ROUTE,
-                                      RTNLGRP_IPV6_ROUTE,  RTNLGRP_ND_USEROPT, 0};
+    static const unsigned groups[] = {RTNLGRP_LINK,
+                                      RTNLGRP_IPV4_IFADDR,
+                                      RTNLGRP_IPV6_IFADDR,
+                                      RTNLGRP_IPV4_ROUTE,
+                                      RTNLGRP_IPV6_ROUTE,
+                                      RTNLGRP_ND_USEROPT,
+                                      0};
     struct links *links = calloc(1, sizeof(*links));
     int r = links == NULL ? -ENOMEM : 0;
 

@@ -36,7 +36,7 @@ struct link {
     bool up, carrier;
     bool below; /* part of a bond: carries no addresses itself */
     enum link_mode mode;
-    const char *state; /* in words */
+    const char *state;                            /* in words */
     struct address addresses[LINK_ADDRESSES_MAX]; /* with prefix; link-local ones too */
     size_t address_count;
     struct address gateway4, gateway6;

@@ -87,7 +87,8 @@ static int start(struct daemon *daemon, void **ret_state, struct error *err)
     if (r == 0)
         r = links_new(netd->loop, &netd->config, &links, &netd->links, err);
     if (r == 0)
-        r = networks_new(netd->links, option_state, on_networks_changed, netd, &netd->networks, err);
+        r = networks_new(netd->links, option_state, on_networks_changed, netd, &netd->networks,
+                         err);
     if (r < 0)
         return r;
     r = forwarder_new(netd->loop, networks_state(netd->networks), netd->links, &netd->forwarder);

@@ -10,10 +10,24 @@
 /* Names that say something about the farm's own network. Its resolver knows them; a tenant must not learn them. */
 static const char *const private_zones[] = {
     /* RFC 6761, 6762, 8375, and what home routers use */
-    "local", "localhost", "localdomain", "internal", "home.arpa", "lan", "home", "fritz.box",
+    "local",
+    "localhost",
+    "localdomain",
+    "internal",
+    "home.arpa",
+    "lan",
+    "home",
+    "fritz.box",
     /* reverse names of the closed ranges, RFC 6303 */
-    "10.in-addr.arpa", "168.192.in-addr.arpa", "254.169.in-addr.arpa", "127.in-addr.arpa",
-    "c.f.ip6.arpa", "d.f.ip6.arpa", "8.e.f.ip6.arpa", "9.e.f.ip6.arpa", "a.e.f.ip6.arpa",
+    "10.in-addr.arpa",
+    "168.192.in-addr.arpa",
+    "254.169.in-addr.arpa",
+    "127.in-addr.arpa",
+    "c.f.ip6.arpa",
+    "d.f.ip6.arpa",
+    "8.e.f.ip6.arpa",
+    "9.e.f.ip6.arpa",
+    "a.e.f.ip6.arpa",
     "b.e.f.ip6.arpa",
 };
 /* 16 … 31.172.in-addr.arpa and 64 … 127.100.in-addr.arpa */
@@ -76,8 +90,8 @@ static const struct attachment *find_source(struct state *state, const struct ne
     return NULL;
 }
 
-static size_t add_addresses(struct state *state, const struct name *name,
-                            struct address *addresses, size_t count, size_t max)
+static size_t add_addresses(struct state *state, const struct name *name, struct address *addresses,
+                            size_t count, size_t max)
 {
     struct instance instance = {.reservation = name->reservation, .revision = name->revision};
     const struct attachment *attachment;

@@ -7,8 +7,8 @@
 #include "state.h"
 
 enum names_verdict {
-    NAMES_HERE,    /* answered with the addresses (perhaps none of the asked type) */
-    NAMES_NOBODY,  /* does not exist, and the world is not asked */
+    NAMES_HERE,   /* answered with the addresses (perhaps none of the asked type) */
+    NAMES_NOBODY, /* does not exist, and the world is not asked */
     NAMES_FORWARD,
 };
 

@@ -109,8 +109,8 @@ static void node_mac(const struct links *links, uint8_t mac[RTNL_MAC_LEN])
     }
 }
 
-int networks_ensure(struct networks *networks, uint64_t reservation, const char *name, bool internal,
-                    const struct network **ret_network, struct error *err)
+int networks_ensure(struct networks *networks, uint64_t reservation, const char *name,
+                    bool internal, const struct network **ret_network, struct error *err)
 {
     struct network *network = state_network(&networks->state, reservation, name);
     struct address *busy;
@@ -214,9 +214,9 @@ static int configure_inside(struct netlink *inside, const struct network *networ
 static int make_veth(struct networks *networks, const struct attachment *attachment, int fd,
                      struct error *err)
 {
-    uint64_t hash = state_hash("port", attachment->instance.reservation,
-                               attachment->instance.revision, attachment->instance.service,
-                               attachment->network);
+    uint64_t hash =
+        state_hash("port", attachment->instance.reservation, attachment->instance.revision,
+                   attachment->instance.service, attachment->network);
     uint8_t mac[RTNL_MAC_LEN] = {0x02}, peer_mac[RTNL_MAC_LEN];
     char alias[64];
     struct rtnl_link_spec spec = {
@@ -278,11 +278,12 @@ static int open_namespace(const char *path, struct error *err)
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 
     if (fd < 0)
-        return error_set(err, errno, "net.bad-namespace", NULL, "%.200s: %s", path, strerror(errno));
+        return error_set(err, errno, "net.bad-namespace", NULL, "%.200s: %s", path,
+                         strerror(errno));
     if (ioctl(fd, NS_GET_NSTYPE) != CLONE_NEWNET) {
         close(fd);
-        return error_set(err, EINVAL, "net.bad-namespace", NULL,
-                         "%.200s is no network namespace", path);
+        return error_set(err, EINVAL, "net.bad-namespace", NULL, "%.200s is no network namespace",
+                         path);
     }
     return fd;
 }
@@ -333,8 +334,8 @@ int networks_attach(struct networks *networks, const struct instance *instance, 
 /* The addresses of an instance, as prefixes of one host each. */
 static void flush_instance(struct networks *networks, const struct attachment *attachment)
 {
-    const struct network *network = state_network(
-        &networks->state, attachment->instance.reservation, attachment->network);
+    const struct network *network =
+        state_network(&networks->state, attachment->instance.reservation, attachment->network);
     struct address address4, address6;
     struct error err = {0};
 

@@ -26,8 +26,8 @@ int networks_converge(struct networks *networks, uint64_t reservation, struct er
 /* Something about the links is different: only the rules may change. */
 int networks_links_changed(struct networks *networks, struct error *err);
 
-int networks_ensure(struct networks *networks, uint64_t reservation, const char *name, bool internal,
-                    const struct network **ret_network, struct error *err);
+int networks_ensure(struct networks *networks, uint64_t reservation, const char *name,
+                    bool internal, const struct network **ret_network, struct error *err);
 int networks_attach(struct networks *networks, const struct instance *instance, const char *network,
                     const char *netns, const struct attachment **ret_attachment, struct error *err);
 int networks_detach(struct networks *networks, const struct instance *instance, struct error *err);

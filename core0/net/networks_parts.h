@@ -18,7 +18,8 @@ struct networks {
 
 /* Saves the state, then lets the kernel follow. */
 int networks_commit(struct networks *networks, uint64_t reservation, struct error *err);
-const struct rtnl_link *networks_find_link(const struct rtnl_link *links, size_t count, const char *name);
+const struct rtnl_link *networks_find_link(const struct rtnl_link *links, size_t count,
+                                           const char *name);
 /* Gives a link of this or another namespace an address, without duplicate address detection. */
 int networks_add_address(struct netlink *netlink, int index, const struct address *address,
                          struct error *err);

@@ -26,7 +26,8 @@ static void write_resolv_conf(struct netd *netd)
         r = buffer_printf(&out, "nameserver %s\n", address_text(&servers[i], text, sizeof(text)));
     if (r == 0 && (file_read(netd->resolv_conf, 4096, &old, &old_len) < 0 || old_len != out.len ||
                    (out.len > 0 && memcmp(old, out.data, out.len) != 0))) {
-        r = file_write_atomic(netd->resolv_conf, out.len > 0 ? (const void *)out.data : "", out.len, 0644);
+        r = file_write_atomic(netd->resolv_conf, out.len > 0 ? (const void *)out.data : "", out.len,
+                              0644);
         if (r < 0)
             log_warn("%s: %s", netd->resolv_conf, strerror(-r));
     }
@@ -44,7 +45,7 @@ static bool known(const struct address *list, size_t count, const struct address
 
 void netd_publish(struct netd *netd)
 {
-    struct address now[NETD_ADDRESSES_MAX];
+    struct address now[NETD_ADDRESSES_MAX] = {0};
     char text[ADDRESS_TEXT_MAX];
     struct buffer fact;
     size_t count = 0;
@@ -62,7 +63,8 @@ void netd_publish(struct netd *netd)
             address_text(address, text, sizeof(text));
             if (!known(netd->known, netd->known_count, address)) {
                 log_info("%s: address %s", link->name, text);
-                notify_event("address", "\"interface\":\"%s\",\"address\":\"%s\"", link->name, text);
+                notify_event("address", "\"interface\":\"%s\",\"address\":\"%s\"", link->name,
+                             text);
             }
             now[count++] = *address;
             (void)buffer_printf(&fact, "%s%s", fact.len > 0 ? " " : "", text);

@@ -22,16 +22,30 @@ struct request {
     yyjson_val *ports, *names;
 };
 
-#define RESERVATION {"reservation", JSON_UINT, offsetof(struct request, reservation), true, 1, 0}
-#define REVISION {"revision", JSON_UINT, offsetof(struct request, revision), true, 1, UINT32_MAX}
-#define SERVICE {"service", JSON_STRING, offsetof(struct request, service), true, 1, STATE_SERVICE_MAX}
-#define NETWORK {"network", JSON_STRING, offsetof(struct request, network), true, 1, STATE_SERVICE_MAX}
+#define RESERVATION                                                                                \
+    {                                                                                              \
+        "reservation", JSON_UINT, offsetof(struct request, reservation), true, 1, 0                \
+    }
+#define REVISION                                                                                   \
+    {                                                                                              \
+        "revision", JSON_UINT, offsetof(struct request, revision), true, 1, UINT32_MAX             \
+    }
+#define SERVICE                                                                                    \
+    {                                                                                              \
+        "service", JSON_STRING, offsetof(struct request, service), true, 1, STATE_SERVICE_MAX      \
+    }
+#define NETWORK                                                                                    \
+    {                                                                                              \
+        "network", JSON_STRING, offsetof(struct request, network), true, 1, STATE_SERVICE_MAX      \
+    }
 
 static const struct json_field ensure_fields[] = {
-    RESERVATION, NETWORK,
-    {"internal", JSON_BOOL, offsetof(struct request, internal), true, 0, 0}};
+    RESERVATION, NETWORK, {"internal", JSON_BOOL, offsetof(struct request, internal), true, 0, 0}};
 static const struct json_field attach_fields[] = {
-    RESERVATION, REVISION, SERVICE, NETWORK,
+    RESERVATION,
+    REVISION,
+    SERVICE,
+    NETWORK,
     {"netns", JSON_STRING, offsetof(struct request, netns), true, 1, 1024}};
 static const struct json_field detach_fields[] = {RESERVATION, REVISION, SERVICE};
 static const struct json_field expose_fields[] = {
@@ -168,9 +182,10 @@ void netd_attach(struct varlink_call *call, yyjson_val *params, void *data)
         return;
     }
     doc = new_reply(&root);
-    put_attachment(doc, yyjson_mut_obj_add_obj(doc, root, "attachment"),
-                   state_network(networks_state(netd->networks), request.reservation, request.network),
-                   attachment);
+    put_attachment(
+        doc, yyjson_mut_obj_add_obj(doc, root, "attachment"),
+        state_network(networks_state(netd->networks), request.reservation, request.network),
+        attachment);
     varlink_call_reply(call, doc);
 }
 
@@ -250,11 +265,31 @@ static int read_name(yyjson_val *item, uint64_t reservation, struct name *name, 
     *name = (struct name){.reservation = reservation, .revision = (uint32_t)row.revision};
     /* The DNS knows no upper and lower case. */
     for (size_t i = 0; row.name[i] != '\0'; i++)
-        name->name[i] = (char)(row.name[i] >= 'A' && row.name[i] <= 'Z' ? row.name[i] + 32 : row.name[i]);
+        name->name[i] =
+            (char)(row.name[i] >= 'A' && row.name[i] <= 'Z' ? row.name[i] + 32 : row.name[i]);
     if (!is_name(name->name, true))
         return error_set(err, EINVAL, CODE, NULL, "\"%s\" is no name", row.name);
     strcpy(name->network, row.network);
     strcpy(name->service, row.service);
+    return 0;
+}
+
+static int read_lists(const struct request *request, struct port *ports, struct name *names,
+                      struct error *err)
+{
+    yyjson_val *item;
+    size_t index, max;
+
+    yyjson_arr_foreach(request->ports, index, max, item)
+    {
+        if (read_port(item, request->reservation, &ports[index], err) < 0)
+            return -EINVAL;
+    }
+    yyjson_arr_foreach(request->names, index, max, item)
+    {
+        if (read_name(item, request->reservation, &names[index], err) < 0)
+            return -EINVAL;
+    }
     return 0;
 }
 
@@ -265,29 +300,19 @@ void netd_expose(struct varlink_call *call, yyjson_val *params, void *data)
     struct error err = {0};
     struct port *ports = NULL;
     struct name *names = NULL;
-    yyjson_val *item;
-    size_t index, max;
     int r = read_request(params, expose_fields, COUNT(expose_fields), &request, &err);
 
     if (r == 0) {
         ports = calloc(yyjson_arr_size(request.ports) + 1, sizeof(*ports));
         names = calloc(yyjson_arr_size(request.names) + 1, sizeof(*names));
-        if (ports == NULL || names == NULL)
-            r = error_set(&err, ENOMEM, "net.no-memory", NULL, "no memory");
-    }
-    if (r == 0) {
-        yyjson_arr_foreach(request.ports, index, max, item) {
-            if (r == 0)
-                r = read_port(item, request.reservation, &ports[index], &err);
-        }
-        yyjson_arr_foreach(request.names, index, max, item) {
-            if (r == 0)
-                r = read_name(item, request.reservation, &names[index], &err);
-        }
+        r = ports == NULL || names == NULL
+                ? error_set(&err, ENOMEM, "net.no-memory", NULL, "no memory")
+                : read_lists(&request, ports, names, &err);
     }
     if (r == 0)
-        r = networks_expose(netd->networks, request.reservation, ports, yyjson_arr_size(request.ports),
-                            names, yyjson_arr_size(request.names), &err);
+        r = networks_expose(netd->networks, request.reservation, ports,
+                            yyjson_arr_size(request.ports), names, yyjson_arr_size(request.names),
+                            &err);
     free(ports);
     free(names);
     reply(call, r, &err);
@@ -336,7 +361,8 @@ void netd_list(struct varlink_call *call, yyjson_val *params, void *data)
         yyjson_mut_val *item = yyjson_mut_arr_add_obj(doc, list);
 
         yyjson_mut_obj_add_uint(doc, item, "reservation", port->reservation);
-        yyjson_mut_obj_add_str(doc, item, "protocol", port->protocol == IPPROTO_TCP ? "tcp" : "udp");
+        yyjson_mut_obj_add_str(doc, item, "protocol",
+                               port->protocol == IPPROTO_TCP ? "tcp" : "udp");
         yyjson_mut_obj_add_uint(doc, item, "published", port->published);
         yyjson_mut_obj_add_uint(doc, item, "target", port->target);
         yyjson_mut_obj_add_uint(doc, item, "revision", port->revision);

@@ -111,18 +111,18 @@ struct attachment *state_attachment(struct state *state, const struct instance *
 }
 
 /* A list keeps its block until it is empty: grow() counts on the powers of two it passed. */
-#define DROP(list, count, condition)                      \
-    do {                                                  \
-        size_t kept = 0;                                  \
-        for (size_t i = 0; i < (count); i++) {            \
-            const __typeof__((list)[0]) *row = &(list)[i]; \
-            if (condition)                                \
-                continue;                                 \
-            if (kept != i)                                \
-                (list)[kept] = (list)[i];                 \
-            kept++;                                       \
-        }                                                 \
-        (count) = kept;                                   \
+#define DROP(list, count, condition)                                                               \
+    do {                                                                                           \
+        size_t kept = 0;                                                                           \
+        for (size_t i = 0; i < (count); i++) {                                                     \
+            const __typeof__((list)[0]) *row = &(list)[i];                                         \
+            if (condition)                                                                         \
+                continue;                                                                          \
+            if (kept != i)                                                                         \
+                (list)[kept] = (list)[i];                                                          \
+            kept++;                                                                                \
+        }                                                                                          \
+        (count) = kept;                                                                            \
     } while (0)
 
 void state_drop_networks(struct state *state, uint64_t reservation)
@@ -194,7 +194,8 @@ static bool take_network(struct state *state, yyjson_val *item)
            take_address(item, "gateway6", AF_INET6, &row->gateway6);
 }
 
-static bool take_instance(yyjson_val *item, uint64_t *reservation, uint32_t *revision, char *service)
+static bool take_instance(yyjson_val *item, uint64_t *reservation, uint32_t *revision,
+                          char *service)
 {
     uint64_t number;
 
@@ -211,8 +212,9 @@ static bool take_attachment(struct state *state, yyjson_val *item)
     struct attachment *row = state_add_attachment(state);
     uint64_t host;
 
-    if (row == NULL || !take_instance(item, &row->instance.reservation, &row->instance.revision,
-                                      row->instance.service) ||
+    if (row == NULL ||
+        !take_instance(item, &row->instance.reservation, &row->instance.revision,
+                       row->instance.service) ||
         !take_text(item, "network", row->network, sizeof(row->network)) ||
         !take_text(item, "interface", row->interface, sizeof(row->interface)) ||
         !take_text(item, "hostInterface", row->host_interface, sizeof(row->host_interface)) ||
@@ -268,7 +270,8 @@ int state_parse(struct state *state, const char *text, size_t len, struct error 
         size_t index, max;
 
         good = yyjson_is_arr(list);
-        yyjson_arr_foreach(list, index, max, item) {
+        yyjson_arr_foreach(list, index, max, item)
+        {
             good = good && lists[i].take(state, item);
         }
     }

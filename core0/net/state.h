@@ -42,8 +42,8 @@ struct network {
 struct attachment {
     struct instance instance;
     char network[STATE_SERVICE_MAX + 1];
-    uint8_t host;                 /* last part of both addresses, 2 … 254 */
-    char interface[IF_NAMESIZE];  /* inside: eth0, eth1 */
+    uint8_t host;                /* last part of both addresses, 2 … 254 */
+    char interface[IF_NAMESIZE]; /* inside: eth0, eth1 */
     char host_interface[IF_NAMESIZE];
 };
 
@@ -91,7 +91,8 @@ bool instance_equal(const struct instance *a, const struct instance *b);
 
 /* Removes the rows that `which` picks; each list alone. */
 void state_drop_networks(struct state *state, uint64_t reservation);
-void state_drop_attachments(struct state *state, uint64_t reservation, const struct instance *instance);
+void state_drop_attachments(struct state *state, uint64_t reservation,
+                            const struct instance *instance);
 void state_drop_published(struct state *state, uint64_t reservation); /* ports and names */
 
 /* Addresses and MACs that follow from the rows. */

@@ -30,8 +30,7 @@ static void add_link(yyjson_mut_doc *doc, yyjson_mut_val *list, const struct con
                      const struct link *link)
 {
     yyjson_mut_val *item = yyjson_mut_arr_add_obj(doc, list), *addresses, *dns;
-    const struct address *gateway =
-        link->gateway4.family != 0 ? &link->gateway4 : &link->gateway6;
+    const struct address *gateway = link->gateway4.family != 0 ? &link->gateway4 : &link->gateway6;
     char text[ADDRESS_TEXT_MAX];
 
     snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", link->mac[0], link->mac[1],

@@ -40,7 +40,8 @@ static const struct netlink_policy proto_policy[] = {
 static int parse_tuple(const struct netlink_attr *attr, uint8_t family,
                        struct conntrack_tuple *tuple, uint8_t *protocol)
 {
-    struct netlink_attr parts[COUNT(tuple_policy)], ip[COUNT(ip_policy)], proto[COUNT(proto_policy)];
+    struct netlink_attr parts[COUNT(tuple_policy)], ip[COUNT(ip_policy)],
+        proto[COUNT(proto_policy)];
     bool v4 = family == AF_INET;
     const struct netlink_attr *src = &ip[v4 ? CTA_IP_V4_SRC : CTA_IP_V6_SRC];
     const struct netlink_attr *dst = &ip[v4 ? CTA_IP_V4_DST : CTA_IP_V6_DST];
@@ -90,9 +91,9 @@ struct flush {
     /* The original tuples of what is to go, as the kernel sent them: they go back unchanged. */
     struct doomed {
         uint8_t family;
-        struct netlink_attr tuple;
-        uint16_t zone;
-    } *list;
+        uint8_t *tuple;
+        uint16_t len, zone;
+    } * list;
     size_t count, capacity;
 };
 
@@ -122,10 +123,10 @@ static int collect(const struct nlmsghdr *header, const uint8_t *body, size_t le
     if (copy == NULL)
         return -ENOMEM;
     memcpy(copy, attrs[CTA_TUPLE_ORIG].data, attrs[CTA_TUPLE_ORIG].len);
-    flush->list[flush->count++] =
-        (struct doomed){.family = entry.family,
-                        .tuple = {.data = copy, .len = attrs[CTA_TUPLE_ORIG].len},
-                        .zone = entry.zone};
+    flush->list[flush->count++] = (struct doomed){.family = entry.family,
+                                                  .tuple = copy,
+                                                  .len = attrs[CTA_TUPLE_ORIG].len,
+                                                  .zone = entry.zone};
     return 0;
 }
 
@@ -134,7 +135,7 @@ static void restart(void *user)
     struct flush *flush = user;
 
     while (flush->count > 0)
-        free((void *)(uintptr_t)flush->list[--flush->count].tuple.data);
+        free(flush->list[--flush->count].tuple);
 }
 
 static int end_one(struct netlink *netlink, const struct doomed *doomed)
@@ -146,7 +147,7 @@ static int end_one(struct netlink *netlink, const struct doomed *doomed)
     netlink_msg_init(&msg);
     netlink_msg_begin(&msg, NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE, 0, &body,
                       sizeof(body));
-    netlink_put(&msg, CTA_TUPLE_ORIG | NLA_F_NESTED, doomed->tuple.data, doomed->tuple.len);
+    netlink_put(&msg, CTA_TUPLE_ORIG | NLA_F_NESTED, doomed->tuple, doomed->len);
     if (doomed->zone != 0)
         netlink_put_be16(&msg, CTA_ZONE, doomed->zone);
     netlink_msg_end(&msg);

@@ -11,7 +11,7 @@
 /* The kernel's NLA_ macros compute in signed numbers. */
 #define ATTR_HEADER sizeof(struct nlattr)
 #define ATTR_ALIGN(len) (((len) + 3u) & ~(size_t)3u)
-#define ATTR_TYPE(type) ((uint16_t)((type) & 0x3fffu))
+#define ATTR_TYPE(type) ((uint16_t)((type)&0x3fffu))
 
 static const uint8_t zeros[NLMSG_ALIGNTO];
 

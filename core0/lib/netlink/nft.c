@@ -349,8 +349,8 @@ void nft_match_local_daddr(struct nft *nft)
     compare(nft, &local, sizeof(local), true);
 }
 
-void nft_match_payload(struct nft *nft, uint32_t base, uint32_t offset, const void *data, size_t len,
-                       bool equal)
+void nft_match_payload(struct nft *nft, uint32_t base, uint32_t offset, const void *data,
+                       size_t len, bool equal)
 {
     payload(nft, base, offset, (uint32_t)len, REG);
     compare(nft, data, len, equal);
@@ -380,8 +380,8 @@ void nft_match_address(struct nft *nft, uint8_t af, bool source, const uint8_t *
         nft_match_nfproto(nft, v4 ? NFPROTO_IPV4 : NFPROTO_IPV6);
     else
         nft_match_ethertype(nft, v4 ? 0x0800 : 0x86dd);
-    nft_match_prefix(nft, NFT_PAYLOAD_NETWORK_HEADER,
-                     v4 ? (source ? 12 : 16) : (source ? 8 : 24), prefix, bits, v4 ? 4 : 16);
+    nft_match_prefix(nft, NFT_PAYLOAD_NETWORK_HEADER, v4 ? (source ? 12 : 16) : (source ? 8 : 24),
+                     prefix, bits, v4 ? 4 : 16);
 }
 
 void nft_match_port(struct nft *nft, uint8_t protocol, bool source, uint16_t port)

@@ -85,12 +85,12 @@ void nft_match_oifname(struct nft *nft, const char *name, bool prefix, bool equa
 void nft_match_nfproto(struct nft *nft, uint8_t family);
 void nft_match_ethertype(struct nft *nft, uint16_t type); /* bridge family */
 void nft_match_l4proto(struct nft *nft, uint8_t protocol);
-void nft_match_ct_state(struct nft *nft, uint32_t bits);   /* any of them */
+void nft_match_ct_state(struct nft *nft, uint32_t bits); /* any of them */
 void nft_match_ct_status(struct nft *nft, uint32_t bits);
 void nft_match_local_daddr(struct nft *nft); /* fib daddr type local */
 /* Bytes of the packet: base NFT_PAYLOAD_…, compared with data. */
-void nft_match_payload(struct nft *nft, uint32_t base, uint32_t offset, const void *data, size_t len,
-                       bool equal);
+void nft_match_payload(struct nft *nft, uint32_t base, uint32_t offset, const void *data,
+                       size_t len, bool equal);
 /* The first `bits` bits at the offset equal those of `prefix`. */
 void nft_match_prefix(struct nft *nft, uint32_t base, uint32_t offset, const uint8_t *prefix,
                       unsigned bits, size_t size);
@@ -110,7 +110,8 @@ void nft_key_payload(struct nft *nft, struct nft_key *key, uint32_t base, uint32
 void nft_match_set(struct nft *nft, const char *set, uint32_t id, bool found);
 
 /* Ends of a rule. */
-void nft_verdict(struct nft *nft, int code, const char *chain); /* NF_ACCEPT, NF_DROP, NFT_JUMP, NFT_RETURN */
-void nft_reject(struct nft *nft); /* administratively prohibited */
+void nft_verdict(struct nft *nft, int code,
+                 const char *chain); /* NF_ACCEPT, NF_DROP, NFT_JUMP, NFT_RETURN */
+void nft_reject(struct nft *nft);    /* administratively prohibited */
 void nft_masquerade(struct nft *nft);
 void nft_dnat(struct nft *nft, uint8_t af, const uint8_t *address, uint16_t port);

@@ -17,36 +17,36 @@
 
 struct rtnl_link {
     int index;
-    int master;         /* 0: none */
-    uint16_t type;      /* ARPHRD_… */
-    uint32_t flags;     /* IFF_… */
+    int master;     /* 0: none */
+    uint16_t type;  /* ARPHRD_… */
+    uint32_t flags; /* IFF_… */
     bool carrier;
-    int netnsid;        /* of the other end of a veth; -1: here or unknown */
+    int netnsid; /* of the other end of a veth; -1: here or unknown */
     uint8_t mac[RTNL_MAC_LEN];
     char name[IF_NAMESIZE];
-    char kind[16];      /* "veth", "bridge", …; empty: hardware */
+    char kind[16]; /* "veth", "bridge", …; empty: hardware */
     char alias[64];
 };
 
 struct rtnl_address {
     int index;
-    uint8_t family;     /* AF_INET, AF_INET6 */
+    uint8_t family; /* AF_INET, AF_INET6 */
     uint8_t prefix;
-    uint8_t scope;      /* RT_SCOPE_… */
-    uint32_t flags;     /* IFA_F_… */
+    uint8_t scope;  /* RT_SCOPE_… */
+    uint32_t flags; /* IFA_F_… */
     uint8_t address[16];
     uint32_t valid, preferred; /* seconds; RTNL_FOREVER */
 };
 
 struct rtnl_route {
     uint8_t family;
-    uint8_t prefix;     /* 0 with dst zeros: default */
-    uint8_t protocol;   /* RTPROT_… */
-    uint8_t type;       /* RTN_…; 0: RTN_UNICAST */
+    uint8_t prefix;   /* 0 with dst zeros: default */
+    uint8_t protocol; /* RTPROT_… */
+    uint8_t type;     /* RTN_…; 0: RTN_UNICAST */
     uint8_t scope;
-    uint32_t table;     /* 0: main */
+    uint32_t table; /* 0: main */
     uint32_t metric;
-    int index;          /* outgoing link, 0: none */
+    int index; /* outgoing link, 0: none */
     bool has_gateway;
     uint8_t dst[16];
     uint8_t gateway[16];
@@ -70,15 +70,15 @@ int rtnl_routes(struct netlink *netlink, uint8_t family, struct rtnl_route **ret
 /* What a new link is to be; fields that are 0 or NULL are left to the kernel. */
 struct rtnl_link_spec {
     const char *name;
-    const char *kind;         /* bridge, veth, vlan, bond, dummy */
+    const char *kind; /* bridge, veth, vlan, bond, dummy */
     const char *alias;
     const uint8_t *mac;
-    int parent;               /* vlan: the link below */
+    int parent; /* vlan: the link below */
     uint16_t vlan;
     uint8_t bond_mode;
-    const char *peer_name;    /* veth: the other end … */
+    const char *peer_name; /* veth: the other end … */
     const uint8_t *peer_mac;
-    int peer_netns_fd;        /* … and where it is made; -1: here */
+    int peer_netns_fd; /* … and where it is made; -1: here */
 };
 
 int rtnl_link_new(struct netlink *netlink, const struct rtnl_link_spec *spec, struct error *err);

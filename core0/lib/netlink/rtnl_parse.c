@@ -28,12 +28,9 @@ static void copy_text(char *dest, size_t size, const struct netlink_attr *attr)
 }
 
 static const struct netlink_policy link_policy[] = {
-    [IFLA_ADDRESS] = {NETLINK_BYTES, 0, 32},
-    [IFLA_IFNAME] = {NETLINK_TEXT, 1, IF_NAMESIZE - 1},
-    [IFLA_MASTER] = {NETLINK_BYTES, 4, 4},
-    [IFLA_LINKINFO] = {NETLINK_BYTES, 0, UINT16_MAX},
-    [IFLA_IFALIAS] = {NETLINK_TEXT, 0, 255},
-    [IFLA_CARRIER] = {NETLINK_BYTES, 1, 1},
+    [IFLA_ADDRESS] = {NETLINK_BYTES, 0, 32},     [IFLA_IFNAME] = {NETLINK_TEXT, 1, IF_NAMESIZE - 1},
+    [IFLA_MASTER] = {NETLINK_BYTES, 4, 4},       [IFLA_LINKINFO] = {NETLINK_BYTES, 0, UINT16_MAX},
+    [IFLA_IFALIAS] = {NETLINK_TEXT, 0, 255},     [IFLA_CARRIER] = {NETLINK_BYTES, 1, 1},
     [IFLA_LINK_NETNSID] = {NETLINK_BYTES, 4, 4},
 };
 
@@ -109,8 +106,8 @@ int rtnl_address_parse(const uint8_t *body, size_t len, struct rtnl_address *ret
     address.family = header.ifa_family;
     address.prefix = header.ifa_prefixlen;
     address.scope = header.ifa_scope;
-    address.flags = attrs[IFA_FLAGS].data != NULL ? netlink_attr_u32(&attrs[IFA_FLAGS])
-                                                  : header.ifa_flags;
+    address.flags =
+        attrs[IFA_FLAGS].data != NULL ? netlink_attr_u32(&attrs[IFA_FLAGS]) : header.ifa_flags;
     memcpy(address.address, local->data, local->len);
     if (attrs[IFA_CACHEINFO].data != NULL) {
         struct ifa_cacheinfo info;
@@ -124,8 +121,8 @@ int rtnl_address_parse(const uint8_t *body, size_t len, struct rtnl_address *ret
 }
 
 static const struct netlink_policy route_policy[] = {
-    [RTA_DST] = {NETLINK_BYTES, 4, 16},      [RTA_OIF] = {NETLINK_BYTES, 4, 4},
-    [RTA_GATEWAY] = {NETLINK_BYTES, 4, 16},  [RTA_PRIORITY] = {NETLINK_BYTES, 4, 4},
+    [RTA_DST] = {NETLINK_BYTES, 4, 16},     [RTA_OIF] = {NETLINK_BYTES, 4, 4},
+    [RTA_GATEWAY] = {NETLINK_BYTES, 4, 16}, [RTA_PRIORITY] = {NETLINK_BYTES, 4, 4},
     [RTA_TABLE] = {NETLINK_BYTES, 4, 4},
 };
 
@@ -154,8 +151,8 @@ int rtnl_route_parse(const uint8_t *body, size_t len, struct rtnl_route *ret_rou
     route.protocol = header.rtm_protocol;
     route.type = header.rtm_type;
     route.scope = header.rtm_scope;
-    route.table = attrs[RTA_TABLE].data != NULL ? netlink_attr_u32(&attrs[RTA_TABLE])
-                                                : header.rtm_table;
+    route.table =
+        attrs[RTA_TABLE].data != NULL ? netlink_attr_u32(&attrs[RTA_TABLE]) : header.rtm_table;
     route.metric = netlink_attr_u32(&attrs[RTA_PRIORITY]);
     route.index = (int)netlink_attr_u32(&attrs[RTA_OIF]);
     if (attrs[RTA_DST].data != NULL)

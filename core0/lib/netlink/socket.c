@@ -12,8 +12,9 @@
 
 /* The kernel builds dumps in pieces of at most 32 KiB (netlink_dump); what one read offers beyond is unused. */
 #define RECEIVE_SIZE ((size_t)64 << 10)
-#define RECEIVE_QUEUE (4 << 20) /* bytes the kernel may queue for us: a burst of events of 1,000 links */
-#define DUMP_TRIES 8            /* a dump is repeated when the table changed under it */
+#define RECEIVE_QUEUE                                                                              \
+    (4 << 20)        /* bytes the kernel may queue for us: a burst of events of 1,000 links */
+#define DUMP_TRIES 8 /* a dump is repeated when the table changed under it */
 
 struct netlink {
     int fd;
@@ -58,10 +59,10 @@ int netlink_open(int protocol, struct netlink **ret_netlink)
 
 int netlink_open_events(int protocol, const unsigned *groups, struct netlink **ret_netlink)
 {
-    struct netlink *netlink;
+    struct netlink *netlink = NULL;
     int r = open_socket(protocol, SOCK_NONBLOCK, &netlink);
 
-    if (r < 0)
+    if (r < 0 || netlink == NULL)
         return r;
     for (; *groups != 0; groups++) {
         if (setsockopt(netlink->fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, groups, sizeof(*groups)) <
