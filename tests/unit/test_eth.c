@@ -194,7 +194,7 @@ static void test_abi(void **state)
     assert_int_equal(decoded.values[1].len, 2);
     assert_int_equal(abi_get_uint(&decoded.values[1].items[1], &number), 0);
     assert_int_equal(number, 0x789);
-    assert_string_equal(decoded.values[3].data, "Hello, world!");
+    assert_string_equal((const char *)decoded.values[3].data, "Hello, world!");
     abi_decoded_done(&decoded);
     /* every truncation fails, every set bit of the padding too */
     for (size_t len = 0; len < out.len - 4; len++)
