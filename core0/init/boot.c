@@ -111,7 +111,8 @@ static int boot_clock(struct boot *boot, struct error *err)
     if (time(NULL) >= built.tv_sec)
         return 0;
     if (clock_settime(CLOCK_REALTIME, &built) < 0)
-        return error_set(err, errno, "boot.clock", NULL, "the clock cannot be set: %s", strerror(errno));
+        return error_set(err, errno, "boot.clock", NULL, "the clock cannot be set: %s",
+                         strerror(errno));
     core_log(boot->core, 4, "the clock was before this image was built; it is set to that time");
     return 0;
 }
@@ -122,7 +123,8 @@ static int boot_watchdog(struct boot *boot, struct error *err)
     int ret = watchdog_open(core);
 
     if (ret < 0 && ret != -ENODEV)
-        return error_set(err, -ret, "boot.watchdog", NULL, "the hardware watchdog: %s", strerror(-ret));
+        return error_set(err, -ret, "boot.watchdog", NULL, "the hardware watchdog: %s",
+                         strerror(-ret));
     if (ret < 0)
         core_log(core, 6, "this machine has no hardware watchdog");
     else
@@ -235,25 +237,28 @@ static int boot_write_token(struct core *core, struct error *err)
     explicit_bzero(token, strlen(token));
     free(token);
     core->params.join = NULL;
-    return ret < 0 ? error_set(err, -ret, "boot.token", NULL, "the join token cannot be handed on: %s",
-                               strerror(-ret))
+    return ret < 0 ? error_set(err, -ret, "boot.token", NULL,
+                               "the join token cannot be handed on: %s", strerror(-ret))
                    : 0;
 }
 
 static int boot_write_json(struct core *core, struct error *err)
 {
-    yyjson_mut_doc *doc = params_to_json(&core->params, core->version, core->boot_id, core->build_time);
+    yyjson_mut_doc *doc =
+        params_to_json(&core->params, core->version, core->boot_id, core->build_time);
     size_t len = 0;
     char *text = yyjson_mut_write(doc, YYJSON_WRITE_PRETTY, &len);
     char path[300];
-    int ret = text == NULL ? -ENOMEM
-                           : file_write_atomic(core_path(core, path, sizeof(path), "/run/croft/boot.json"),
-                                               text, len, 0644);
+    int ret = text == NULL
+                  ? -ENOMEM
+                  : file_write_atomic(core_path(core, path, sizeof(path), "/run/croft/boot.json"),
+                                      text, len, 0644);
 
     free(text);
     yyjson_mut_doc_free(doc);
     if (ret < 0)
-        return error_set(err, -ret, "boot.json", NULL, "boot.json cannot be written: %s", strerror(-ret));
+        return error_set(err, -ret, "boot.json", NULL, "boot.json cannot be written: %s",
+                         strerror(-ret));
     return 0;
 }
 
@@ -284,20 +289,22 @@ static int boot_params(struct boot *boot, struct error *err)
 static int boot_params_told(struct boot *boot, struct error *err)
 {
     struct core *core = boot->core;
-    size_t shown = core->params.error_count < PARAMS_ERRORS_MAX ? core->params.error_count
-                                                                : PARAMS_ERRORS_MAX;
+    size_t shown =
+        core->params.error_count < PARAMS_ERRORS_MAX ? core->params.error_count : PARAMS_ERRORS_MAX;
 
     (void)err;
     for (size_t i = 0; i < shown; i++)
         core_error(core, NULL, &core->params.errors[i]);
     if (core->params.error_count > 0)
-        core_log(core, 3, "boot parameters are wrong: this node does not register and runs nothing");
+        core_log(core, 3,
+                 "boot parameters are wrong: this node does not register and runs nothing");
     else if (core->params.farmer_id == 0)
         core_log(core, 4, "no farmer_id is given: this node runs unregistered");
     if (core->params.chain.count == 0)
         core_log(core, 4, "this image has no chain built in, and croft.chain is not given");
     if (core->params.runmode == PARAMS_DEV)
-        core_log(core, 4, "runmode=dev: a shell on the console, plain HTTP to chain and relay are allowed");
+        core_log(core, 4,
+                 "runmode=dev: a shell on the console, plain HTTP to chain and relay are allowed");
     return 0;
 }
 
@@ -310,8 +317,12 @@ static int boot_folders(struct boot *boot, struct error *err)
         const char *path;
         mode_t mode;
     } folders[] = {
-        {"/run/croft", 0711}, {"/run/croft/containers", 0711}, {"/run/croft/images", 0711},
-        {"/run/croft/pools", 0755}, {"/var", 0755}, {"/var/croft", 0711},
+        {"/run/croft", 0711},
+        {"/run/croft/containers", 0711},
+        {"/run/croft/images", 0711},
+        {"/run/croft/pools", 0755},
+        {"/var", 0755},
+        {"/var/croft", 0711},
     };
 
     for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++) {
@@ -319,8 +330,8 @@ static int boot_folders(struct boot *boot, struct error *err)
         int ret = file_mkdirs(core_path(boot->core, path, sizeof(path), folders[i].path), 0755);
 
         if (ret < 0 || chmod(path, folders[i].mode) < 0)
-            return error_set(err, ret < 0 ? -ret : errno, "boot.folder", NULL, "%s cannot be made: %s",
-                             path, strerror(ret < 0 ? -ret : errno));
+            return error_set(err, ret < 0 ? -ret : errno, "boot.folder", NULL,
+                             "%s cannot be made: %s", path, strerror(ret < 0 ? -ret : errno));
     }
     return 0;
 }
@@ -354,7 +365,9 @@ static int boot_forward(struct boot *boot, struct error *err)
 {
     int ret = forward_open(boot->core);
 
-    return ret < 0 ? error_set(err, -ret, "boot.log", NULL, "logs are not forwarded: %s", strerror(-ret)) : 0;
+    return ret < 0 ? error_set(err, -ret, "boot.log", NULL, "logs are not forwarded: %s",
+                               strerror(-ret))
+                   : 0;
 }
 
 static int boot_notify(struct boot *boot, struct error *err)
@@ -380,22 +393,14 @@ static const struct {
     boot_step_fn *fn;
     bool machine; /* only on a machine, not in a name space */
 } boot_steps[] = {
-    {"events", boot_events, false},
-    {"root", boot_root, true},
-    {"mounts", boot_mount, true},
-    {"identity", boot_identity, false},
-    {"folders", boot_folders, false},
-    {"parameters", boot_params, false},
-    {"console", boot_console, false},
-    {"told", boot_params_told, false},
-    {"kernel", boot_kernel, true},
-    {"clock", boot_clock, true},
-    {"watchdog", boot_watchdog, true},
-    {"button", boot_button, true},
-    {"cgroups", boot_cgroups, false},
-    {"forward", boot_forward, false},
-    {"notify", boot_notify, false},
-    {"control", boot_control, false},
+    {"events", boot_events, false},     {"root", boot_root, true},
+    {"mounts", boot_mount, true},       {"identity", boot_identity, false},
+    {"folders", boot_folders, false},   {"parameters", boot_params, false},
+    {"console", boot_console, false},   {"told", boot_params_told, false},
+    {"kernel", boot_kernel, true},      {"clock", boot_clock, true},
+    {"watchdog", boot_watchdog, true},  {"button", boot_button, true},
+    {"cgroups", boot_cgroups, false},   {"forward", boot_forward, false},
+    {"notify", boot_notify, false},     {"control", boot_control, false},
     {"services", boot_services, false},
 };
 

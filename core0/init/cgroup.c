@@ -71,7 +71,8 @@ static void cgroup_write_number(int fd, const char *file, uint64_t value, uint64
 /* Delegate=yes: the service may make groups of its own below (cgroup-v2.rst, "Delegation"). */
 static void cgroup_delegate(int fd, uid_t owner, gid_t group)
 {
-    static const char *const files[] = {"", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control"};
+    static const char *const files[] = {"", "cgroup.procs", "cgroup.threads",
+                                        "cgroup.subtree_control"};
 
     for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
         if (fchownat(fd, files[i], owner, group, AT_EMPTY_PATH) < 0)

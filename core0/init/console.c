@@ -131,8 +131,8 @@ static void console_add_all(struct console *console)
             console_add_device(console, at);
     }
     if (console->count == 0)
-        console_add(console, open("/dev/console", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC), false,
-                    true);
+        console_add(console, open("/dev/console", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC),
+                    false, true);
 }
 
 /* ---- text ---- */
@@ -160,7 +160,8 @@ static bool console_may_print(struct console *console)
     uint64_t more = (now - console->refilled_us) / CONSOLE_REFILL_US;
 
     if (more > 0) {
-        console->tokens = console->tokens + more > CONSOLE_BURST ? CONSOLE_BURST : console->tokens + more;
+        console->tokens =
+            console->tokens + more > CONSOLE_BURST ? CONSOLE_BURST : console->tokens + more;
         console->refilled_us += more * CONSOLE_REFILL_US;
     }
     if (console->tokens == 0) {
@@ -171,7 +172,8 @@ static bool console_may_print(struct console *console)
     return true;
 }
 
-static void console_print(struct console *console, const char *service, const char *text, size_t len)
+static void console_print(struct console *console, const char *service, const char *text,
+                          size_t len)
 {
     uint64_t now = loop_clock();
     struct buffer line;
@@ -224,13 +226,15 @@ static void console_draw(struct console *console, struct buffer *out)
     console_draw_fact(out, core, "node", "not known yet");
     console_draw_fact(out, core, "identity", NULL);
     console_draw_fact(out, core, "addresses", "none yet");
-    console_draw_fact(out, core, "state", core->params.error_count > 0 ? "boot parameters are wrong" : "starting");
+    console_draw_fact(out, core, "state",
+                      core->params.error_count > 0 ? "boot parameters are wrong" : "starting");
     console_draw_fact(out, core, "pool", NULL);
     console_draw_fact(out, core, "reservations", NULL);
     if (core->previous_end[0] != '\0')
         console_draw_pair(out, "started", core->previous_end);
     if (core->last_error.text[0] != '\0') {
-        snprintf(text, sizeof(text), "%.60s: %.300s", core->last_error.service, core->last_error.text);
+        snprintf(text, sizeof(text), "%.60s: %.300s", core->last_error.service,
+                 core->last_error.text);
         console_draw_pair(out, "last error", text);
     }
     for (size_t i = 0; i < core->params.error_count && i < 5; i++)

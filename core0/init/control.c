@@ -47,15 +47,16 @@ static void control_add_text(yyjson_mut_doc *doc, yyjson_mut_val *object, const 
     yyjson_mut_obj_add_strcpy(doc, object, name, clean);
 }
 
-static void control_add_problem(yyjson_mut_doc *doc, yyjson_mut_val *object, const struct error *err)
+static void control_add_problem(yyjson_mut_doc *doc, yyjson_mut_val *object,
+                                const struct error *err)
 {
     control_add_text(doc, object, "code", err->code);
     control_add_text(doc, object, "message", err->message);
     control_add_text(doc, object, "hint", err->hint);
 }
 
-static void control_fail(struct varlink_call *call, int error, const char *code, const char *message,
-                         const char *hint)
+static void control_fail(struct varlink_call *call, int error, const char *code,
+                         const char *message, const char *hint)
 {
     struct error err = {0};
 
@@ -137,7 +138,8 @@ static void control_list_services(struct varlink_call *call, yyjson_val *params,
 }
 
 /* The service that "name" says. NULL: the call has been answered. */
-static struct service *control_find(struct varlink_call *call, yyjson_val *params, struct core *core)
+static struct service *control_find(struct varlink_call *call, yyjson_val *params,
+                                    struct core *core)
 {
     struct {
         const char *name;
@@ -185,7 +187,8 @@ static void control_order(struct varlink_call *call, yyjson_val *params, struct 
     if (!service->loadable) {
         struct error err = {0};
 
-        error_set(&err, EINVAL, "core.bad-service", service->error.hint, "%s", service->error.message);
+        error_set(&err, EINVAL, "core.bad-service", service->error.hint, "%s",
+                  service->error.message);
         varlink_call_fail(call, &err);
         return;
     }
@@ -229,7 +232,8 @@ static void control_hang(struct varlink_call *call, yyjson_val *params, void *da
 
     (void)params;
     if (core->params.runmode != PARAMS_DEV) {
-        control_fail(call, EPERM, "core.not-dev", "only a node with runmode=dev can be made to hang", "");
+        control_fail(call, EPERM, "core.not-dev",
+                     "only a node with runmode=dev can be made to hang", "");
         return;
     }
     varlink_call_reply(call, NULL);
@@ -275,8 +279,8 @@ int control_open(struct core *core, struct error *err)
     }
     varlink_server_set_message_max(control->server, CONTROL_MESSAGE_MAX);
     core->control = control;
-    return varlink_server_listen(control->server,
-                                 core_path(core, path, sizeof(path), "/run/croft/core0"), 0660, err);
+    return varlink_server_listen(
+        control->server, core_path(core, path, sizeof(path), "/run/croft/core0"), 0660, err);
 }
 
 void control_close(struct core *core)

@@ -221,8 +221,8 @@ void control_log_added(struct core *core, const char *service, const struct ring
     }
 }
 
-static int follower_new(struct core *core, struct varlink_call *call, const struct ring *ring, int fd,
-                        struct follower **ret_follower)
+static int follower_new(struct core *core, struct varlink_call *call, const struct ring *ring,
+                        int fd, struct follower **ret_follower)
 {
     struct follower *follower;
     int ret;
@@ -312,7 +312,8 @@ void control_get_log(struct varlink_call *call, yyjson_val *params, void *data)
         fd = kernel_log_open();
     }
     if (ring == NULL && fd < 0) {
-        error_set(&err, ENOENT, "core.no-service", "ListServices names all; besides them core0 and kernel",
+        error_set(&err, ENOENT, "core.no-service",
+                  "ListServices names all; besides them core0 and kernel",
                   "there is no log of the name %s", request.service);
         varlink_call_fail(call, &err);
         return;
@@ -320,7 +321,8 @@ void control_get_log(struct varlink_call *call, yyjson_val *params, void *data)
 
     log_answer_begin(&answer, ring != NULL ? ring->next_sequence : 0);
     if (ring != NULL)
-        ring_each(ring, log_first_that_fits(ring, ring_tail(ring, request.tail)), log_answer_add, &answer);
+        ring_each(ring, log_first_that_fits(ring, ring_tail(ring, request.tail)), log_answer_add,
+                  &answer);
     else
         log_answer_kernel(&answer, fd, request.tail);
     if (!varlink_call_wants_more(call)) {

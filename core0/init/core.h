@@ -70,7 +70,8 @@ struct core {
 };
 
 /* core.c: what happened, told to everybody who wants to know. */
-__attribute__((format(printf, 3, 4))) void core_log(struct core *core, int level, const char *fmt, ...);
+__attribute__((format(printf, 3, 4))) void core_log(struct core *core, int level, const char *fmt,
+                                                    ...);
 /* An error of a service or of core0 (service NULL): log, console, last_error, event. */
 void core_error(struct core *core, const char *service, const struct error *err);
 void core_fact_set(struct core *core, const char *key, const char *value);

@@ -162,8 +162,8 @@ int events_open(struct core *core)
     if (core->root[0] != '\0')
         return 0; /* a name space has no ports of its own */
 
-    events->uevent_fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK,
-                               NETLINK_KOBJECT_UEVENT);
+    events->uevent_fd =
+        socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_KOBJECT_UEVENT);
     if (events->uevent_fd >= 0 &&
         (bind(events->uevent_fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0 ||
          loop_io_add(core->loop, events->uevent_fd, EPOLLIN, events_uevent, events,
@@ -227,8 +227,10 @@ static void events_queue_line(struct events *events, const char *line, size_t le
     buffer_append(&events->queue, line, len);
     buffer_append(&events->queue, "\n", 1);
     if (events->dropped > 0 && events->queue.len + sizeof(note) < max / 2) {
-        note_len = snprintf(note, sizeof(note), "{\"t\":%llu,\"service\":\"core0\",\"event\":\"dropped\",\"lines\":%llu}\n",
-                            (unsigned long long)loop_clock(), (unsigned long long)events->dropped);
+        note_len =
+            snprintf(note, sizeof(note),
+                     "{\"t\":%llu,\"service\":\"core0\",\"event\":\"dropped\",\"lines\":%llu}\n",
+                     (unsigned long long)loop_clock(), (unsigned long long)events->dropped);
         buffer_append(&events->queue, note, (size_t)note_len);
         events->dropped = 0;
     }

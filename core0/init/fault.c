@@ -43,7 +43,8 @@ _Noreturn void fault_reboot(const char *sentence)
     }
     if (getpid() == 1) {
         syscall(SYS_sync);
-        syscall(SYS_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_RESTART, NULL);
+        syscall(SYS_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_RESTART,
+                NULL);
     }
     /* Not PID 1, or the kernel refused: dying as PID 1 is a panic, and panic= restarts. */
     _exit(111);
@@ -103,7 +104,8 @@ void fault_arm(void)
 {
     static const int signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS, SIGTRAP};
     const stack_t stack = {.ss_sp = fault_stack, .ss_size = sizeof(fault_stack)};
-    struct sigaction action = {.sa_sigaction = fault_handler, .sa_flags = (int)(SA_SIGINFO | SA_ONSTACK | SA_RESETHAND)};
+    struct sigaction action = {.sa_sigaction = fault_handler,
+                               .sa_flags = (int)(SA_SIGINFO | SA_ONSTACK | SA_RESETHAND)};
 
     sigaltstack(&stack, NULL);
     for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)

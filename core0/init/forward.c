@@ -22,7 +22,8 @@ static socklen_t forward_addr_len;
 
 int forward_open(struct core *core)
 {
-    struct sockaddr_in in4 = {.sin_family = AF_INET, .sin_port = htons((uint16_t)core->params.log_port)};
+    struct sockaddr_in in4 = {.sin_family = AF_INET,
+                              .sin_port = htons((uint16_t)core->params.log_port)};
     struct sockaddr_in6 in6 = {.sin6_family = AF_INET6,
                                .sin6_port = htons((uint16_t)core->params.log_port)};
 
@@ -61,5 +62,6 @@ void forward_line(struct core *core, const char *service, int level, const char 
     if (written > 0)
         sendto(forward_fd, message,
                (size_t)written < sizeof(message) ? (size_t)written : sizeof(message) - 1,
-               MSG_DONTWAIT | MSG_NOSIGNAL, (const struct sockaddr *)&forward_addr, forward_addr_len);
+               MSG_DONTWAIT | MSG_NOSIGNAL, (const struct sockaddr *)&forward_addr,
+               forward_addr_len);
 }

@@ -21,7 +21,8 @@ int kernel_log_open(void)
 }
 
 /* "6,339,5140900,-;text\n KEY=value\n" */
-int kernel_log_parse(char *record, size_t len, uint64_t boot_us, char *text, struct ring_line *ret_line)
+int kernel_log_parse(char *record, size_t len, uint64_t boot_us, char *text,
+                     struct ring_line *ret_line)
 {
     char *semicolon = memchr(record, ';', len);
     char *at = record;
@@ -58,7 +59,8 @@ int kernel_log_read(int fd, uint64_t boot_us, char *text, struct ring_line *ret_
     for (;;) {
         ssize_t got = read(fd, record, KERNEL_RECORD_MAX);
 
-        if (got < 0 && (errno == EINTR || errno == EPIPE)) /* EPIPE: records were overwritten meanwhile */
+        if (got < 0 &&
+            (errno == EINTR || errno == EPIPE)) /* EPIPE: records were overwritten meanwhile */
             continue;
         if (got < 0)
             return errno == EAGAIN ? 0 : -errno;

@@ -16,4 +16,5 @@ int kernel_log_open(void);
  */
 int kernel_log_read(int fd, uint64_t boot_us, char *text, struct ring_line *ret_line);
 /* The record's text as read from /dev/kmsg (Documentation/ABI/testing/dev-kmsg). 0 or -EINVAL. */
-int kernel_log_parse(char *record, size_t len, uint64_t boot_us, char *text, struct ring_line *ret_line);
+int kernel_log_parse(char *record, size_t len, uint64_t boot_us, char *text,
+                     struct ring_line *ret_line);

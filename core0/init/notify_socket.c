@@ -93,9 +93,9 @@ static const struct {
     const char *name;
     void (*fn)(struct service *service, const char *value);
 } notify_variables[] = {
-    {"READY", notify_ready_line},           {"STATUS", notify_status_line},
-    {"WATCHDOG", notify_watchdog_line},     {"EXTEND_TIMEOUT_USEC", notify_extend_line},
-    {"X_CROFT_FACT", notify_fact_line},     {"X_CROFT_ERROR", notify_error_line},
+    {"READY", notify_ready_line},         {"STATUS", notify_status_line},
+    {"WATCHDOG", notify_watchdog_line},   {"EXTEND_TIMEOUT_USEC", notify_extend_line},
+    {"X_CROFT_FACT", notify_fact_line},   {"X_CROFT_ERROR", notify_error_line},
     {"X_CROFT_EVENT", notify_event_line},
 };
 

@@ -202,18 +202,40 @@ static int params_set_log(struct params *params, const char *value)
 static int params_set_console(struct params *params, const char *value)
 {
     /* "ttyS0" or, as on the kernel's own console=, "ttyS0,115200n8". */
-    return params_set_str(&params->console, value, params_is_interface(value) || strchr(value, ',') != NULL);
+    return params_set_str(&params->console, value,
+                          params_is_interface(value) || strchr(value, ',') != NULL);
 }
 
 /* ---- what a later source takes back of an earlier one ---- */
 
-static void params_reset_chain(struct params *params) { unit_list_done(&params->chain); }
-static void params_reset_relay(struct params *params) { unit_list_done(&params->relay); }
-static void params_reset_hub(struct params *params) { unit_list_done(&params->hub); }
-static void params_reset_net(struct params *params) { unit_list_done(&params->net); }
-static void params_reset_vlan(struct params *params) { unit_list_done(&params->vlan); }
-static void params_reset_bond(struct params *params) { unit_list_done(&params->bond); }
-static void params_reset_ntp(struct params *params) { unit_list_done(&params->ntp); }
+static void params_reset_chain(struct params *params)
+{
+    unit_list_done(&params->chain);
+}
+static void params_reset_relay(struct params *params)
+{
+    unit_list_done(&params->relay);
+}
+static void params_reset_hub(struct params *params)
+{
+    unit_list_done(&params->hub);
+}
+static void params_reset_net(struct params *params)
+{
+    unit_list_done(&params->net);
+}
+static void params_reset_vlan(struct params *params)
+{
+    unit_list_done(&params->vlan);
+}
+static void params_reset_bond(struct params *params)
+{
+    unit_list_done(&params->bond);
+}
+static void params_reset_ntp(struct params *params)
+{
+    unit_list_done(&params->ntp);
+}
 
 static const struct params_key {
     const char *name;
@@ -323,7 +345,8 @@ static void params_take(struct params *params, const struct params_key *key,
         key->reset(params);
     params->given[source] |= bit;
     if (key->set(params, value) < 0)
-        params_error(params, "boot.bad-parameter", PARAMS_HINT, "%s=%s on %s is not valid", key->name,
+        params_error(params, "boot.bad-parameter", PARAMS_HINT, "%s=%s on %s is not valid",
+                     key->name,
                      key->secret ? "(not shown)" : params_show(value, show, sizeof(show)),
                      params_source_names[source]);
 }
@@ -363,7 +386,8 @@ void params_read_line(struct params *params, const char *text, size_t len)
         len--;
     if (len > PARAMS_LINE_MAX) {
         params_error(params, "boot.too-long", "put parameters into /etc/croft/boot.conf",
-                     "the command line has %zu bytes, at most %u are possible", len, PARAMS_LINE_MAX);
+                     "the command line has %zu bytes, at most %u are possible", len,
+                     PARAMS_LINE_MAX);
         return;
     }
     /* As the kernel's next_arg() does it: blanks separate outside of double quotes, which are dropped. */
@@ -385,7 +409,8 @@ void params_read_line(struct params *params, const char *text, size_t len)
     }
 }
 
-void params_read_file(struct params *params, enum params_source source, const char *text, size_t len)
+void params_read_file(struct params *params, enum params_source source, const char *text,
+                      size_t len)
 {
     char line[PARAMS_LINE_MAX + 1];
 
@@ -438,7 +463,8 @@ void params_read_handed(struct params *params, char *const *arguments, char *con
         bool passed = params_find(environment[i], len) != NULL;
 
         for (size_t j = 0; j < COUNT(known); j++)
-            passed = passed || (strlen(known[j]) == len && memcmp(known[j], environment[i], len) == 0);
+            passed =
+                passed || (strlen(known[j]) == len && memcmp(known[j], environment[i], len) == 0);
         if (!passed)
             params_unknown(params, environment[i], PARAMS_SOURCE_LINE);
     }
@@ -454,7 +480,8 @@ static void params_check_plain(struct params *params, const struct unit_list *ur
     for (size_t i = 0; i < urls->count; i++) {
         if (params_is_plain_url(urls->items[i]))
             params_error(params, "boot.plain-http", "use https or wss, or runmode=dev",
-                         "%s names %.80s, and plain HTTP is for runmode=dev only", key, urls->items[i]);
+                         "%s names %.80s, and plain HTTP is for runmode=dev only", key,
+                         urls->items[i]);
     }
 }
 

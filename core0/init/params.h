@@ -16,8 +16,8 @@
 #include "init/unit.h"
 #include "lib/error.h"
 
-#define PARAMS_LINE_MAX 2047u     /* bytes of the command line; beyond, x86 kernels do not boot */
-#define PARAMS_FILE_MAX 65536u    /* bytes of boot.conf and chain.conf */
+#define PARAMS_LINE_MAX 2047u  /* bytes of the command line; beyond, x86 kernels do not boot */
+#define PARAMS_FILE_MAX 65536u /* bytes of boot.conf and chain.conf */
 #define PARAMS_ERRORS_MAX 32u
 
 enum params_runmode { PARAMS_PROD, PARAMS_TEST, PARAMS_DEV };
@@ -60,7 +60,8 @@ void params_done(struct params *params);
 /* The text of /proc/cmdline. Words that are the kernel's own are passed over. */
 void params_read_line(struct params *params, const char *text, size_t len);
 /* Lines of key=value, # begins a comment. */
-void params_read_file(struct params *params, enum params_source source, const char *text, size_t len);
+void params_read_file(struct params *params, enum params_source source, const char *text,
+                      size_t len);
 /* What the kernel handed to init as unknown to it: arguments and environment, both ended by NULL. */
 void params_read_handed(struct params *params, char *const *arguments, char *const *environment);
 /* Checks what depends on several keys. Call once after all sources. */
@@ -73,5 +74,5 @@ bool params_match(const struct params *params, const char *word);
 const char *params_runmode_name(const struct params *params);
 
 /* The document of /run/croft/boot.json (docs/contracts.md). The join token is not in it. */
-yyjson_mut_doc *params_to_json(const struct params *params, const char *version, const char *boot_id,
-                               int64_t build_time);
+yyjson_mut_doc *params_to_json(const struct params *params, const char *version,
+                               const char *boot_id, int64_t build_time);

@@ -74,7 +74,8 @@ static void params_add_net(yyjson_mut_doc *doc, yyjson_mut_val *root, const stru
     yyjson_mut_obj_add_val(doc, root, "net", array);
 }
 
-static void params_add_vlan_bond(yyjson_mut_doc *doc, yyjson_mut_val *root, const struct params *params)
+static void params_add_vlan_bond(yyjson_mut_doc *doc, yyjson_mut_val *root,
+                                 const struct params *params)
 {
     yyjson_mut_val *vlans = yyjson_mut_obj_add_arr(doc, root, "vlan");
     yyjson_mut_val *bonds = yyjson_mut_obj_add_arr(doc, root, "bond");
@@ -116,7 +117,8 @@ static void params_add_trust(yyjson_mut_doc *doc, yyjson_mut_val *root, const st
         params_add_str(doc, trust, "file", params->qbft_file);
 }
 
-static void params_add_errors(yyjson_mut_doc *doc, yyjson_mut_val *root, const struct params *params)
+static void params_add_errors(yyjson_mut_doc *doc, yyjson_mut_val *root,
+                              const struct params *params)
 {
     yyjson_mut_val *array = yyjson_mut_obj_add_arr(doc, root, "errors");
 
@@ -129,8 +131,8 @@ static void params_add_errors(yyjson_mut_doc *doc, yyjson_mut_val *root, const s
     }
 }
 
-yyjson_mut_doc *params_to_json(const struct params *params, const char *version, const char *boot_id,
-                               int64_t build_time)
+yyjson_mut_doc *params_to_json(const struct params *params, const char *version,
+                               const char *boot_id, int64_t build_time)
 {
     static const char *const policies[] = {"empty", "wipe", "none"};
     yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);

@@ -114,7 +114,8 @@ static bool params_is_authority(const char *text, size_t len)
         memcpy(host, text + 1, inside);
         host[inside] = '\0';
         rest = len - inside - 2;
-        return params_is_ip(host) && (rest == 0 || (close[1] == ':' && params_is_port(close + 2, rest - 1)));
+        return params_is_ip(host) &&
+               (rest == 0 || (close[1] == ':' && params_is_port(close + 2, rest - 1)));
     }
     colon = memchr(text, ':', len);
     if (colon == NULL)

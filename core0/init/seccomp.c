@@ -45,14 +45,17 @@ static const struct {
 } seccomp_groups[] = {
     {"@clock", "adjtimex clock_adjtime clock_settime settimeofday"},
     {"@cpu-emulation", "modify_ldt"},
-    {"@debug", "lookup_dcookie perf_event_open pidfd_getfd process_vm_readv process_vm_writev ptrace kcmp"},
+    {"@debug",
+     "lookup_dcookie perf_event_open pidfd_getfd process_vm_readv process_vm_writev ptrace kcmp"},
     {"@bpf", "bpf"},
     {"@io-uring", "io_uring_enter io_uring_register io_uring_setup"},
     {"@keyring", "add_key keyctl request_key"},
     {"@module", "delete_module finit_module init_module"},
-    {"@mount", "chroot fsconfig fsmount fsopen fspick mount mount_setattr move_mount open_tree pivot_root umount2"},
+    {"@mount", "chroot fsconfig fsmount fsopen fspick mount mount_setattr move_mount open_tree "
+               "pivot_root umount2"},
     {"@namespace", "setns unshare"},
-    {"@obsolete", "_sysctl afs_syscall create_module get_kernel_syms getpmsg nfsservctl putpmsg query_module security "
+    {"@obsolete", "_sysctl afs_syscall create_module get_kernel_syms getpmsg nfsservctl putpmsg "
+                  "query_module security "
                   "sysfs tuxcall uselib ustat vserver"},
     {"@raw-io", "ioperm iopl"},
     {"@reboot", "kexec_file_load kexec_load reboot"},
@@ -60,8 +63,9 @@ static const struct {
     {"@process-foreign", "@debug process_madvise move_pages migrate_pages"},
     {"@privileged", "@clock @module @mount @raw-io @reboot @swap @bpf acct quotactl vhangup syslog "
                     "setdomainname sethostname"},
-    {"@dangerous", "@privileged @cpu-emulation @process-foreign @keyring @namespace @obsolete userfaultfd "
-                   "name_to_handle_at open_by_handle_at personality"},
+    {"@dangerous",
+     "@privileged @cpu-emulation @process-foreign @keyring @namespace @obsolete userfaultfd "
+     "name_to_handle_at open_by_handle_at personality"},
 };
 
 static const char seccomp_always[] = "execve exit exit_group rt_sigreturn";
@@ -173,15 +177,16 @@ int seccomp_build(char *const *words, size_t count, bool deny, int error,
         if (max < len + 5)
             return -E2BIG;
         program[len++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, begin, 1, 0);
-        program[len++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, deny ? SECCOMP_RET_ALLOW : refuse);
+        program[len++] =
+            (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, deny ? SECCOMP_RET_ALLOW : refuse);
         program[len++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, end, 1, 0);
-        program[len++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, deny ? refuse : SECCOMP_RET_ALLOW);
+        program[len++] =
+            (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, deny ? refuse : SECCOMP_RET_ALLOW);
         begin = end;
     }
 #if defined(__x86_64__)
     /* x32 calls have the same architecture and numbers from 2^30 on: nothing of ours makes them. */
-    program[len++] = (struct sock_filter)BPF_STMT(
-        BPF_RET | BPF_K, refuse);
+    program[len++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, refuse);
     if (deny) {
         if (max < len + 2)
             return -E2BIG;
@@ -190,7 +195,8 @@ int seccomp_build(char *const *words, size_t count, bool deny, int error,
         program[len++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, refuse);
     }
 #else
-    program[len++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, deny ? SECCOMP_RET_ALLOW : refuse);
+    program[len++] =
+        (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, deny ? SECCOMP_RET_ALLOW : refuse);
 #endif
     *ret_len = len;
     return 0;

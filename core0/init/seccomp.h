@@ -6,9 +6,9 @@
  */
 #pragma once
 
+#include <linux/filter.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <linux/filter.h>
 
 #define SECCOMP_PROGRAM_MAX 1024u /* instructions; a set of n ranges needs 2n + 8 */
 

@@ -13,7 +13,7 @@
  *  3. A failed start sets a deadline or ends in FAILED; it never ends core0.
  *  4. Who waits for whom is looked at in one place, service_settle(), at the end of a turn.
  */
-#include "init/service.h"
+#include "init/service_machine.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -30,12 +30,14 @@
 #include "init/stop.h"
 #include "init/unit_value.h"
 
-#define SERVICE_CLEAR_US 5000000u /* for a killed process to leave its cgroup; then it hangs in the kernel */
+#define SERVICE_CLEAR_US                                                                           \
+    5000000u /* for a killed process to leave its cgroup; then it hangs in the kernel */
 
 typedef void service_handler(struct service *service);
 
 static const char *const service_states[SERVICE_STATES] = {
-    "stopped", "waiting", "starting", "running", "done", "stopping", "clearing", "backoff", "failed",
+    "stopped",  "waiting",  "starting", "running", "done",
+    "stopping", "clearing", "backoff",  "failed",
 };
 static const char *const service_results[] = {
     "ok", "exit-code", "signal", "timeout", "watchdog", "out-of-memory", "start-limit", "bad-file",
@@ -53,7 +55,7 @@ const char *service_result_name(enum service_result result)
 
 static void service_settle(void *data);
 
-static void service_settle_later(struct core *core)
+void service_settle_later(struct core *core)
 {
     if (!core->settle_pending && loop_defer(core->loop, service_settle, core) == 0)
         core->settle_pending = true;
@@ -70,19 +72,10 @@ static void service_enter(struct service *service, enum service_state state)
     service_settle_later(service->core);
 }
 
-static bool service_is_active(const struct service *service)
+bool service_is_active(const struct service *service)
 {
     return service->state == SERVICE_STARTING || service->state == SERVICE_RUNNING ||
            service->state == SERVICE_STOPPING || service->state == SERVICE_CLEARING;
-}
-
-bool service_any_active(const struct core *core)
-{
-    for (size_t i = 0; i < core->service_count; i++) {
-        if (service_is_active(&core->services[i]))
-            return true;
-    }
-    return false;
 }
 
 /* ---- signals ---- */
@@ -119,7 +112,7 @@ static void service_ask_to_stop(struct service *service, int signo)
 
 /* ---- starting ---- */
 
-static bool service_condition_holds(const struct service *service)
+bool service_condition_holds(const struct service *service)
 {
     const struct unit *unit = &service->unit;
 
@@ -140,7 +133,7 @@ static bool service_condition_holds(const struct service *service)
 }
 
 /* What it still waits for; NULL: it may start. */
-static const struct service *service_waits_for(const struct service *service)
+const struct service *service_waits_for(const struct service *service)
 {
     for (size_t i = 0; i < service->unit.after.count; i++) {
         const char *name = service->unit.after.items[i];
@@ -171,7 +164,8 @@ static void service_run(struct service *service)
     service->status_text[0] = '\0';
     ret = service_log_open(service);
     if (ret < 0)
-        error_set(&err, -ret, "service.log", NULL, "%s: no log: %s", service->unit.name, strerror(-ret));
+        error_set(&err, -ret, "service.log", NULL, "%s: no log: %s", service->unit.name,
+                  strerror(-ret));
     else
         ret = spawn_service(service, &pid, &err);
     if (ret < 0) {
@@ -204,7 +198,8 @@ static bool service_limit_is_hit(struct service *service)
 
     if (unit->start_limit_burst == 0)
         return false;
-    if (service->limit_count == 0 || now - service->limit_begin_us > unit->start_limit_interval_us) {
+    if (service->limit_count == 0 ||
+        now - service->limit_begin_us > unit->start_limit_interval_us) {
         service->limit_begin_us = now;
         service->limit_count = 0;
     }
@@ -223,9 +218,9 @@ static void on_check(struct service *service)
     if (service_limit_is_hit(service)) {
         service->result = SERVICE_START_LIMIT;
         error_clear(&service->error);
-        error_set(&service->error, EAGAIN, "service.start-limit", "look at its log, then start it again",
-                  "%s was started %llu times within %llu s", service->unit.name,
-                  (unsigned long long)service->unit.start_limit_burst,
+        error_set(&service->error, EAGAIN, "service.start-limit",
+                  "look at its log, then start it again", "%s was started %llu times within %llu s",
+                  service->unit.name, (unsigned long long)service->unit.start_limit_burst,
                   (unsigned long long)(service->unit.start_limit_interval_us / 1000000));
         core_error(service->core, service->unit.name, &service->error);
         service->was_tried = true;
@@ -333,20 +328,22 @@ static void service_explain(struct service *service)
         return;
     case SERVICE_EXIT_CODE:
         reason = spawn_exit_reason(WEXITSTATUS(service->status));
-        error_set(err, EIO, "service.exit-code", "look at its log", "%s ended with exit code %d%s%s", name,
-                  WEXITSTATUS(service->status), reason != NULL ? ": " : "", reason != NULL ? reason : "");
+        error_set(err, EIO, "service.exit-code", "look at its log",
+                  "%s ended with exit code %d%s%s", name, WEXITSTATUS(service->status),
+                  reason != NULL ? ": " : "", reason != NULL ? reason : "");
         break;
     case SERVICE_SIGNAL:
-        error_set(err, EIO, "service.signal", "look at its log", "%s was ended by signal %d (%s)", name,
-                  WTERMSIG(service->status), strsignal(WTERMSIG(service->status)));
+        error_set(err, EIO, "service.signal", "look at its log", "%s was ended by signal %d (%s)",
+                  name, WTERMSIG(service->status), strsignal(WTERMSIG(service->status)));
         break;
     case SERVICE_TIMEOUT:
-        error_set(err, EIO, "service.timeout", "look at its log", "%s was not ready within %llu s", name,
-                  (unsigned long long)(service->unit.timeout_start_us / 1000000));
+        error_set(err, EIO, "service.timeout", "look at its log", "%s was not ready within %llu s",
+                  name, (unsigned long long)(service->unit.timeout_start_us / 1000000));
         break;
     case SERVICE_WATCHDOG:
-        error_set(err, EIO, "service.watchdog", "look at its log", "%s gave no sign of life for %llu s",
-                  name, (unsigned long long)(service->unit.watchdog_us / 1000000));
+        error_set(err, EIO, "service.watchdog", "look at its log",
+                  "%s gave no sign of life for %llu s", name,
+                  (unsigned long long)(service->unit.watchdog_us / 1000000));
         break;
     case SERVICE_OOM:
         error_set(err, EIO, "service.out-of-memory", "raise MemoryMax= of the service",
@@ -357,7 +354,6 @@ static void service_explain(struct service *service)
 }
 
 static void service_cgroup_event(struct loop_io *io, int fd, uint32_t events, void *data);
-static void service_event(struct service *service, enum service_event event);
 
 static void on_exit_main(struct service *service)
 {
@@ -492,7 +488,7 @@ static service_handler *const service_table[SERVICE_STATES][SERVICE_EVENTS] = {
     [SERVICE_FAILED] = {[SERVICE_EVENT_START] = on_want, [SERVICE_EVENT_STOP] = on_stop_idle},
 };
 
-static void service_event(struct service *service, enum service_event event)
+void service_event(struct service *service, enum service_event event)
 {
     service_handler *handler = service_table[service->state][event];
 
@@ -534,168 +530,4 @@ static void service_settle(void *data)
     }
     if (core->stage == CORE_STOPPING && !service_any_active(core))
         stop_services_gone(core);
-}
-
-/* ---- orders ---- */
-
-struct service *service_find(const struct core *core, const char *name)
-{
-    for (size_t i = 0; i < core->service_count; i++) {
-        if (strcmp(core->services[i].unit.name, name) == 0)
-            return &core->services[i];
-    }
-    return NULL;
-}
-
-void service_start(struct service *service)
-{
-    if (!service->loadable || service->core->stage == CORE_STOPPING)
-        return;
-    service->wanted = true;
-    service_event(service, SERVICE_EVENT_START);
-    for (size_t i = 0; i < service->unit.requires.count; i++) {
-        struct service *other = service_find(service->core, service->unit.requires.items[i]);
-
-        if (other != NULL && !other->wanted) /* the graph has no cycles: this ends */
-            service_start(other);
-    }
-    service_settle_later(service->core);
-}
-
-void service_stop(struct service *service)
-{
-    service->wanted = false;
-    service->restart_now = false;
-    for (size_t i = 0; i < service->core->service_count; i++) {
-        struct service *other = &service->core->services[i];
-
-        if (other->wanted && unit_list_has(&other->unit.requires, service->unit.name))
-            service_stop(other);
-    }
-    service_settle_later(service->core);
-}
-
-void service_restart(struct service *service)
-{
-    if (!service->loadable)
-        return;
-    service->wanted = true;
-    if (service_is_active(service)) {
-        service_event(service, SERVICE_EVENT_STOP);
-        service->restart_now = true;
-    } else {
-        service_start(service);
-    }
-}
-
-void service_start_all(struct core *core)
-{
-    for (size_t i = 0; i < core->service_count; i++)
-        service_start(&core->services[i]);
-}
-
-void service_stop_all(struct core *core)
-{
-    for (size_t i = 0; i < core->service_count; i++) {
-        core->services[i].wanted = false;
-        core->services[i].restart_now = false;
-    }
-    service_settle_later(core);
-}
-
-/* ---- what reaches a service from outside ---- */
-
-bool service_reaped(struct core *core, pid_t pid, int status)
-{
-    for (size_t i = 0; i < core->service_count; i++) {
-        struct service *service = &core->services[i];
-
-        if (service->pid != pid)
-            continue;
-        service->status = status;
-        service_log_drain(service);
-        service_event(service, SERVICE_EVENT_EXIT);
-        return true;
-    }
-    return false;
-}
-
-struct service *service_of_pid(const struct core *core, pid_t pid)
-{
-    char name[UNIT_NAME_MAX + 1];
-
-    for (size_t i = 0; i < core->service_count; i++) {
-        if (core->services[i].pid == pid)
-            return &core->services[i];
-    }
-    if (cgroup_name_of_pid(core, pid, name, sizeof(name)))
-        return service_find(core, name);
-    if (core->cgroup[0] == '\0') { /* every service is a session of its own (spawn.c) */
-        pid_t session = getsid(pid);
-
-        for (size_t i = 0; i < core->service_count && session > 0; i++) {
-            if (core->services[i].pid == session)
-                return &core->services[i];
-        }
-    }
-    return NULL;
-}
-
-void service_notify_ready(struct service *service)
-{
-    service_event(service, SERVICE_EVENT_READY);
-}
-
-void service_notify_watchdog(struct service *service)
-{
-    if (service->state == SERVICE_RUNNING && service->unit.watchdog_us != 0)
-        loop_timer_in(service->watchdog, service->unit.watchdog_us);
-}
-
-void service_notify_extend(struct service *service, uint64_t timeout_us)
-{
-    if (service->state == SERVICE_STARTING || service->state == SERVICE_STOPPING)
-        loop_timer_in(service->timer, timeout_us);
-}
-
-void service_notify_status(struct service *service, const char *text)
-{
-    if (strcmp(service->status_text, text) == 0)
-        return;
-    snprintf(service->status_text, sizeof(service->status_text), "%s", text);
-    events_send_text(service->core, service->unit.name, "status", "text", text);
-    console_service_changed(service->core, service);
-}
-
-void service_describe(const struct service *service, char *buf, size_t size)
-{
-    const struct service *other;
-
-    buf[0] = '\0';
-    if (service->state == SERVICE_WAITING) {
-        other = service_waits_for(service);
-        if (other != NULL)
-            snprintf(buf, size, "waits for %s", other->unit.name);
-    } else if (service->state == SERVICE_BACKOFF || service->state == SERVICE_FAILED) {
-        snprintf(buf, size, "%s", service->error.message);
-    } else if (service->state == SERVICE_STOPPED && service->loadable && service->wanted &&
-               !service_condition_holds(service)) {
-        snprintf(buf, size, "not for this machine (a condition does not hold)");
-    } else {
-        snprintf(buf, size, "%s", service->status_text);
-    }
-}
-
-/* ---- timers, given to the loop when a service is loaded ---- */
-
-void service_timer_fired(struct loop_timer *timer, void *data)
-{
-    (void)timer;
-    service_event(data, SERVICE_EVENT_TIMER);
-}
-
-void service_watchdog_fired(struct loop_timer *timer, void *data)
-{
-    (void)timer;
-    service_event(data, SERVICE_EVENT_SILENT);
 }

@@ -24,7 +24,7 @@ enum service_event {
     SERVICE_EVENT_STOP,
     SERVICE_EVENT_CHECK, /* what it waits for may be there now */
     SERVICE_EVENT_READY,
-    SERVICE_EVENT_EXIT,  /* the main process ended: status in `status` */
+    SERVICE_EVENT_EXIT, /* the main process ended: status in `status` */
     SERVICE_EVENT_TIMER,
     SERVICE_EVENT_SILENT, /* the watchdog was not fed */
     SERVICE_EVENT_EMPTY,  /* no process of its cgroup is left */
@@ -51,7 +51,8 @@ struct service {
     enum service_state state;
     enum service_result result;
     bool wanted;
-    bool was_tried;   /* a first start has ended, one way or the other: who only comes after it need not wait */
+    bool
+        was_tried; /* a first start has ended, one way or the other: who only comes after it need not wait */
     bool restart_now; /* a stop that is only half of a restart */
     pid_t pid;
     int status;
@@ -84,11 +85,12 @@ int service_load_all(struct core *core, const char *folder, struct error *err);
 void service_free_all(struct core *core);
 
 struct service *service_find(const struct core *core, const char *name);
-void service_start(struct service *service);   /* and what it requires */
-void service_stop(struct service *service);    /* what requires it first */
+void service_start(struct service *service); /* and what it requires */
+void service_stop(struct service *service);  /* what requires it first */
 void service_restart(struct service *service);
 void service_start_all(struct core *core);
-void service_stop_all(struct core *core); /* in reverse order; stop_services_gone() is called at the end */
+void service_stop_all(
+    struct core *core); /* in reverse order; stop_services_gone() is called at the end */
 bool service_any_active(const struct core *core);
 
 /* A child ended. False: no service's main process. */

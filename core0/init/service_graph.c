@@ -75,8 +75,9 @@ static void graph_found_cycle(struct graph *graph, size_t again)
     for (size_t i = first; i < graph->depth && len < sizeof(text); i++)
         len += (size_t)snprintf(text + len, sizeof(text) - len, "%s after ",
                                 graph->core->services[graph->path[i]].unit.name);
-    error_set(&err, ELOOP, "service.cycle", "take one of them out of After= or Requires=",
-              "services wait for each other: %s%s", text, graph->core->services[again].unit.name);
+    error_set(&err, ELOOP, "service.cycle",
+              "take one of them out of After= or Requires=", "services wait for each other: %s%s",
+              text, graph->core->services[again].unit.name);
     for (size_t i = first; i < graph->depth; i++)
         graph_fail(&graph->core->services[graph->path[i]], &err);
 }

@@ -37,8 +37,8 @@ static void service_load_file(struct service *service, const char *folder, const
     ret = file_read(path, UNIT_FILE_MAX, &text, &len);
     if (ret < 0) {
         snprintf(service->unit.name, sizeof(service->unit.name), "%.63s", name);
-        ret = error_set(&service->error, -ret, "service.bad-file", NULL, "%s cannot be read: %s", path,
-                        strerror(-ret));
+        ret = error_set(&service->error, -ret, "service.bad-file", NULL, "%s cannot be read: %s",
+                        path, strerror(-ret));
     } else {
         ret = unit_parse(name, text, len, &service->unit, &service->error);
     }
@@ -75,8 +75,9 @@ int service_load_all(struct core *core, const char *folder, struct error *err)
     if (count < 0)
         return error_set(err, errno, "service.folder", NULL, "%s: %s", folder, strerror(errno));
     if ((size_t)count > SERVICES_MAX)
-        ret = error_set(err, E2BIG, "service.too-many", NULL, "%s holds %d services, at most %u are possible",
-                        folder, count, SERVICES_MAX);
+        ret =
+            error_set(err, E2BIG, "service.too-many", NULL,
+                      "%s holds %d services, at most %u are possible", folder, count, SERVICES_MAX);
     else if (count > 0)
         core->services = calloc((size_t)count, sizeof(struct service));
     if (ret == 0 && count > 0 && core->services == NULL)

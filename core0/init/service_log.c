@@ -15,7 +15,8 @@
 #include "init/forward.h"
 #include "init/service.h"
 
-#define LOG_READS_PER_TURN 16 /* 64 KiB: a service that prints without end must not starve the others */
+#define LOG_READS_PER_TURN                                                                         \
+    16 /* 64 KiB: a service that prints without end must not starve the others */
 
 void service_log_add(struct service *service, int level, const char *text, size_t len)
 {

@@ -186,8 +186,8 @@ static int spawn_make_folder(const struct spawn_plan *plan, const char *path, mo
 
 /* Makes the folders and names them in a variable, joined by ":" as systemd does. */
 static int spawn_plan_folders(struct spawn_plan *plan, const struct core *core,
-                              const struct unit_list *folders, const char *base, const char *variable,
-                              uint64_t mode, struct error *err)
+                              const struct unit_list *folders, const char *base,
+                              const char *variable, uint64_t mode, struct error *err)
 {
     char joined[1024] = "";
     size_t len = 0;
@@ -280,8 +280,8 @@ static int spawn_plan_filter(struct spawn_plan *plan, struct error *err)
                         unit->system_call_errno, plan->filter, SECCOMP_PROGRAM_MAX,
                         &plan->filter_len);
     if (ret < 0)
-        return error_set(err, -ret, "service.bad-filter", NULL, "%s: SystemCallFilter= cannot be built",
-                         unit->name);
+        return error_set(err, -ret, "service.bad-filter", NULL,
+                         "%s: SystemCallFilter= cannot be built", unit->name);
     return 0;
 }
 
@@ -330,8 +330,8 @@ static _Noreturn void spawn_fail(enum spawn_exit code, const char *detail)
 {
     int error = errno;
     char line[256];
-    int len = snprintf(line, sizeof(line), "<3>core0: %s: %.80s: %s\n", spawn_exit_reason((int)code),
-                       detail, strerror(error));
+    int len = snprintf(line, sizeof(line), "<3>core0: %s: %.80s: %s\n",
+                       spawn_exit_reason((int)code), detail, strerror(error));
 
     if (len > 0 && write(STDERR_FILENO, line, (size_t)len) < 0)
         _exit((int)code);
@@ -403,7 +403,8 @@ static void spawn_child_user(const struct spawn_plan *plan)
     for (unsigned cap = 0; cap < 64 && unit->bounding != UINT64_MAX; cap++) {
         if ((unit->bounding >> cap & 1u) != 0)
             continue;
-        if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0 && errno != EINVAL) /* EINVAL: beyond the last */
+        if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0 &&
+            errno != EINVAL) /* EINVAL: beyond the last */
             spawn_fail(SPAWN_CAPABILITIES, "bounding set");
     }
     if (!plan->switch_user)
@@ -509,8 +510,8 @@ int spawn_service(struct service *service, pid_t *ret_pid, struct error *err)
         if (pid == 0)
             spawn_child(plan);
         if (pid < 0)
-            ret = error_set(err, -pid, "service.fork", NULL, "%s: no process: %s", service->unit.name,
-                            strerror(-pid));
+            ret = error_set(err, -pid, "service.fork", NULL, "%s: no process: %s",
+                            service->unit.name, strerror(-pid));
         else
             *ret_pid = pid;
     }

@@ -30,8 +30,8 @@ const char *stop_mounts_point(const char *line, char *buf, size_t size)
         line++;
     }
     while (*line != ' ' && *line != '\0' && *line != '\n' && len + 1 < size) {
-        if (line[0] == '\\' && line[1] >= '0' && line[1] <= '3' && line[2] >= '0' && line[2] <= '7' &&
-            line[3] >= '0' && line[3] <= '7') {
+        if (line[0] == '\\' && line[1] >= '0' && line[1] <= '3' && line[2] >= '0' &&
+            line[2] <= '7' && line[3] >= '0' && line[3] <= '7') {
             buf[len++] = (char)((line[1] - '0') * 64 + (line[2] - '0') * 8 + (line[3] - '0'));
             line += 4;
         } else {

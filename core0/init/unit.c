@@ -17,10 +17,10 @@
 
 enum unit_kind {
     UNIT_KIND_STRING,
-    UNIT_KIND_PATH,     /* absolute, without ".." */
+    UNIT_KIND_PATH, /* absolute, without ".." */
     UNIT_KIND_WORDS,
-    UNIT_KIND_NAMES,    /* words that are service names, ".service" cut off */
-    UNIT_KIND_FOLDERS,  /* words that are relative paths without ".." */
+    UNIT_KIND_NAMES,   /* words that are service names, ".service" cut off */
+    UNIT_KIND_FOLDERS, /* words that are relative paths without ".." */
     UNIT_KIND_VARIABLES,
     UNIT_KIND_EXEC,
     UNIT_KIND_CHOICE,
@@ -34,10 +34,15 @@ enum unit_kind {
     UNIT_KIND_ERRNO,
     UNIT_KIND_CAPS,
     UNIT_KIND_CALLS,
-    UNIT_KIND_IGNORED,  /* tells a reader something, core0 nothing */
+    UNIT_KIND_IGNORED, /* tells a reader something, core0 nothing */
 };
 
-enum unit_section { UNIT_SECTION_NONE, UNIT_SECTION_UNIT, UNIT_SECTION_SERVICE, UNIT_SECTION_SOCKET };
+enum unit_section {
+    UNIT_SECTION_NONE,
+    UNIT_SECTION_UNIT,
+    UNIT_SECTION_SERVICE,
+    UNIT_SECTION_SOCKET
+};
 
 static const char *const unit_sections[] = {
     [UNIT_SECTION_UNIT] = "Unit",
@@ -56,7 +61,8 @@ struct unit_key {
 };
 
 static const char *const unit_types[] = {"simple", "notify", "oneshot", NULL};
-static const char *const unit_restarts[] = {"no", "on-success", "on-failure", "on-abnormal", "always", NULL};
+static const char *const unit_restarts[] = {"no",          "on-success", "on-failure",
+                                            "on-abnormal", "always",     NULL};
 static const char *const unit_kills[] = {"control-group", "mixed", "process", "none", NULL};
 static const char *const unit_outputs[] = {"ring", "null", "console", "tty", NULL};
 static const char *const unit_inputs[] = {"null", "tty", NULL};
@@ -70,32 +76,41 @@ static const struct unit_key unit_keys[] = {
     {UNIT_SECTION_UNIT, "After", UNIT_KIND_NAMES, AT(after), NULL, 0, 0},
     {UNIT_SECTION_UNIT, "Before", UNIT_KIND_NAMES, AT(before), NULL, 0, 0},
     {UNIT_SECTION_UNIT, "Requires", UNIT_KIND_NAMES, AT(requires), NULL, 0, 0},
-    {UNIT_SECTION_UNIT, "ConditionKernelCommandLine", UNIT_KIND_WORDS, AT(condition_cmdline), NULL, 0, 0},
+    {UNIT_SECTION_UNIT, "ConditionKernelCommandLine", UNIT_KIND_WORDS, AT(condition_cmdline), NULL,
+     0, 0},
     {UNIT_SECTION_UNIT, "ConditionPathExists", UNIT_KIND_WORDS, AT(condition_path), NULL, 0, 0},
     {UNIT_SECTION_UNIT, "StartLimitBurst", UNIT_KIND_UINT, AT(start_limit_burst), NULL, 0, 1000000},
-    {UNIT_SECTION_UNIT, "StartLimitIntervalSec", UNIT_KIND_TIME, AT(start_limit_interval_us), NULL, 0, TIME_MAX},
+    {UNIT_SECTION_UNIT, "StartLimitIntervalSec", UNIT_KIND_TIME, AT(start_limit_interval_us), NULL,
+     0, TIME_MAX},
 
     /* systemd moved these two to [Unit]; both places are known to people. */
-    {UNIT_SECTION_SERVICE, "StartLimitBurst", UNIT_KIND_UINT, AT(start_limit_burst), NULL, 0, 1000000},
-    {UNIT_SECTION_SERVICE, "StartLimitIntervalSec", UNIT_KIND_TIME, AT(start_limit_interval_us), NULL, 0, TIME_MAX},
+    {UNIT_SECTION_SERVICE, "StartLimitBurst", UNIT_KIND_UINT, AT(start_limit_burst), NULL, 0,
+     1000000},
+    {UNIT_SECTION_SERVICE, "StartLimitIntervalSec", UNIT_KIND_TIME, AT(start_limit_interval_us),
+     NULL, 0, TIME_MAX},
     {UNIT_SECTION_SERVICE, "Type", UNIT_KIND_CHOICE, AT(type), unit_types, 0, 0},
     {UNIT_SECTION_SERVICE, "ExecStart", UNIT_KIND_EXEC, AT(exec_start), NULL, 0, 0},
     {UNIT_SECTION_SERVICE, "Restart", UNIT_KIND_CHOICE, AT(restart), unit_restarts, 0, 0},
     {UNIT_SECTION_SERVICE, "RestartSec", UNIT_KIND_TIME, AT(restart_us), NULL, 0, 3600000000},
-    {UNIT_SECTION_SERVICE, "RestartMaxDelaySec", UNIT_KIND_TIME, AT(restart_max_us), NULL, 0, 3600000000},
+    {UNIT_SECTION_SERVICE, "RestartMaxDelaySec", UNIT_KIND_TIME, AT(restart_max_us), NULL, 0,
+     3600000000},
     {UNIT_SECTION_SERVICE, "WatchdogSec", UNIT_KIND_TIME, AT(watchdog_us), NULL, 0, 3600000000},
-    {UNIT_SECTION_SERVICE, "TimeoutStartSec", UNIT_KIND_TIME, AT(timeout_start_us), NULL, 1, TIME_MAX},
-    {UNIT_SECTION_SERVICE, "TimeoutStopSec", UNIT_KIND_TIME, AT(timeout_stop_us), NULL, 1, 600000000},
+    {UNIT_SECTION_SERVICE, "TimeoutStartSec", UNIT_KIND_TIME, AT(timeout_start_us), NULL, 1,
+     TIME_MAX},
+    {UNIT_SECTION_SERVICE, "TimeoutStopSec", UNIT_KIND_TIME, AT(timeout_stop_us), NULL, 1,
+     600000000},
     {UNIT_SECTION_SERVICE, "KillMode", UNIT_KIND_CHOICE, AT(kill_mode), unit_kills, 0, 0},
     {UNIT_SECTION_SERVICE, "KillSignal", UNIT_KIND_SIGNAL, AT(kill_signal), NULL, 0, 0},
     {UNIT_SECTION_SERVICE, "User", UNIT_KIND_STRING, AT(user), NULL, 0, 0},
     {UNIT_SECTION_SERVICE, "Group", UNIT_KIND_STRING, AT(group), NULL, 0, 0},
-    {UNIT_SECTION_SERVICE, "SupplementaryGroups", UNIT_KIND_WORDS, AT(supplementary_groups), NULL, 0, 0},
+    {UNIT_SECTION_SERVICE, "SupplementaryGroups", UNIT_KIND_WORDS, AT(supplementary_groups), NULL,
+     0, 0},
     {UNIT_SECTION_SERVICE, "CapabilityBoundingSet", UNIT_KIND_CAPS, AT(bounding), NULL, 0, 0},
     {UNIT_SECTION_SERVICE, "AmbientCapabilities", UNIT_KIND_CAPS, AT(ambient), NULL, 0, 0},
     {UNIT_SECTION_SERVICE, "NoNewPrivileges", UNIT_KIND_BOOL, AT(no_new_privileges), NULL, 0, 0},
     {UNIT_SECTION_SERVICE, "SystemCallFilter", UNIT_KIND_CALLS, AT(system_calls), NULL, 0, 0},
-    {UNIT_SECTION_SERVICE, "SystemCallErrorNumber", UNIT_KIND_ERRNO, AT(system_call_errno), NULL, 0, 0},
+    {UNIT_SECTION_SERVICE, "SystemCallErrorNumber", UNIT_KIND_ERRNO, AT(system_call_errno), NULL, 0,
+     0},
     {UNIT_SECTION_SERVICE, "UMask", UNIT_KIND_MODE, AT(umask), NULL, 0, 0777},
     {UNIT_SECTION_SERVICE, "OOMScoreAdjust", UNIT_KIND_INT, AT(oom_score_adjust), NULL, 1000, 1000},
     {UNIT_SECTION_SERVICE, "Nice", UNIT_KIND_INT, AT(nice), NULL, 20, 19},
@@ -113,10 +128,13 @@ static const struct unit_key unit_keys[] = {
     {UNIT_SECTION_SERVICE, "LogRingSize", UNIT_KIND_SIZE, AT(log_size), NULL, 4096, 1048576},
     {UNIT_SECTION_SERVICE, "Environment", UNIT_KIND_VARIABLES, AT(environment), NULL, 0, 0},
     {UNIT_SECTION_SERVICE, "WorkingDirectory", UNIT_KIND_PATH, AT(working_directory), NULL, 0, 0},
-    {UNIT_SECTION_SERVICE, "RuntimeDirectory", UNIT_KIND_FOLDERS, AT(runtime_directory), NULL, 0, 0},
-    {UNIT_SECTION_SERVICE, "RuntimeDirectoryMode", UNIT_KIND_MODE, AT(runtime_directory_mode), NULL, 0, 07777},
+    {UNIT_SECTION_SERVICE, "RuntimeDirectory", UNIT_KIND_FOLDERS, AT(runtime_directory), NULL, 0,
+     0},
+    {UNIT_SECTION_SERVICE, "RuntimeDirectoryMode", UNIT_KIND_MODE, AT(runtime_directory_mode), NULL,
+     0, 07777},
     {UNIT_SECTION_SERVICE, "StateDirectory", UNIT_KIND_FOLDERS, AT(state_directory), NULL, 0, 0},
-    {UNIT_SECTION_SERVICE, "StateDirectoryMode", UNIT_KIND_MODE, AT(state_directory_mode), NULL, 0, 07777},
+    {UNIT_SECTION_SERVICE, "StateDirectoryMode", UNIT_KIND_MODE, AT(state_directory_mode), NULL, 0,
+     07777},
 
     {UNIT_SECTION_SOCKET, "ListenStream", UNIT_KIND_PATH, AT(listen_stream), NULL, 0, 0},
     {UNIT_SECTION_SOCKET, "SocketMode", UNIT_KIND_MODE, AT(socket_mode), NULL, 0, 0777},
@@ -226,7 +244,8 @@ static int unit_set_exec(struct unit *unit, const char *value)
         return -EINVAL; /* one program per service */
     unit->exec_ignore_failure = *value == '-';
     ret = unit_value_words(unit->exec_ignore_failure ? value + 1 : value, &unit->exec_start);
-    if (ret == 0 && unit->exec_start.count > 0 && !unit_path_is_clean(unit->exec_start.items[0], true))
+    if (ret == 0 && unit->exec_start.count > 0 &&
+        !unit_path_is_clean(unit->exec_start.items[0], true))
         ret = -EINVAL;
     return ret;
 }
@@ -357,9 +376,10 @@ static int unit_read_section(struct unit_reader *reader, const char *text)
             return 0;
         }
     }
-    return error_set(reader->err, EINVAL, "service.bad-file",
-                     "sections are [Unit], [Service] and [Socket]; every service of the folder is started",
-                     "%s, line %d: section %.40s is not known", reader->unit->name, reader->line, text);
+    return error_set(
+        reader->err, EINVAL, "service.bad-file",
+        "sections are [Unit], [Service] and [Socket]; every service of the folder is started",
+        "%s, line %d: section %.40s is not known", reader->unit->name, reader->line, text);
 }
 
 static int unit_read_pair(struct unit_reader *reader, char *text)
@@ -388,8 +408,9 @@ static int unit_read_pair(struct unit_reader *reader, char *text)
     }
     if (found == NULL)
         return error_set(reader->err, EINVAL, "service.bad-file", UNIT_HINT,
-                         "%s, line %d: key %.40s is not known%s%s%s", reader->unit->name, reader->line,
-                         text, reader->section == UNIT_SECTION_NONE ? " outside of a section" : " in [",
+                         "%s, line %d: key %.40s is not known%s%s%s", reader->unit->name,
+                         reader->line, text,
+                         reader->section == UNIT_SECTION_NONE ? " outside of a section" : " in [",
                          reader->section == UNIT_SECTION_NONE ? "" : unit_sections[reader->section],
                          reader->section == UNIT_SECTION_NONE ? "" : "]");
     ret = unit_set(reader->unit, found, value);

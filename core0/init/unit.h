@@ -15,8 +15,8 @@
 #include "lib/error.h"
 
 #define UNIT_NAME_MAX 63u
-#define UNIT_FILE_MAX 16384u  /* bytes of a service file */
-#define UNIT_LIST_MAX 64u     /* words of one list */
+#define UNIT_FILE_MAX 16384u /* bytes of a service file */
+#define UNIT_LIST_MAX 64u    /* words of one list */
 #define UNIT_INFINITY UINT64_MAX
 
 enum unit_type { UNIT_SIMPLE, UNIT_NOTIFY, UNIT_ONESHOT };
@@ -63,7 +63,7 @@ struct unit {
     char *user;
     char *group;
     struct unit_list supplementary_groups;
-    uint64_t bounding;   /* capabilities, one bit each */
+    uint64_t bounding; /* capabilities, one bit each */
     uint64_t ambient;
     bool no_new_privileges;
     struct unit_list system_calls; /* words as written; the first may be "~" */
@@ -85,7 +85,7 @@ struct unit {
     int output;
     int input;
     char *tty_path;
-    uint64_t log_size; /* bytes of the ring */
+    uint64_t log_size;            /* bytes of the ring */
     struct unit_list environment; /* NAME=value */
     char *working_directory;
     struct unit_list runtime_directory; /* below /run */

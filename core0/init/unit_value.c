@@ -151,16 +151,16 @@ struct unit_suffix {
 
 /* The longest suffix comes first where one is the beginning of another. */
 static const struct unit_suffix unit_times[] = {
-    {"ms", 1000},         {"us", 1},          {"min", 60000000},   {"m", 60000000},
-    {"sec", 1000000},     {"s", 1000000},     {"hour", 3600000000}, {"hr", 3600000000},
-    {"h", 3600000000},    {"d", 86400000000},
+    {"ms", 1000},      {"us", 1},          {"min", 60000000},    {"m", 60000000},
+    {"sec", 1000000},  {"s", 1000000},     {"hour", 3600000000}, {"hr", 3600000000},
+    {"h", 3600000000}, {"d", 86400000000},
 };
 static const struct unit_suffix unit_sizes[] = {
     {"K", 1ull << 10}, {"M", 1ull << 20}, {"G", 1ull << 30}, {"T", 1ull << 40}, {"B", 1},
 };
 
-static const struct unit_suffix *unit_take_suffix(const char **text, const struct unit_suffix *table,
-                                                  size_t count)
+static const struct unit_suffix *unit_take_suffix(const char **text,
+                                                  const struct unit_suffix *table, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         size_t len = strlen(table[i].name);
@@ -230,16 +230,17 @@ struct unit_number {
 };
 
 static const struct unit_number unit_signals[] = {
-    {"HUP", SIGHUP},   {"INT", SIGINT},   {"QUIT", SIGQUIT}, {"ABRT", SIGABRT}, {"KILL", SIGKILL},
-    {"USR1", SIGUSR1}, {"USR2", SIGUSR2}, {"PIPE", SIGPIPE}, {"ALRM", SIGALRM}, {"TERM", SIGTERM},
-    {"WINCH", SIGWINCH},
+    {"HUP", SIGHUP},   {"INT", SIGINT},   {"QUIT", SIGQUIT},   {"ABRT", SIGABRT},
+    {"KILL", SIGKILL}, {"USR1", SIGUSR1}, {"USR2", SIGUSR2},   {"PIPE", SIGPIPE},
+    {"ALRM", SIGALRM}, {"TERM", SIGTERM}, {"WINCH", SIGWINCH},
 };
 static const struct unit_number unit_errnos[] = {
-    {"EPERM", EPERM}, {"EACCES", EACCES}, {"ENOSYS", ENOSYS}, {"EINVAL", EINVAL}, {"EUCLEAN", EUCLEAN},
+    {"EPERM", EPERM},   {"EACCES", EACCES},   {"ENOSYS", ENOSYS},
+    {"EINVAL", EINVAL}, {"EUCLEAN", EUCLEAN},
 };
 
-static int unit_find_number(const struct unit_number *table, size_t count, const char *name, int max,
-                            int *ret_value)
+static int unit_find_number(const struct unit_number *table, size_t count, const char *name,
+                            int max, int *ret_value)
 {
     uint64_t number;
 
@@ -268,14 +269,46 @@ int unit_value_errno(const char *text, int *ret_errno)
 
 /* capabilities(7), by number (include/uapi/linux/capability.h). */
 static const char *const unit_caps[] = {
-    "chown",           "dac_override",     "dac_read_search", "fowner",         "fsetid",
-    "kill",            "setgid",           "setuid",          "setpcap",        "linux_immutable",
-    "net_bind_service", "net_broadcast",   "net_admin",       "net_raw",        "ipc_lock",
-    "ipc_owner",       "sys_module",       "sys_rawio",       "sys_chroot",     "sys_ptrace",
-    "sys_pacct",       "sys_admin",        "sys_boot",        "sys_nice",       "sys_resource",
-    "sys_time",        "sys_tty_config",   "mknod",           "lease",          "audit_write",
-    "audit_control",   "setfcap",          "mac_override",    "mac_admin",      "syslog",
-    "wake_alarm",      "block_suspend",    "audit_read",      "perfmon",        "bpf",
+    "chown",
+    "dac_override",
+    "dac_read_search",
+    "fowner",
+    "fsetid",
+    "kill",
+    "setgid",
+    "setuid",
+    "setpcap",
+    "linux_immutable",
+    "net_bind_service",
+    "net_broadcast",
+    "net_admin",
+    "net_raw",
+    "ipc_lock",
+    "ipc_owner",
+    "sys_module",
+    "sys_rawio",
+    "sys_chroot",
+    "sys_ptrace",
+    "sys_pacct",
+    "sys_admin",
+    "sys_boot",
+    "sys_nice",
+    "sys_resource",
+    "sys_time",
+    "sys_tty_config",
+    "mknod",
+    "lease",
+    "audit_write",
+    "audit_control",
+    "setfcap",
+    "mac_override",
+    "mac_admin",
+    "syslog",
+    "wake_alarm",
+    "block_suspend",
+    "audit_read",
+    "perfmon",
+    "bpf",
     "checkpoint_restore",
 };
 

@@ -110,7 +110,8 @@ int watchdog_open(struct core *core)
     }
     snprintf(path, sizeof(path), "/dev/%s", device);
     watchdog->fd = open(path, O_WRONLY | O_CLOEXEC);
-    ret = watchdog->fd < 0 ? -errno : loop_timer_add(core->loop, watchdog_feed, watchdog, &watchdog->timer);
+    ret = watchdog->fd < 0 ? -errno
+                           : loop_timer_add(core->loop, watchdog_feed, watchdog, &watchdog->timer);
     if (ret < 0) {
         if (watchdog->fd >= 0)
             close(watchdog->fd);

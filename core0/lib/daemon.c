@@ -78,8 +78,8 @@ static void daemon_print_help(const struct daemon_spec *spec)
 }
 
 /* Takes "--name value", "--name=value" or a flag. 1: taken, 0: another option, -1: wrong use (said). */
-static int daemon_take_option(const char *name, const char *argument, const char **value, char **argv,
-                              int *index)
+static int daemon_take_option(const char *name, const char *argument, const char **value,
+                              char **argv, int *index)
 {
     const char *given = argv[*index];
     size_t len = strlen(name);
@@ -113,9 +113,12 @@ static int daemon_parse_options(struct daemon *daemon, char **argv)
     const char *version = NULL;
     const char *debug = NULL;
     const struct daemon_option common[] = {
-        {"--socket", "PATH", "", &daemon->socket}, {"--boot", "FILE", "", &daemon->boot},
-        {"--debug", NULL, "", &debug},             {"--help", NULL, "", &help},
-        {"--version", NULL, "", &version},         {NULL, NULL, NULL, NULL},
+        {"--socket", "PATH", "", &daemon->socket},
+        {"--boot", "FILE", "", &daemon->boot},
+        {"--debug", NULL, "", &debug},
+        {"--help", NULL, "", &help},
+        {"--version", NULL, "", &version},
+        {NULL, NULL, NULL, NULL},
     };
 
     for (int i = 1; argv[i] != NULL; i++) {

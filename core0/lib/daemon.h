@@ -13,7 +13,7 @@
 struct daemon;
 
 struct daemon_option {
-    const char *name; /* "--state" */
+    const char *name;     /* "--state" */
     const char *argument; /* "DIR"; NULL: a flag */
     const char *help;
     const char **value; /* set to the argument, or to "" for a flag */

@@ -21,6 +21,6 @@ int file_write_atomic(const char *path, const void *data, size_t len, mode_t mod
 /* One write(2) into an existing file of /proc, /sys or a cgroup. */
 int file_write_text(const char *path, const char *text);
 int file_write_text_at(int dirfd, const char *path, const char *text);
-int file_mkdirs(const char *path, mode_t mode);            /* like mkdir -p; mode for new ones */
-int file_remove_tree(const char *path);                     /* never crosses a mount, never follows a link */
-int file_write_all(int fd, const void *data, size_t len);   /* blocking descriptor; 0 or -errno */
+int file_mkdirs(const char *path, mode_t mode); /* like mkdir -p; mode for new ones */
+int file_remove_tree(const char *path);         /* never crosses a mount, never follows a link */
+int file_write_all(int fd, const void *data, size_t len); /* blocking descriptor; 0 or -errno */

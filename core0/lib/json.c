@@ -13,8 +13,12 @@
 #define JSON_ARRAY_MAX 1024u
 
 static const char *const json_type_names[] = {
-    [JSON_STRING] = "a string",    [JSON_INT] = "an integer", [JSON_UINT] = "an integer not below 0",
-    [JSON_BOOL] = "true or false", [JSON_OBJECT] = "an object", [JSON_ARRAY] = "an array",
+    [JSON_STRING] = "a string",
+    [JSON_INT] = "an integer",
+    [JSON_UINT] = "an integer not below 0",
+    [JSON_BOOL] = "true or false",
+    [JSON_OBJECT] = "an object",
+    [JSON_ARRAY] = "an array",
     [JSON_ANY] = "a value",
 };
 
@@ -38,7 +42,8 @@ static int json_read_string(yyjson_val *value, const struct json_field *field, v
     if (memchr(str, '\0', len) != NULL)
         return error_set(err, EINVAL, code, NULL, "\"%s\" holds a NUL byte", field->name);
     if (len > max)
-        return error_set(err, EINVAL, code, NULL, "\"%s\" is longer than %zu bytes", field->name, max);
+        return error_set(err, EINVAL, code, NULL, "\"%s\" is longer than %zu bytes", field->name,
+                         max);
     if (field->min > 0 && len < (size_t)field->min)
         return error_set(err, EINVAL, code, NULL, "\"%s\" is shorter than %zu bytes", field->name,
                          (size_t)field->min);
@@ -222,7 +227,8 @@ yyjson_doc *json_parse(const char *text, size_t len, size_t max_len, const char 
     yyjson_doc *doc;
 
     if (len > max_len) {
-        error_set(err, EFBIG, code, NULL, "JSON text of %zu bytes is longer than %zu", len, max_len);
+        error_set(err, EFBIG, code, NULL, "JSON text of %zu bytes is longer than %zu", len,
+                  max_len);
         return NULL;
     }
     if (json_is_too_deep(text, len)) {

@@ -23,13 +23,15 @@ typedef void loop_child_fn(struct loop_child *child, pid_t pid, int status, void
 typedef void loop_defer_fn(void *data);
 
 int loop_new(struct loop **ret_loop);
-void loop_free(struct loop *loop); /* frees the remaining sources, closes none of their descriptors */
+void loop_free(
+    struct loop *loop); /* frees the remaining sources, closes none of their descriptors */
 
-int loop_run(struct loop *loop);              /* until loop_exit; returns its code or -errno */
-int loop_step(struct loop *loop, int timeout_ms); /* one turn; -1 waits. 0, 1 = exit was asked, -errno */
+int loop_run(struct loop *loop); /* until loop_exit; returns its code or -errno */
+int loop_step(struct loop *loop,
+              int timeout_ms); /* one turn; -1 waits. 0, 1 = exit was asked, -errno */
 void loop_exit(struct loop *loop, int code);
-uint64_t loop_now(const struct loop *loop);   /* start of this turn, us */
-uint64_t loop_clock(void);                    /* now, us */
+uint64_t loop_now(const struct loop *loop); /* start of this turn, us */
+uint64_t loop_clock(void);                  /* now, us */
 
 /* events: EPOLLIN | EPOLLOUT | …; EPOLLERR and EPOLLHUP always come. The descriptor stays the caller's. */
 int loop_io_add(struct loop *loop, int fd, uint32_t events, loop_io_fn *fn, void *data,

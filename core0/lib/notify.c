@@ -117,8 +117,8 @@ int notify_event(const char *name, const char *members_fmt, ...)
     if (len < 0 || (size_t)len >= sizeof(members))
         return -EMSGSIZE; /* half a JSON object is of no use */
 
-    len = snprintf(text, sizeof(text), "{\"event\":\"%s\"%s%s}", name, members[0] != '\0' ? "," : "",
-                   members);
+    len = snprintf(text, sizeof(text), "{\"event\":\"%s\"%s%s}", name,
+                   members[0] != '\0' ? "," : "", members);
     if (len < 0 || (size_t)len >= sizeof(text))
         return -EMSGSIZE;
     return notify_variable("X_CROFT_EVENT", text);

@@ -18,6 +18,7 @@ __attribute__((format(printf, 1, 2))) int notify_status(const char *fmt, ...);
 int notify_fact(const char *key, const char *value);
 int notify_error(const struct error *err); /* NULL: cleared */
 /* One event {"event":name,…}: json_members is "" or `"key":value,…` without braces. */
-__attribute__((format(printf, 2, 3))) int notify_event(const char *name, const char *members_fmt, ...);
+__attribute__((format(printf, 2, 3))) int notify_event(const char *name, const char *members_fmt,
+                                                       ...);
 /* Microseconds between two notify_watchdog() that core0 asks for (half of WATCHDOG_USEC), 0: none. */
 unsigned long long notify_watchdog_interval(void);

@@ -165,7 +165,8 @@ static int process_pump(struct process_run *run, uint64_t deadline)
         if (polled[PROCESS_ERR].revents != 0)
             process_read(run, PROCESS_ERR);
         /* Its last words are in the pipes by now: they are read before the end counts. */
-        ended = polled[PROCESS_STREAMS].revents != 0 && (polled[PROCESS_OUT].revents & POLLIN) == 0 &&
+        ended = polled[PROCESS_STREAMS].revents != 0 &&
+                (polled[PROCESS_OUT].revents & POLLIN) == 0 &&
                 (polled[PROCESS_ERR].revents & POLLIN) == 0;
     }
     return 0;

@@ -10,10 +10,10 @@
 #include "lib/error.h"
 
 struct process_result {
-    int status;       /* as of waitpid(2) */
-    char *out;        /* standard output, NUL-terminated, at most max_output bytes; free() */
+    int status; /* as of waitpid(2) */
+    char *out;  /* standard output, NUL-terminated, at most max_output bytes; free() */
     size_t out_len;
-    char *err;        /* the same for standard error */
+    char *err; /* the same for standard error */
     size_t err_len;
 };
 
@@ -22,8 +22,8 @@ struct process_options {
     const char *dir;        /* NULL: the caller's */
     const void *in;         /* standard input; NULL: /dev/null */
     size_t in_len;
-    uint64_t timeout_us;    /* then SIGKILL and -ETIMEDOUT; 0: 60 s */
-    size_t max_output;      /* bytes per stream; what is more is dropped; 0: 64 KiB */
+    uint64_t timeout_us; /* then SIGKILL and -ETIMEDOUT; 0: 60 s */
+    size_t max_output;   /* bytes per stream; what is more is dropped; 0: 64 KiB */
 };
 
 /* Runs argv[0] (a path) to its end, blocking. 0 when it could be run (look at status), or -errno. */

@@ -49,7 +49,8 @@ int varlink_server_listen(struct varlink_server *server, const char *path, mode_
                           struct error *err);
 /* Only the listening socket, as the above makes it: its descriptor or -errno. */
 int varlink_listen(const char *path, mode_t mode, struct error *err);
-int varlink_server_add_fd(struct varlink_server *server, int listen_fd); /* takes the descriptor over */
+int varlink_server_add_fd(struct varlink_server *server,
+                          int listen_fd); /* takes the descriptor over */
 void varlink_server_free(struct varlink_server *server);
 
 /* Bytes that one message of a caller may have; VARLINK_MESSAGE_MAX unless set. */
@@ -62,8 +63,8 @@ void varlink_server_set_message_max(struct varlink_server *server, size_t max);
  */
 uid_t varlink_call_uid(const struct varlink_call *call);
 bool varlink_call_wants_more(const struct varlink_call *call);
-void varlink_call_set_gone(struct varlink_call *call, void (*on_gone)(struct varlink_call *, void *),
-                           void *data);
+void varlink_call_set_gone(struct varlink_call *call,
+                           void (*on_gone)(struct varlink_call *, void *), void *data);
 /* parameters: an object of a mutable document that is consumed (freed); NULL: {}. Final. */
 void varlink_call_reply(struct varlink_call *call, yyjson_mut_doc *parameters);
 /* "continues": true. Only after varlink_call_wants_more. -EAGAIN when more than 1 MiB waits to be read by the peer. */
@@ -79,7 +80,8 @@ void varlink_call_invalid(struct varlink_call *call, const char *parameter);
 
 /* parameters NULL after an error; err is set then (code "varlink.lost" when the connection died,
  * "varlink.timeout" when the deadline passed). `more`: further answers follow. */
-typedef void varlink_reply_fn(yyjson_val *parameters, const struct error *err, bool more, void *data);
+typedef void varlink_reply_fn(yyjson_val *parameters, const struct error *err, bool more,
+                              void *data);
 
 /* Connects lazily at the first call, again after a loss; calls under way at a loss are answered with varlink.lost.
  * A connection that cannot be made is a loss too: the callback hears of it in the next turn. */
@@ -89,8 +91,9 @@ void varlink_client_free(struct varlink_client *client); /* pending callbacks ar
 #define VARLINK_PENDING_MAX 1024u /* calls under way per client; one more is -ENOBUFS */
 /* parameters is consumed (NULL: {}), on failure too. timeout_us 0: none; what comes after the time-out is dropped. Pipelined: answers come in order of the calls;
  * a call with VARLINK_MORE wants a client of its own. */
-int varlink_client_call(struct varlink_client *client, const char *method, yyjson_mut_doc *parameters,
-                        unsigned flags, uint64_t timeout_us, varlink_reply_fn *fn, void *data);
+int varlink_client_call(struct varlink_client *client, const char *method,
+                        yyjson_mut_doc *parameters, unsigned flags, uint64_t timeout_us,
+                        varlink_reply_fn *fn, void *data);
 
 /* Blocking call for command-line programs and tests. An error reply is an error (-EREMOTEIO; the code is the peer's). ret_reply (the whole message; "parameters" inside) is freed with yyjson_doc_free. */
 int varlink_call_blocking(const char *path, const char *method, yyjson_mut_doc *parameters,

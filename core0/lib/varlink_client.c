@@ -58,7 +58,8 @@ static const struct json_field varlink_answer_fields[] = {
     {"continues", JSON_BOOL, offsetof(struct varlink_answer, continues), false, 0, 0},
 };
 
-static int varlink_answer_read(yyjson_doc *doc, struct varlink_answer *ret_answer, struct error *err)
+static int varlink_answer_read(yyjson_doc *doc, struct varlink_answer *ret_answer,
+                               struct error *err)
 {
     return json_read(yyjson_doc_get_root(doc), varlink_answer_fields,
                      sizeof(varlink_answer_fields) / sizeof(varlink_answer_fields[0]),
@@ -338,9 +339,8 @@ int varlink_client_new(struct loop *loop, const char *path, struct varlink_clien
     buffer_init(&client->in, VARLINK_MESSAGE_MAX);
     buffer_init(&client->out, VARLINK_OUT_MAX);
     client->path = strdup(path);
-    ret = client->path == NULL
-              ? -ENOMEM
-              : loop_timer_add(loop, varlink_client_timer, client, &client->timer);
+    ret = client->path == NULL ? -ENOMEM
+                               : loop_timer_add(loop, varlink_client_timer, client, &client->timer);
     if (ret < 0) {
         free(client->path);
         free(client);
@@ -361,8 +361,9 @@ void varlink_client_free(struct varlink_client *client)
     varlink_client_destroy(client);
 }
 
-int varlink_client_call(struct varlink_client *client, const char *method, yyjson_mut_doc *parameters,
-                        unsigned flags, uint64_t timeout_us, varlink_reply_fn *fn, void *data)
+int varlink_client_call(struct varlink_client *client, const char *method,
+                        yyjson_mut_doc *parameters, unsigned flags, uint64_t timeout_us,
+                        varlink_reply_fn *fn, void *data)
 {
     const struct varlink_members members = {
         .method = method,
@@ -469,7 +470,8 @@ static int varlink_connect_blocking(const char *path, struct error *err)
     return fd;
 }
 
-static int varlink_blocking_answer(const struct buffer *in, yyjson_doc **ret_reply, struct error *err)
+static int varlink_blocking_answer(const struct buffer *in, yyjson_doc **ret_reply,
+                                   struct error *err)
 {
     struct varlink_answer answer = {0};
     yyjson_doc *doc = json_parse((const char *)in->data, strlen((const char *)in->data),
@@ -503,8 +505,8 @@ int varlink_call_blocking(const char *path, const char *method, yyjson_mut_doc *
     buffer_init(&in, VARLINK_MESSAGE_MAX);
     ret = varlink_message_append(&out, &members, parameters);
     if (ret < 0) {
-        error_set(err, -ret, "varlink.message", NULL, "the call of %s cannot be written: %s", method,
-                  strerror(-ret));
+        error_set(err, -ret, "varlink.message", NULL, "the call of %s cannot be written: %s",
+                  method, strerror(-ret));
         goto out;
     }
     fd = varlink_connect_blocking(path, err);

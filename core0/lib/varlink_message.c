@@ -30,7 +30,7 @@ static int varlink_write_doc(struct buffer *out, yyjson_mut_doc *doc)
     int ret;
 
     if (text == NULL)
-        return -EILSEQ; /* a string that is no UTF-8, or no memory */
+        return -EILSEQ;                      /* a string that is no UTF-8, or no memory */
     ret = buffer_append(out, text, len + 1); /* with the NUL byte that ends a message */
     free(text);
     return ret;
@@ -154,7 +154,8 @@ int varlink_error_from_reply(const char *name, yyjson_val *parameters, struct er
     if (dot != NULL && strcmp(dot, ".Failed") == 0 && code[0] != '\0')
         return error_set(err, EREMOTEIO, code, varlink_get_str(parameters, "hint"), "%s",
                          varlink_get_str(parameters, "message"));
-    for (size_t i = 0; i < sizeof(varlink_standard_errors) / sizeof(varlink_standard_errors[0]); i++) {
+    for (size_t i = 0; i < sizeof(varlink_standard_errors) / sizeof(varlink_standard_errors[0]);
+         i++) {
         const char *member = varlink_standard_errors[i].member;
 
         if (strcmp(varlink_standard_errors[i].name, name) == 0)

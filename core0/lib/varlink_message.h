@@ -34,3 +34,18 @@ void varlink_shrink(struct buffer *buf);
 
 /* Makes err from an error reply. `name` is the wire's error name. */
 int varlink_error_from_reply(const char *name, yyjson_val *parameters, struct error *err);
+
+/* What a server says of itself; varlink_service.c answers with it. */
+struct varlink_identity {
+    const char *product;
+    const char *version;
+    const struct varlink_interface *interfaces;
+    size_t interface_count;
+};
+
+void varlink_get_info(const struct varlink_identity *server, struct varlink_call *call);
+void varlink_get_description(const struct varlink_identity *server, struct varlink_call *call,
+                             yyjson_val *params);
+/* An error with one string member; final. */
+void varlink_call_error_str(struct varlink_call *call, const char *name, const char *member,
+                            const char *value);

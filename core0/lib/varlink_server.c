@@ -15,15 +15,12 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "lib/file.h"
 #include "lib/json.h"
 #include "lib/varlink_message.h"
 
-#define VARLINK_BACKLOG 64
 #define VARLINK_MORE_WAITING ((size_t)1 << 20)
 #define VARLINK_LISTEN_PAUSE_US 100000u /* after accept failed for want of descriptors or memory */
 #define VARLINK_METHOD_MAX 256u         /* bytes of a method's full name */
@@ -66,10 +63,7 @@ struct varlink_call {
 
 struct varlink_server {
     struct loop *loop;
-    const char *product;
-    const char *version;
-    const struct varlink_interface *interfaces;
-    size_t interface_count;
+    struct varlink_identity identity;
     void *data;
     struct varlink_listener *listeners;
     struct varlink_connection *connections;
@@ -77,27 +71,11 @@ struct varlink_server {
     size_t message_max;
 };
 
-static const char varlink_service_description[] =
-    "# What every varlink service answers (https://varlink.org)\n"
-    "interface org.varlink.service\n"
-    "\n"
-    "method GetInfo() -> (vendor: string, product: string, version: string, url: string, "
-    "interfaces: []string)\n"
-    "method GetInterfaceDescription(interface: string) -> (description: string)\n"
-    "\n"
-    "error InterfaceNotFound (interface: string)\n"
-    "error MethodNotFound (method: string)\n"
-    "error MethodNotImplemented (method: string)\n"
-    "error InvalidParameter (parameter: string)\n"
-    "error PermissionDenied ()\n"
-    "error ExpectedMore ()\n";
-
 /* ---- connections ---- */
 
 static bool varlink_has_message(const struct varlink_connection *connection)
 {
-    return connection->in.len > 0 &&
-           memchr(connection->in.data, '\0', connection->in.len) != NULL;
+    return connection->in.len > 0 && memchr(connection->in.data, '\0', connection->in.len) != NULL;
 }
 
 static void varlink_connection_update(struct varlink_connection *connection)
@@ -177,7 +155,8 @@ static void varlink_call_end(struct varlink_call *call)
 static int varlink_call_write(struct varlink_call *call, const struct varlink_members *members,
                               yyjson_mut_doc *parameters)
 {
-    static const struct varlink_members broken = {.error = "org.varlink.service.MethodNotImplemented"};
+    static const struct varlink_members broken = {.error =
+                                                      "org.varlink.service.MethodNotImplemented"};
     size_t before;
     int ret;
 
@@ -190,7 +169,8 @@ static int varlink_call_write(struct varlink_call *call, const struct varlink_me
     if (ret < 0) {
         call->connection->out.len = before;
         /* A reply that cannot be written as JSON must still be a reply, or the caller waits for ever. */
-        if (!members->continues && varlink_message_append(&call->connection->out, &broken, NULL) < 0)
+        if (!members->continues &&
+            varlink_message_append(&call->connection->out, &broken, NULL) < 0)
             call->connection->broken = true;
     }
     return ret;
@@ -242,9 +222,8 @@ void varlink_call_error(struct varlink_call *call, const char *name, yyjson_mut_
     varlink_call_end(call);
 }
 
-/* An error with one string member. */
-static void varlink_call_error_str(struct varlink_call *call, const char *name, const char *member,
-                                   const char *value)
+void varlink_call_error_str(struct varlink_call *call, const char *name, const char *member,
+                            const char *value)
 {
     yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
     yyjson_mut_val *root = yyjson_mut_obj(doc);
@@ -284,61 +263,14 @@ bool varlink_call_wants_more(const struct varlink_call *call)
     return call->more;
 }
 
-void varlink_call_set_gone(struct varlink_call *call, void (*on_gone)(struct varlink_call *, void *),
-                           void *data)
+void varlink_call_set_gone(struct varlink_call *call,
+                           void (*on_gone)(struct varlink_call *, void *), void *data)
 {
     call->on_gone = on_gone;
     call->gone_data = data;
 }
 
 /* ---- dispatch ---- */
-
-static void varlink_get_info(struct varlink_server *server, struct varlink_call *call)
-{
-    yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
-    yyjson_mut_val *root = yyjson_mut_obj(doc);
-    yyjson_mut_val *names = yyjson_mut_arr(doc);
-
-    yyjson_mut_doc_set_root(doc, root);
-    yyjson_mut_obj_add_str(doc, root, "vendor", "Croft");
-    yyjson_mut_obj_add_str(doc, root, "product", server->product);
-    yyjson_mut_obj_add_str(doc, root, "version", server->version);
-    yyjson_mut_obj_add_str(doc, root, "url", "");
-    yyjson_mut_arr_add_str(doc, names, "org.varlink.service");
-    for (size_t i = 0; i < server->interface_count; i++)
-        yyjson_mut_arr_add_str(doc, names, server->interfaces[i].name);
-    yyjson_mut_obj_add_val(doc, root, "interfaces", names);
-    varlink_call_reply(call, doc);
-}
-
-static void varlink_get_description(struct varlink_server *server, struct varlink_call *call,
-                                    yyjson_val *params)
-{
-    const char *name = yyjson_get_str(yyjson_obj_get(params, "interface"));
-    const char *description = NULL;
-    yyjson_mut_doc *doc;
-    yyjson_mut_val *root;
-
-    if (name == NULL) {
-        varlink_call_invalid(call, "interface");
-        return;
-    }
-    if (strcmp(name, "org.varlink.service") == 0)
-        description = varlink_service_description;
-    for (size_t i = 0; i < server->interface_count; i++) {
-        if (strcmp(server->interfaces[i].name, name) == 0)
-            description = server->interfaces[i].description;
-    }
-    if (description == NULL) {
-        varlink_call_error_str(call, "org.varlink.service.InterfaceNotFound", "interface", name);
-        return;
-    }
-    doc = yyjson_mut_doc_new(NULL);
-    root = yyjson_mut_obj(doc);
-    yyjson_mut_doc_set_root(doc, root);
-    yyjson_mut_obj_add_str(doc, root, "description", description);
-    varlink_call_reply(call, doc);
-}
 
 static bool varlink_may_call(const struct varlink_method *method, uid_t uid)
 {
@@ -356,8 +288,8 @@ static bool varlink_may_call(const struct varlink_method *method, uid_t uid)
 static const struct varlink_interface *varlink_find_interface(const struct varlink_server *server,
                                                               const char *method, size_t len)
 {
-    for (size_t i = 0; i < server->interface_count; i++) {
-        const struct varlink_interface *interface = &server->interfaces[i];
+    for (size_t i = 0; i < server->identity.interface_count; i++) {
+        const struct varlink_interface *interface = &server->identity.interfaces[i];
 
         if (strlen(interface->name) == len && memcmp(interface->name, method, len) == 0)
             return interface;
@@ -372,11 +304,11 @@ static void varlink_dispatch(struct varlink_server *server, struct varlink_call 
     const struct varlink_interface *interface;
 
     if (strcmp(method, "org.varlink.service.GetInfo") == 0) {
-        varlink_get_info(server, call);
+        varlink_get_info(&server->identity, call);
         return;
     }
     if (strcmp(method, "org.varlink.service.GetInterfaceDescription") == 0) {
-        varlink_get_description(server, call, params);
+        varlink_get_description(&server->identity, call, params);
         return;
     }
     interface = dot != NULL ? varlink_find_interface(server, method, (size_t)(dot - method)) : NULL;
@@ -515,9 +447,8 @@ static void varlink_connection_ready(struct loop_io *io, int fd, uint32_t events
     if (!connection->broken && !varlink_connection_process(connection))
         connection->broken = true;
     /* Half closed: what was asked before is still answered. */
-    if (connection->broken ||
-        (connection->ended && connection->call == NULL && connection->out.len == 0 &&
-         !varlink_has_message(connection))) {
+    if (connection->broken || (connection->ended && connection->call == NULL &&
+                               connection->out.len == 0 && !varlink_has_message(connection))) {
         varlink_connection_free(connection);
         return;
     }
@@ -614,74 +545,6 @@ int varlink_server_add_fd(struct varlink_server *server, int listen_fd)
     return 0;
 }
 
-/* A socket that nobody listens on is left over from a program that was killed. */
-static int varlink_clear_path(const char *path, const struct sockaddr_un *addr, struct error *err)
-{
-    cleanup_close int fd = -1;
-    struct stat st;
-
-    if (lstat(path, &st) < 0)
-        return 0;
-    if (!S_ISSOCK(st.st_mode))
-        return error_set(err, EEXIST, "varlink.listen", NULL, "%s exists and is no socket", path);
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd >= 0 && (connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) == 0 || errno == EAGAIN))
-        return error_set(err, EADDRINUSE, "varlink.listen", NULL,
-                         "%s is in use by another program", path);
-    if (unlink(path) < 0 && errno != ENOENT)
-        return error_set(err, errno, "varlink.listen", NULL, "%s cannot be replaced: %s", path,
-                         strerror(errno));
-    return 0;
-}
-
-static int varlink_make_folder(const char *path)
-{
-    cleanup_free char *folder = strdup(path);
-    char *slash;
-
-    if (folder == NULL)
-        return -ENOMEM;
-    slash = strrchr(folder, '/');
-    if (slash == NULL || slash == folder)
-        return 0;
-    *slash = '\0';
-    return file_mkdirs(folder, 0755);
-}
-
-int varlink_listen(const char *path, mode_t mode, struct error *err)
-{
-    struct sockaddr_un addr;
-    mode_t mask;
-    int ret;
-    int fd;
-
-    ret = varlink_address(path, &addr);
-    if (ret < 0)
-        return error_set(err, -ret, "varlink.listen", NULL, "the socket path %s is too long", path);
-    ret = varlink_make_folder(path);
-    if (ret < 0)
-        return error_set(err, -ret, "varlink.listen", NULL, "the folder of %s cannot be made: %s",
-                         path, strerror(-ret));
-    ret = varlink_clear_path(path, &addr, err);
-    if (ret < 0)
-        return ret;
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return error_set(err, errno, "varlink.listen", NULL, "socket: %s", strerror(errno));
-
-    /* The mask gives the socket its mode at birth: between bind and a chmod anybody could connect. */
-    mask = umask(~mode & 0777);
-    ret = bind(fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0 ? -errno : 0;
-    umask(mask);
-    if (ret == 0 && listen(fd, VARLINK_BACKLOG) < 0)
-        ret = -errno;
-    if (ret < 0) {
-        close(fd);
-        return error_set(err, -ret, "varlink.listen", NULL, "%s: %s", path, strerror(-ret));
-    }
-    return fd;
-}
-
 int varlink_server_listen(struct varlink_server *server, const char *path, mode_t mode,
                           struct error *err)
 {
@@ -706,10 +569,10 @@ int varlink_server_new(struct loop *loop, const char *product, const char *versi
     if (server == NULL)
         return -ENOMEM;
     server->loop = loop;
-    server->product = product;
-    server->version = version;
-    server->interfaces = interfaces;
-    server->interface_count = count;
+    server->identity.product = product;
+    server->identity.version = version;
+    server->identity.interfaces = interfaces;
+    server->identity.interface_count = count;
     server->data = data;
     server->message_max = VARLINK_MESSAGE_MAX;
     *ret_server = server;

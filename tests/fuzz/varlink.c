@@ -20,7 +20,8 @@ static void on_echo(struct varlink_call *call, yyjson_val *params, void *data)
 }
 
 static const struct varlink_method methods[] = {{"org.test.Echo", on_echo, NULL}};
-static const struct varlink_interface interfaces[] = {{"org.test", "interface org.test\n", methods, 1}};
+static const struct varlink_interface interfaces[] = {
+    {"org.test", "interface org.test\n", methods, 1}};
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -32,7 +33,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (loop == NULL) {
         snprintf(addr.sun_path, sizeof(addr.sun_path), "/tmp/croft-fuzz-%d", (int)getpid());
-        if (loop_new(&loop) < 0 || varlink_server_new(loop, "t", "1", interfaces, 1, NULL, &server) < 0 ||
+        if (loop_new(&loop) < 0 ||
+            varlink_server_new(loop, "t", "1", interfaces, 1, NULL, &server) < 0 ||
             varlink_server_listen(server, addr.sun_path, 0600, NULL) < 0)
             abort();
         varlink_server_set_message_max(server, 4096);

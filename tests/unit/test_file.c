@@ -75,7 +75,8 @@ static void test_a_file_without_a_size(void **state)
     assert_true(len > 0 && text[len] == '\0');
     free(text);
     assert_int_equal(file_read("/proc/self/stat", 3, &text, &len), -EFBIG);
-    assert_int_equal(file_read("/sys/kernel/uevent_seqnum", 64, &text, &len), 0); /* /sys says 4096 */
+    assert_int_equal(file_read("/sys/kernel/uevent_seqnum", 64, &text, &len),
+                     0); /* /sys says 4096 */
     assert_true(len >= 2 && text[len - 1] == '\n');
     free(text);
 }

@@ -27,7 +27,8 @@
 
 #define CORE0 "build/bin/core0"
 #if defined(__SANITIZE_ADDRESS__)
-#define CRASHES 1000u /* the sanitizers do not look into core0, so the full number is the other tier's */
+#define CRASHES                                                                                    \
+    1000u /* the sanitizers do not look into core0, so the full number is the other tier's */
 #else
 #define CRASHES 10000u
 #endif
@@ -175,8 +176,9 @@ static void put_mode(const char *name, const char *mode, const char *unit, const
     char text[2048];
 
     snprintf(path, sizeof(path), "etc/croft/services/%s.service", name);
-    snprintf(text, sizeof(text), "[Unit]\n%s\n[Service]\nExecStart=%s --service %s %s/order %s\n%s\n", unit, self, mode, root,
-             name, extra);
+    snprintf(text, sizeof(text),
+             "[Unit]\n%s\n[Service]\nExecStart=%s --service %s %s/order %s\n%s\n", unit, self, mode,
+             root, name, extra);
     put(path, text);
 }
 
@@ -250,8 +252,8 @@ static void start(void)
     if (unshare_pid == 0) {
         dup2(log, STDERR_FILENO);
         dup2(log, STDOUT_FILENO);
-        execlp("unshare", "unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", core0, "--root", root,
-               (char *)NULL);
+        execlp("unshare", "unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child",
+               core0, "--root", root, (char *)NULL);
         _exit(127);
     }
     close(log);
@@ -361,10 +363,12 @@ static void test_order_and_readiness(void **state)
     assert_member("c", "state", "running");
     assert_member("c", "status", "serving c");
     doc = call("GetStatus", NULL, NULL);
-    assert_string_equal(yyjson_get_str(yyjson_ptr_get(yyjson_doc_get_root(doc), "/parameters/version")), "9.9");
+    assert_string_equal(
+        yyjson_get_str(yyjson_ptr_get(yyjson_doc_get_root(doc), "/parameters/version")), "9.9");
     yyjson_doc_free(doc);
     yyjson_doc_free(call("PowerOff", NULL, NULL));
-    assert_int_equal(wait_end(20000) & 0x7f, SIGINT); /* reboot(2): how a name space is "powered off" */
+    assert_int_equal(wait_end(20000) & 0x7f,
+                     SIGINT); /* reboot(2): how a name space is "powered off" */
     assert_order("+zero +a +b +c -c -b -a -zero ");
     assert_console("powering off");
 }
@@ -395,7 +399,8 @@ static void test_back_off_and_start_limit(void **state)
     uint64_t begin = loop_clock();
 
     (void)state;
-    put_raw("limited", "[Unit]\nStartLimitBurst=4\nStartLimitIntervalSec=60\n[Service]\nExecStart=/bin/false\nRestart=always\nRestartSec=50ms\n");
+    put_raw("limited", "[Unit]\nStartLimitBurst=4\nStartLimitIntervalSec=60\n[Service]\nExecStart=/"
+                       "bin/false\nRestart=always\nRestartSec=50ms\n");
     put_raw("never", "[Service]\nExecStart=/bin/false\n");
     put_raw("once", "[Service]\nType=oneshot\nExecStart=/bin/true\nRestart=on-failure\n");
     put_raw("missing", "[Service]\nExecStart=/nonexistent/program\n");
@@ -408,7 +413,8 @@ static void test_back_off_and_start_limit(void **state)
     assert_member("never", "state", "failed");
     assert_member("never", "error/message", "never ended with exit code 1");
     assert_member("once", "state", "done");
-    assert_member("missing", "error/message", "missing ended with exit code 203: its program could not be started");
+    assert_member("missing", "error/message",
+                  "missing ended with exit code 203: its program could not be started");
     assert_member("nouser", "error/code", "service.no-user");
     yyjson_doc_free(call("RestartService", "name", "never"));
     assert_member("never", "state", "failed");
@@ -525,8 +531,12 @@ static void test_boot_parameters(void **state)
     snprintf(line, sizeof(line), "runmode=dev croft.join=%s croft.nonsense=1\n", token);
     put("proc/cmdline", line);
     put("etc/croft/boot.conf", "croft.disks=none\n");
-    put_raw("dev", "[Unit]\nConditionKernelCommandLine=runmode=dev\n[Service]\nExecStart=/bin/sleep 100\n");
-    put_raw("prod", "[Unit]\nConditionKernelCommandLine=!runmode=dev\n[Service]\nExecStart=/bin/sleep 100\n");
+    put_raw(
+        "dev",
+        "[Unit]\nConditionKernelCommandLine=runmode=dev\n[Service]\nExecStart=/bin/sleep 100\n");
+    put_raw(
+        "prod",
+        "[Unit]\nConditionKernelCommandLine=!runmode=dev\n[Service]\nExecStart=/bin/sleep 100\n");
     start();
     assert_member("dev", "state", "running");
     assert_member("prod", "state", "stopped");
@@ -552,7 +562,10 @@ static void test_a_socket_outlives_its_service(void **state)
     char text[1024];
 
     (void)state;
-    snprintf(text, sizeof(text), "[Service]\nExecStart=%s --service socket - Q\nRestart=always\nRestartSec=0\n[Socket]\nListenStream=/run/croft/q\n", self);
+    snprintf(text, sizeof(text),
+             "[Service]\nExecStart=%s --service socket - "
+             "Q\nRestart=always\nRestartSec=0\n[Socket]\nListenStream=/run/croft/q\n",
+             self);
     put_raw("q", text);
     start();
     assert_member("q", "state", "running");
@@ -561,7 +574,8 @@ static void test_a_socket_outlives_its_service(void **state)
         int fd = socket(AF_UNIX, SOCK_STREAM, 0);
         char byte = 0;
 
-        assert_int_equal(connect(fd, (const struct sockaddr *)&addr, sizeof(addr)), 0); /* also between two lives */
+        assert_int_equal(connect(fd, (const struct sockaddr *)&addr, sizeof(addr)),
+                         0); /* also between two lives */
         assert_int_equal(read(fd, &byte, 1), 1);
         assert_int_equal(byte, 'Q');
         close(fd);
@@ -611,7 +625,8 @@ static void test_crashes_leave_the_memory_flat(void **state)
     start();
     for (int turn = 0; turn < 2500 && crashes < CRASHES; turn++) {
         yyjson_doc *doc = call("ListServices", NULL, NULL);
-        yyjson_arr_iter iter = yyjson_arr_iter_with(yyjson_ptr_get(yyjson_doc_get_root(doc), "/parameters/services"));
+        yyjson_arr_iter iter =
+            yyjson_arr_iter_with(yyjson_ptr_get(yyjson_doc_get_root(doc), "/parameters/services"));
         yyjson_val *service;
 
         crashes = 0;
@@ -623,7 +638,8 @@ static void test_crashes_leave_the_memory_flat(void **state)
         nap(100);
     }
     late = core_rss();
-    print_message("%lu crashes: resident %lu KiB after a tenth, %lu KiB at the end\n", crashes, early, late);
+    print_message("%lu crashes: resident %lu KiB after a tenth, %lu KiB at the end\n", crashes,
+                  early, late);
     assert_true(crashes >= CRASHES);
     assert_true(late <= early + 64);
     assert_true(late <= 2048);

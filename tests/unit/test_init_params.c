@@ -13,8 +13,10 @@
 #include "init/params.h"
 
 #define TOKEN "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
-#define GOOD "farmer_id=3 runmode=dev croft.chain=http://10.0.2.2:8545,ws://[::1]:8546/x croft.chainid=31337 " \
-             "croft.registry=0x5FbDB2315678afecb367f032d93F642f64180aa3 croft.trust=rpc "
+#define GOOD                                                                                       \
+    "farmer_id=3 runmode=dev croft.chain=http://10.0.2.2:8545,ws://[::1]:8546/x "                  \
+    "croft.chainid=31337 "                                                                         \
+    "croft.registry=0x5FbDB2315678afecb367f032d93F642f64180aa3 croft.trust=rpc "
 
 static struct params params;
 
@@ -40,7 +42,8 @@ static void line(const char *text)
 static bool has_error(const char *code, const char *part)
 {
     for (size_t i = 0; i < params.error_count && i < PARAMS_ERRORS_MAX; i++) {
-        if (strcmp(params.errors[i].code, code) == 0 && strstr(params.errors[i].message, part) != NULL)
+        if (strcmp(params.errors[i].code, code) == 0 &&
+            strstr(params.errors[i].message, part) != NULL)
             return true;
     }
     return false;
@@ -49,9 +52,12 @@ static bool has_error(const char *code, const char *part)
 static void test_all_keys(void **state)
 {
     (void)state;
-    line("console=ttyS0 root=/dev/sda module.option=1 " GOOD "croft.join=0x" TOKEN " croft.relay=https://r.example,http://10.0.0.1:9 "
-         "croft.address=node.example croft.hub=http://hub/x croft.net=eth0,192.0.2.5/24,192.0.2.1,1.1.1.1,8.8.8.8 "
-         "croft.net=dhcp croft.vlan=eth0.12 croft.bond=bond0,802.3ad,eth1+eth2 croft.disks=wipe+usb croft.ntp=a.example,192.0.2.9 "
+    line("console=ttyS0 root=/dev/sda module.option=1 " GOOD "croft.join=0x" TOKEN
+         " croft.relay=https://r.example,http://10.0.0.1:9 "
+         "croft.address=node.example croft.hub=http://hub/x "
+         "croft.net=eth0,192.0.2.5/24,192.0.2.1,1.1.1.1,8.8.8.8 "
+         "croft.net=dhcp croft.vlan=eth0.12 croft.bond=bond0,802.3ad,eth1+eth2 "
+         "croft.disks=wipe+usb croft.ntp=a.example,192.0.2.9 "
          "croft.log=udp:[2001:db8::1]:514 croft.console=ttyS1,115200\n");
     params_check(&params);
     assert_int_equal(params.error_count, 0);
@@ -79,7 +85,8 @@ static void test_json(void **state)
     char *text;
 
     (void)state;
-    line(GOOD "croft.join=" TOKEN " croft.net=eth0,192.0.2.5/24,192.0.2.1,1.1.1.1 croft.vlan=eth0.12 "
+    line(GOOD "croft.join=" TOKEN
+              " croft.net=eth0,192.0.2.5/24,192.0.2.1,1.1.1.1 croft.vlan=eth0.12 "
               "croft.bond=bond0,802.3ad,eth1+eth2 croft.nonsense=1");
     doc = params_to_json(&params, "1.0", "abc", 1760000000);
     text = yyjson_mut_write(doc, 0, NULL);
@@ -116,14 +123,40 @@ static void test_defaults(void **state)
 static void test_values_that_do_not_parse(void **state)
 {
     static const char *const bad[] = {
-        "farmer_id=-1", "farmer_id=0", "farmer_id=1x", "farmer_id=", "farmer_id=9007199254740992",
-        "runmode=fast", "runmode=DEV", "croft.chain=ftp://x", "croft.chain=http://", "croft.chain=http://a,,http://b",
-        "croft.chain=http://a_b:99999", "croft.chain=http://x:", "croft.chainid=zero", "croft.registry=0x12", "croft.trust=all",
-        "croft.trust=quorum:0", "croft.trust=qbft:", "croft.join=short", "croft.relay=ws://x", "croft.address=a..b",
-        "croft.net=eth0", "croft.net=eth0,1.2.3.4,1.2.3.1", "croft.net=eth0,1.2.3.4/33,1.2.3.1",
-        "croft.net=waytoolonginterface0,1.2.3.4/24,1.2.3.1", "croft.vlan=eth0.4095", "croft.vlan=eth0",
-        "croft.bond=b,mode9,eth0", "croft.bond=b,802.3ad,", "croft.disks=some", "croft.disks=wipe+nvme", "croft.ntp=-a",
-        "croft.log=tcp:1.2.3.4:5", "croft.log=udp:name.example:514", "croft.log=udp:1.2.3.4",
+        "farmer_id=-1",
+        "farmer_id=0",
+        "farmer_id=1x",
+        "farmer_id=",
+        "farmer_id=9007199254740992",
+        "runmode=fast",
+        "runmode=DEV",
+        "croft.chain=ftp://x",
+        "croft.chain=http://",
+        "croft.chain=http://a,,http://b",
+        "croft.chain=http://a_b:99999",
+        "croft.chain=http://x:",
+        "croft.chainid=zero",
+        "croft.registry=0x12",
+        "croft.trust=all",
+        "croft.trust=quorum:0",
+        "croft.trust=qbft:",
+        "croft.join=short",
+        "croft.relay=ws://x",
+        "croft.address=a..b",
+        "croft.net=eth0",
+        "croft.net=eth0,1.2.3.4,1.2.3.1",
+        "croft.net=eth0,1.2.3.4/33,1.2.3.1",
+        "croft.net=waytoolonginterface0,1.2.3.4/24,1.2.3.1",
+        "croft.vlan=eth0.4095",
+        "croft.vlan=eth0",
+        "croft.bond=b,mode9,eth0",
+        "croft.bond=b,802.3ad,",
+        "croft.disks=some",
+        "croft.disks=wipe+nvme",
+        "croft.ntp=-a",
+        "croft.log=tcp:1.2.3.4:5",
+        "croft.log=udp:name.example:514",
+        "croft.log=udp:1.2.3.4",
     };
 
     (void)state;
@@ -143,8 +176,14 @@ static void test_values_that_do_not_parse(void **state)
 static void test_unknown_ones_are_named_without_their_value(void **state)
 {
     char *arguments[] = {(char *)"runmod", (char *)"quiett", NULL};
-    char *environment[] = {(char *)"HOME=/", (char *)"TERM=linux", (char *)"BOOT_IMAGE=/vmlinuz", (char *)"BOOTIF=01-aa",
-                           (char *)"farmer_id=1", (char *)"runmod=dev", (char *)"crof.join=" TOKEN, NULL};
+    char *environment[] = {(char *)"HOME=/",
+                           (char *)"TERM=linux",
+                           (char *)"BOOT_IMAGE=/vmlinuz",
+                           (char *)"BOOTIF=01-aa",
+                           (char *)"farmer_id=1",
+                           (char *)"runmod=dev",
+                           (char *)"crof.join=" TOKEN,
+                           NULL};
 
     (void)state;
     line("croft.jion=" TOKEN " croft.=1 croft.join");
@@ -168,7 +207,9 @@ static void test_a_bad_token_is_not_shown(void **state)
 
 static void test_the_command_line_wins(void **state)
 {
-    static const char file[] = "# farm\n  farmer_id=1  \r\nrunmode=test\ncroft.net=eth0,192.0.2.5/24,192.0.2.1\ncroft.hub=http://file\n";
+    static const char file[] =
+        "# farm\n  farmer_id=1  "
+        "\r\nrunmode=test\ncroft.net=eth0,192.0.2.5/24,192.0.2.1\ncroft.hub=http://file\n";
     static const char chain[] = "croft.chain=https://built.in\ncroft.chainid=1\n";
 
     (void)state;
@@ -217,7 +258,8 @@ static void test_quotes_length_and_the_rest_for_init(void **state)
 static void test_what_depends_on_the_run_mode(void **state)
 {
     (void)state;
-    line("runmode=prod farmer_id=1 croft.chain=http://a croft.relay=http://b croft.hub=http://c croft.trust=rpc");
+    line("runmode=prod farmer_id=1 croft.chain=http://a croft.relay=http://b croft.hub=http://c "
+         "croft.trust=rpc");
     params_check(&params);
     assert_int_equal(params.error_count, 4);
     assert_true(has_error("boot.plain-http", "croft.chain"));
@@ -231,10 +273,16 @@ static void test_what_depends_on_the_run_mode(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_all_keys), TEST(test_json), TEST(test_defaults), TEST(test_values_that_do_not_parse),
-        TEST(test_unknown_ones_are_named_without_their_value), TEST(test_a_bad_token_is_not_shown),
-        TEST(test_the_command_line_wins), TEST(test_repeated_and_files),
-        TEST(test_quotes_length_and_the_rest_for_init), TEST(test_what_depends_on_the_run_mode),
+        TEST(test_all_keys),
+        TEST(test_json),
+        TEST(test_defaults),
+        TEST(test_values_that_do_not_parse),
+        TEST(test_unknown_ones_are_named_without_their_value),
+        TEST(test_a_bad_token_is_not_shown),
+        TEST(test_the_command_line_wins),
+        TEST(test_repeated_and_files),
+        TEST(test_quotes_length_and_the_rest_for_init),
+        TEST(test_what_depends_on_the_run_mode),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -88,11 +88,18 @@ static void test_text(void **state)
     char line[] = "a croft.join=0123 b croft.join= c croft.join=\"x\" d";
 
     (void)state;
-    assert_string_equal(clean("plain \xc3\xb6 \xe2\x82\xac \xf0\x9f\x98\x80"), "plain \xc3\xb6 \xe2\x82\xac \xf0\x9f\x98\x80");
+    assert_string_equal(clean("plain \xc3\xb6 \xe2\x82\xac \xf0\x9f\x98\x80"),
+                        "plain \xc3\xb6 \xe2\x82\xac \xf0\x9f\x98\x80");
     assert_string_equal(clean("a\033[2Jb\nc\x7f\td"), "a [2Jb c \td");
-    assert_string_equal(clean("\xc2\x9b" "31m"), " 31m"); /* C1: CSI */
-    assert_string_equal(clean("\xff\xc0\x80\xed\xa0\x80\xf4\x90\x80\x80\xe2\x82"), "????" "??" "????" "??");
-    assert_int_equal(text_clean(cut, sizeof(cut), "123456\xe2\x82\xac", 9), 6); /* no half character */
+    assert_string_equal(clean("\xc2\x9b"
+                              "31m"),
+                        " 31m"); /* C1: CSI */
+    assert_string_equal(clean("\xff\xc0\x80\xed\xa0\x80\xf4\x90\x80\x80\xe2\x82"), "????"
+                                                                                   "??"
+                                                                                   "????"
+                                                                                   "??");
+    assert_int_equal(text_clean(cut, sizeof(cut), "123456\xe2\x82\xac", 9),
+                     6); /* no half character */
     text_hide_token(line);
     assert_string_equal(line, "a croft.join=**** b croft.join= c croft.join=*** d");
 }
@@ -124,14 +131,17 @@ static void test_kernel_log(void **state)
 }
 
 /* What a child under the filter sees: errno of the call + 1, or 100 + the signal that ended it. */
-static int under_filter(const char *const *words, size_t count, bool deny, int error, long call, long argument)
+static int under_filter(const char *const *words, size_t count, bool deny, int error, long call,
+                        long argument)
 {
     struct sock_filter program[SECCOMP_PROGRAM_MAX];
     size_t len;
     int status;
     pid_t pid;
 
-    assert_int_equal(seccomp_build((char *const *)(uintptr_t)words, count, deny, error, program, SECCOMP_PROGRAM_MAX, &len), 0);
+    assert_int_equal(seccomp_build((char *const *)(uintptr_t)words, count, deny, error, program,
+                                   SECCOMP_PROGRAM_MAX, &len),
+                     0);
     pid = fork();
     if (pid == 0) {
         prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
@@ -167,8 +177,10 @@ static void test_filters(void **state)
 #if defined(__x86_64__)
     assert_int_equal(under_filter(deny, 2, true, EPERM, (1L << 30) + SYS_getpid, 0), 2); /* x32 */
 #endif
-    assert_int_equal(seccomp_build((char *const *)(uintptr_t)&bad, 1, true, 0, program, 8, &len), -EINVAL);
-    assert_int_equal(seccomp_build((char *const *)(uintptr_t)deny, 2, true, 0, program, 8, &len), -E2BIG);
+    assert_int_equal(seccomp_build((char *const *)(uintptr_t)&bad, 1, true, 0, program, 8, &len),
+                     -EINVAL);
+    assert_int_equal(seccomp_build((char *const *)(uintptr_t)deny, 2, true, 0, program, 8, &len),
+                     -E2BIG);
 }
 
 int main(void)

@@ -21,14 +21,20 @@ static int parse(const char *text, struct unit *unit, struct error *err)
 static void test_a_whole_file(void **state)
 {
     static const char text[] =
-        "# comment\n; comment\n[Unit]\nDescription=Two words\nAfter=a.service b\nAfter=c\nRequires=d\n"
+        "# comment\n; comment\n[Unit]\nDescription=Two words\nAfter=a.service "
+        "b\nAfter=c\nRequires=d\n"
         "ConditionKernelCommandLine=runmode=dev\n\n[Service]\r\n  Type = notify \n"
         "ExecStart=/bin/sh -c \"echo 'a b' \\\"c\\\"\" 'd e' \\\n  last\n"
-        "Restart=on-failure\nRestartSec=250ms\nRestartMaxDelaySec=1min 30s\nWatchdogSec=5\nKillMode=mixed\nKillSignal=SIGHUP\n"
-        "User=noded\nCapabilityBoundingSet=CAP_NET_ADMIN cap_kill\nAmbientCapabilities=\nNoNewPrivileges=no\n"
-        "SystemCallFilter=~@mount ptrace\nSystemCallErrorNumber=EPERM\nMemoryMax=64M\nCPUWeight=50\nTasksMax=10\n"
-        "Delegate=yes\nOOMScoreAdjust=-900\nUMask=0077\nEnvironment=A=1 \"B=x y\"\nEnvironment=C=\nStateDirectory=x/y\n"
-        "StandardOutput=console\nTimeoutStartSec=infinity\n[Socket]\nListenStream=/run/croft/x\nSocketMode=0666\n";
+        "Restart=on-failure\nRestartSec=250ms\nRestartMaxDelaySec=1min "
+        "30s\nWatchdogSec=5\nKillMode=mixed\nKillSignal=SIGHUP\n"
+        "User=noded\nCapabilityBoundingSet=CAP_NET_ADMIN "
+        "cap_kill\nAmbientCapabilities=\nNoNewPrivileges=no\n"
+        "SystemCallFilter=~@mount "
+        "ptrace\nSystemCallErrorNumber=EPERM\nMemoryMax=64M\nCPUWeight=50\nTasksMax=10\n"
+        "Delegate=yes\nOOMScoreAdjust=-900\nUMask=0077\nEnvironment=A=1 \"B=x "
+        "y\"\nEnvironment=C=\nStateDirectory=x/y\n"
+        "StandardOutput=console\nTimeoutStartSec=infinity\n[Socket]\nListenStream=/run/croft/"
+        "x\nSocketMode=0666\n";
     struct unit unit;
     struct error err = {0};
 
@@ -102,13 +108,17 @@ static void test_refusals_name_the_line(void **state)
         {"[Service]\nExecStart=/a \"b\n", "test, line 2: ExecStart=/a \"b is not valid"},
         {"[Service]\nRestartSec=5 parsecs\n", "test, line 2: RestartSec=5 parsecs is not valid"},
         {"[Service]\nMemoryMax=1X\n", "test, line 2: MemoryMax=1X is not valid"},
-        {"[Service]\nMemoryMax=99999999999999999999\n", "test, line 2: MemoryMax=99999999999999999999 is not valid"},
+        {"[Service]\nMemoryMax=99999999999999999999\n",
+         "test, line 2: MemoryMax=99999999999999999999 is not valid"},
         {"[Service]\nCPUWeight=0\n", "test, line 2: CPUWeight=0 is not valid"},
         {"[Service]\nUMask=8\n", "test, line 2: UMask=8 is not valid"},
         {"[Service]\nOOMScoreAdjust=1001\n", "test, line 2: OOMScoreAdjust=1001 is not valid"},
-        {"[Service]\nCapabilityBoundingSet=NET_ADMIN\n", "test, line 2: CapabilityBoundingSet=NET_ADMIN is not valid"},
-        {"[Service]\nSystemCallFilter=nosuchcall\n", "test, line 2: SystemCallFilter=nosuchcall is not valid"},
-        {"[Service]\nSystemCallFilter=read\nSystemCallFilter=~mount\n", "test, line 3: SystemCallFilter=~mount is not valid"},
+        {"[Service]\nCapabilityBoundingSet=NET_ADMIN\n",
+         "test, line 2: CapabilityBoundingSet=NET_ADMIN is not valid"},
+        {"[Service]\nSystemCallFilter=nosuchcall\n",
+         "test, line 2: SystemCallFilter=nosuchcall is not valid"},
+        {"[Service]\nSystemCallFilter=read\nSystemCallFilter=~mount\n",
+         "test, line 3: SystemCallFilter=~mount is not valid"},
         {"[Service]\nEnvironment=novalue\n", "test, line 2: Environment=novalue is not valid"},
         {"[Service]\nStateDirectory=../up\n", "test, line 2: StateDirectory=../up is not valid"},
         {"[Service]\nRuntimeDirectory=/abs\n", "test, line 2: RuntimeDirectory=/abs is not valid"},

@@ -45,15 +45,19 @@ static void test_read(void **state)
     struct error err = {0};
 
     (void)state;
-    assert_int_equal(read_record("{\"name\":\"ab\",\"low\":-5,\"flag\":true,\"list\":[1,2]}", 0, &record, &err), 0);
+    assert_int_equal(
+        read_record("{\"name\":\"ab\",\"low\":-5,\"flag\":true,\"list\":[1,2]}", 0, &record, &err),
+        0);
     assert_string_equal(record.name, "ab");
     assert_int_equal(record.low, -5);
     assert_int_equal(record.size, 9); /* the default stays */
     assert_true(record.flag);
     assert_int_equal(yyjson_arr_size(record.list), 2);
     assert_int_equal(read_record("{\"name\":\"ab\",\"size\":null}", 0, &record, &err), 0);
-    assert_int_equal(read_record("{\"name\":\"ab\",\"more\":1}", JSON_IGNORE_UNKNOWN, &record, &err), 0);
-    assert_int_equal(read_record("{\"name\":\"ab\",\"size\":9007199254740991}", 0, &record, &err), 0);
+    assert_int_equal(
+        read_record("{\"name\":\"ab\",\"more\":1}", JSON_IGNORE_UNKNOWN, &record, &err), 0);
+    assert_int_equal(read_record("{\"name\":\"ab\",\"size\":9007199254740991}", 0, &record, &err),
+                     0);
     assert_int_equal(record.size, 9007199254740991);
 }
 
@@ -70,7 +74,8 @@ static void test_read_refuses(void **state)
         {"{\"name\":\"a\",\"low\":1.5}", "\"low\" must be an integer"},
         {"{\"name\":\"a\",\"low\":18446744073709551615}", "\"low\" is too large"},
         {"{\"name\":\"a\",\"size\":-1}", "\"size\" must be an integer not below 0"},
-        {"{\"name\":\"a\",\"size\":9007199254740992}", "\"size\" is 9007199254740992, allowed are 0 to 9007199254740991"},
+        {"{\"name\":\"a\",\"size\":9007199254740992}",
+         "\"size\" is 9007199254740992, allowed are 0 to 9007199254740991"},
         {"{\"name\":\"a\",\"flag\":1}", "\"flag\" must be true or false"},
         {"{\"name\":\"a\",\"list\":[1,2,3]}", "\"list\" has more than 2 elements"},
         {"{\"name\":\"a\",\"what\":1}", "\"what\" is not known here"},
@@ -134,16 +139,21 @@ static void assert_canonical(const char *text, const char *expected)
 static void test_canonical(void **state)
 {
     (void)state;
-    assert_canonical(" { \"b\" : [ 1 , true , null ] , \"a\" : -7 } ", "{\"a\":-7,\"b\":[1,true,null]}");
-    assert_canonical("\"\\u20ac$\\u000F\\u000aA'\\u0042\\u0022\\u005c\\\\\\\"\\/\"", "\"\xe2\x82\xac$\\u000f\\nA'B\\\"\\\\\\\\\\\"/\"");
+    assert_canonical(" { \"b\" : [ 1 , true , null ] , \"a\" : -7 } ",
+                     "{\"a\":-7,\"b\":[1,true,null]}");
+    assert_canonical("\"\\u20ac$\\u000F\\u000aA'\\u0042\\u0022\\u005c\\\\\\\"\\/\"",
+                     "\"\xe2\x82\xac$\\u000f\\nA'B\\\"\\\\\\\\\\\"/\"");
     assert_canonical("\"\\b\\f\\t\\r\\u007f\\u0000\"", "\"\\b\\f\\t\\r\x7f\\u0000\"");
     /* RFC 8785 3.2.3: sorting by UTF-16 code units; the emoji (a surrogate pair) goes before U+FB33. */
-    assert_canonical("{\"\\u20ac\":\"Euro Sign\",\"\\r\":\"Carriage Return\",\"\\ufb33\":\"Hebrew Letter Dalet With Dagesh\","
-                     "\"1\":\"One\",\"\\ud83d\\ude00\":\"Emoji: Grinning Face\",\"\\u0080\":\"Control\","
-                     "\"\\u00f6\":\"Latin Small Letter O With Diaeresis\"}",
-                     "{\"\\r\":\"Carriage Return\",\"1\":\"One\",\"\xc2\x80\":\"Control\","
-                     "\"\xc3\xb6\":\"Latin Small Letter O With Diaeresis\",\"\xe2\x82\xac\":\"Euro Sign\","
-                     "\"\xf0\x9f\x98\x80\":\"Emoji: Grinning Face\",\"\xef\xac\xb3\":\"Hebrew Letter Dalet With Dagesh\"}");
+    assert_canonical(
+        "{\"\\u20ac\":\"Euro Sign\",\"\\r\":\"Carriage Return\",\"\\ufb33\":\"Hebrew Letter Dalet "
+        "With Dagesh\","
+        "\"1\":\"One\",\"\\ud83d\\ude00\":\"Emoji: Grinning Face\",\"\\u0080\":\"Control\","
+        "\"\\u00f6\":\"Latin Small Letter O With Diaeresis\"}",
+        "{\"\\r\":\"Carriage Return\",\"1\":\"One\",\"\xc2\x80\":\"Control\","
+        "\"\xc3\xb6\":\"Latin Small Letter O With Diaeresis\",\"\xe2\x82\xac\":\"Euro Sign\","
+        "\"\xf0\x9f\x98\x80\":\"Emoji: Grinning Face\",\"\xef\xac\xb3\":\"Hebrew Letter Dalet With "
+        "Dagesh\"}");
     assert_canonical("{\"ab\":1,\"a\":2,\"\":3}", "{\"\":3,\"a\":2,\"ab\":1}");
     assert_canonical("9007199254740991", "9007199254740991");
     assert_canonical("9007199254740992", NULL);

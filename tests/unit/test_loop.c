@@ -131,7 +131,8 @@ static void test_sources_may_be_deleted_in_callbacks(void **state)
     }
     assert_int_equal(loop_step(loop, 100), 0);
     assert_int_equal(loop_step(loop, 0), 0);
-    assert_int_equal(order_count, 1); /* the other one was ready too and must not be called any more */
+    assert_int_equal(order_count,
+                     1); /* the other one was ready too and must not be called any more */
     for (int i = 0; i < 2; i++) {
         close(pair[i][0]);
         close(pair[i][1]);
@@ -202,11 +203,13 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_timers_fire_in_order_of_deadlines, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_a_timer_that_rearms_itself_starves_nobody, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_timer_that_rearms_itself_starves_nobody, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_sources_may_be_deleted_in_callbacks, setup, teardown),
         cmocka_unit_test_setup_teardown(test_signals, setup, teardown),
         cmocka_unit_test_setup_teardown(test_children, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_deferred_calls_run_at_the_end_of_the_turn, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_deferred_calls_run_at_the_end_of_the_turn, setup,
+                                        teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

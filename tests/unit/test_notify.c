@@ -157,7 +157,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_messages, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_a_value_cannot_start_another_variable, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_value_cannot_start_another_variable, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_limits_and_absence, setup, teardown),
         cmocka_unit_test(test_watchdog_interval),
         cmocka_unit_test(test_log_lines),

@@ -44,7 +44,8 @@ static void test_input_larger_than_a_pipe(void **state)
 
 static void test_more_output_than_allowed_is_dropped_not_blocking(void **state)
 {
-    const char *const argv[] = {"/bin/sh", "-c", "head -c 500000 /dev/zero | tr '\\0' x; echo end >&2", NULL};
+    const char *const argv[] = {"/bin/sh", "-c",
+                                "head -c 500000 /dev/zero | tr '\\0' x; echo end >&2", NULL};
     const struct process_options options = {.max_output = 1000};
     struct process_result result;
 
@@ -89,7 +90,8 @@ static void test_timeout_and_grandchildren(void **state)
 static void test_check_says_why(void **state)
 {
     const char *const good[] = {"/bin/true", NULL};
-    const char *const bad[] = {"/bin/sh", "-c", "echo first >&2; echo the reason >&2; exit 2", NULL};
+    const char *const bad[] = {"/bin/sh", "-c", "echo first >&2; echo the reason >&2; exit 2",
+                               NULL};
     const char *const killed[] = {"/bin/sh", "-c", "kill -9 $$", NULL};
     const char *const missing[] = {"/nonexistent/program", NULL};
     struct error err = {0};

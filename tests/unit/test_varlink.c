@@ -86,8 +86,8 @@ static void on_bad_text(struct varlink_call *call, yyjson_val *params, void *dat
 
 static const uid_t nobody[] = {65534, VARLINK_UID_END};
 static const struct varlink_method methods[] = {
-    {"org.test.Echo", on_echo, NULL},       {"org.test.Fail", on_fail, NULL},
-    {"org.test.Keep", on_keep, NULL},       {"org.test.Many", on_many, NULL},
+    {"org.test.Echo", on_echo, NULL},        {"org.test.Fail", on_fail, NULL},
+    {"org.test.Keep", on_keep, NULL},        {"org.test.Many", on_many, NULL},
     {"org.test.BadText", on_bad_text, NULL}, {"org.test.Others", on_echo, nobody},
 };
 static const struct varlink_interface interfaces[] = {
@@ -164,7 +164,8 @@ static void test_calls_are_answered_in_order(void **state)
     for (int i = 0; i < 50; i++) {
         snprintf(text, sizeof(text), "%d", i);
         assert_int_equal(varlink_client_call(client, i == 7 ? "org.test.Fail" : "org.test.Echo",
-                                             with_text(text), 0, 0, on_answer, &answers[i]), 0);
+                                             with_text(text), 0, 0, on_answer, &answers[i]),
+                         0);
     }
     turn_until(&answers[49].count, 1);
     assert_string_equal(answers[31].text, "31");
@@ -182,7 +183,9 @@ static void test_large_messages(void **state)
     memset(large, 'x', 2999999);
     large[2999999] = '\0';
     assert_int_equal(varlink_client_new(loop, path, &client), 0);
-    assert_int_equal(varlink_client_call(client, "org.test.Echo", with_text(large), 0, 0, on_answer, &answer), 0);
+    assert_int_equal(
+        varlink_client_call(client, "org.test.Echo", with_text(large), 0, 0, on_answer, &answer),
+        0);
     turn_until(&answer.count, 1);
     assert_int_equal(strlen(answer.text), sizeof(answer.text) - 1);
     varlink_client_free(client);
@@ -197,10 +200,12 @@ static void test_more(void **state)
 
     (void)state;
     assert_int_equal(varlink_client_new(loop, path, &client), 0);
-    assert_int_equal(varlink_client_call(client, "org.test.Many", NULL, VARLINK_MORE, 0, on_answer, &answer), 0);
+    assert_int_equal(
+        varlink_client_call(client, "org.test.Many", NULL, VARLINK_MORE, 0, on_answer, &answer), 0);
     turn_until(&answer.count, 4);
     assert_int_equal(answer.open, 0);
-    assert_int_equal(varlink_client_call(client, "org.test.Many", NULL, 0, 0, on_answer, &wrong), 0);
+    assert_int_equal(varlink_client_call(client, "org.test.Many", NULL, 0, 0, on_answer, &wrong),
+                     0);
     turn_until(&wrong.count, 1);
     assert_string_equal(wrong.code, "varlink.expected-more");
     varlink_client_free(client);
@@ -222,7 +227,8 @@ static void test_standard_errors(void **state)
     for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
         struct answer answer = {0};
 
-        assert_int_equal(varlink_client_call(client, calls[i][0], NULL, 0, 0, on_answer, &answer), 0);
+        assert_int_equal(varlink_client_call(client, calls[i][0], NULL, 0, 0, on_answer, &answer),
+                         0);
         turn_until(&answer.count, 1);
         assert_string_equal(answer.code, calls[i][1]);
     }
@@ -237,14 +243,17 @@ static void test_timeout_and_late_answer(void **state)
 
     (void)state;
     assert_int_equal(varlink_client_new(loop, path, &client), 0);
-    assert_int_equal(varlink_client_call(client, "org.test.Keep", NULL, 0, 30000, on_answer, &slow), 0);
-    assert_int_equal(varlink_client_call(client, "org.test.Echo", with_text("next"), 0, 0, on_answer, &next), 0);
+    assert_int_equal(varlink_client_call(client, "org.test.Keep", NULL, 0, 30000, on_answer, &slow),
+                     0);
+    assert_int_equal(
+        varlink_client_call(client, "org.test.Echo", with_text("next"), 0, 0, on_answer, &next), 0);
     turn_until(&slow.count, 1);
     assert_string_equal(slow.code, "varlink.timeout");
     assert_int_equal(next.count, 0);
     varlink_call_reply(kept, with_text("late"));
     turn_until(&next.count, 1);
-    assert_string_equal(next.text, "next"); /* the late answer was dropped, not taken for this one */
+    assert_string_equal(next.text,
+                        "next"); /* the late answer was dropped, not taken for this one */
     assert_int_equal(slow.count, 1);
     varlink_client_free(client);
 }
@@ -259,7 +268,8 @@ static void test_a_peer_that_goes_away(void **state)
     yyjson_mut_doc_set_root(watched, yyjson_mut_obj(watched));
     yyjson_mut_obj_add_bool(watched, yyjson_mut_doc_get_root(watched), "watched", true);
     assert_int_equal(varlink_client_new(loop, path, &client), 0);
-    assert_int_equal(varlink_client_call(client, "org.test.Keep", watched, 0, 0, on_answer, &answer), 0);
+    assert_int_equal(
+        varlink_client_call(client, "org.test.Keep", watched, 0, 0, on_answer, &answer), 0);
     for (int i = 0; i < 20 && kept == NULL; i++)
         loop_step(loop, 10);
     assert_non_null(kept);
@@ -268,7 +278,8 @@ static void test_a_peer_that_goes_away(void **state)
 
     /* Without on_gone the call stays valid, and its answer goes nowhere. */
     assert_int_equal(varlink_client_new(loop, path, &client), 0);
-    assert_int_equal(varlink_client_call(client, "org.test.Keep", NULL, 0, 0, on_answer, &answer), 0);
+    assert_int_equal(varlink_client_call(client, "org.test.Keep", NULL, 0, 0, on_answer, &answer),
+                     0);
     for (int i = 0; i < 20 && kept == NULL; i++)
         loop_step(loop, 10);
     varlink_client_free(client);
@@ -288,14 +299,16 @@ static void test_a_lost_server(void **state)
 
     (void)state;
     assert_int_equal(varlink_client_new(loop, "/tmp/croft-varlink-nobody", &client), 0);
-    assert_int_equal(varlink_client_call(client, "org.test.Echo", NULL, 0, 0, on_answer, &first), 0);
+    assert_int_equal(varlink_client_call(client, "org.test.Echo", NULL, 0, 0, on_answer, &first),
+                     0);
     assert_int_equal(first.count, 0); /* never from inside the call */
     turn_until(&first.count, 1);
     assert_string_equal(first.code, "varlink.lost");
     varlink_client_free(client);
 
     assert_int_equal(varlink_client_new(loop, path, &client), 0);
-    assert_int_equal(varlink_client_call(client, "org.test.Keep", NULL, 0, 0, on_answer, &second), 0);
+    assert_int_equal(varlink_client_call(client, "org.test.Keep", NULL, 0, 0, on_answer, &second),
+                     0);
     for (int i = 0; i < 20 && kept == NULL; i++)
         loop_step(loop, 10);
     varlink_server_free(server);
@@ -305,7 +318,9 @@ static void test_a_lost_server(void **state)
     assert_int_equal(varlink_server_new(loop, "test", "1", interfaces, 1, &server, &server), 0);
     assert_int_equal(varlink_server_listen(server, path, 0600, &err), 0);
     first.count = 0; /* it connects again by itself */
-    assert_int_equal(varlink_client_call(client, "org.test.Echo", with_text("again"), 0, 0, on_answer, &first), 0);
+    assert_int_equal(
+        varlink_client_call(client, "org.test.Echo", with_text("again"), 0, 0, on_answer, &first),
+        0);
     turn_until(&first.count, 1);
     varlink_client_free(client);
 }
@@ -334,7 +349,8 @@ static int raw(const void *bytes, size_t len, char *reply, size_t size)
 
 static void test_hostile_bytes(void **state)
 {
-    static const char oneway[] = "{\"method\":\"org.test.Echo\",\"oneway\":true}\0{\"method\":\"org.test.Fail\"}";
+    static const char oneway[] =
+        "{\"method\":\"org.test.Echo\",\"oneway\":true}\0{\"method\":\"org.test.Fail\"}";
     unsigned random = 12345;
     char bytes[600];
     char reply[1000];
@@ -384,7 +400,8 @@ static void test_too_many_connections(void **state)
     assert_int_equal(closed, 5);
     for (int i = 0; i < 80; i++)
         loop_step(loop, 0);
-    assert_true(raw("{\"method\":\"org.varlink.service.GetInfo\"}\0", 41, (char[1000]){0}, 1000) > 0);
+    assert_true(raw("{\"method\":\"org.varlink.service.GetInfo\"}\0", 41, (char[1000]){0}, 1000) >
+                0);
 }
 
 static void test_blocking_call(void **state)
@@ -402,18 +419,23 @@ static void test_blocking_call(void **state)
         loop_step(loop, 500);
         _exit(0);
     }
-    assert_int_equal(varlink_call_blocking(path, "org.test.Echo", with_text("hi"), 5000, &reply, &err), 0);
-    assert_string_equal(yyjson_get_str(yyjson_ptr_get(yyjson_doc_get_root(reply), "/parameters/text")), "hi");
+    assert_int_equal(
+        varlink_call_blocking(path, "org.test.Echo", with_text("hi"), 5000, &reply, &err), 0);
+    assert_string_equal(
+        yyjson_get_str(yyjson_ptr_get(yyjson_doc_get_root(reply), "/parameters/text")), "hi");
     yyjson_doc_free(reply);
-    assert_int_equal(varlink_call_blocking(path, "org.test.Fail", NULL, 5000, &reply, &err), -EREMOTEIO);
+    assert_int_equal(varlink_call_blocking(path, "org.test.Fail", NULL, 5000, &reply, &err),
+                     -EREMOTEIO);
     assert_string_equal(err.code, "test.broken");
     assert_string_equal(err.hint, "mend it");
     waitpid(pid, &status, 0);
     error_clear(&err);
-    assert_int_equal(varlink_call_blocking(path, "org.test.Echo", NULL, 100, &reply, &err), -ETIMEDOUT);
+    assert_int_equal(varlink_call_blocking(path, "org.test.Echo", NULL, 100, &reply, &err),
+                     -ETIMEDOUT);
     assert_string_equal(err.code, "varlink.timeout");
     error_clear(&err);
-    assert_int_equal(varlink_call_blocking("/tmp/croft-nobody", "a.b", NULL, 100, &reply, &err), -ENOENT);
+    assert_int_equal(varlink_call_blocking("/tmp/croft-nobody", "a.b", NULL, 100, &reply, &err),
+                     -ENOENT);
     assert_string_equal(err.code, "varlink.lost");
 }
 
@@ -434,11 +456,16 @@ static void test_a_socket_in_use_is_not_taken(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_calls_are_answered_in_order), TEST(test_large_messages),
-        TEST(test_more),                        TEST(test_standard_errors),
-        TEST(test_timeout_and_late_answer),     TEST(test_a_peer_that_goes_away),
-        TEST(test_a_lost_server),               TEST(test_hostile_bytes),
-        TEST(test_too_many_connections),        TEST(test_blocking_call),
+        TEST(test_calls_are_answered_in_order),
+        TEST(test_large_messages),
+        TEST(test_more),
+        TEST(test_standard_errors),
+        TEST(test_timeout_and_late_answer),
+        TEST(test_a_peer_that_goes_away),
+        TEST(test_a_lost_server),
+        TEST(test_hostile_bytes),
+        TEST(test_too_many_connections),
+        TEST(test_blocking_call),
         TEST(test_a_socket_in_use_is_not_taken),
     };
 
