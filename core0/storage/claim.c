@@ -223,6 +223,11 @@ static void claim_disk(const struct disk *disk, const struct disk_rules *rules, 
     }
     struct probe_result found;
     probe_edges(head, tail, GPT_EDGE, disk->size, disk->sector, &found);
+    if (found.kind != PROBE_POOL && rules->has_boot_partition &&
+        gpt_has_partition(head, GPT_EDGE, disk->size, disk->sector, rules->boot_partition)) {
+        settle(claim, CLAIM_IGNORED, "what this machine booted from");
+        return;
+    }
     bool fresh = found.kind == PROBE_EMPTY && !disk->partitioned && !disk->held;
     if (found.kind == PROBE_MEDIUM) {
         settle(claim, CLAIM_IGNORED, "%s", found.what);

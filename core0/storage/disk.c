@@ -2,6 +2,7 @@
  * disk.c - the machine's disks: see disk.h.
  */
 #include "disk.h"
+#include "gpt.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -146,6 +147,20 @@ int disk_partition_name(const char *disk, uint64_t start, char ret_name[DISK_NAM
     return r;
 }
 
+/* An EFI variable: four bytes of attributes, then a GUID in UTF-16. Absent without EFI or without the stub. */
+static void read_boot_partition(struct disk_rules *rules)
+{
+    static const char path[] = "/sys/firmware/efi/efivars/LoaderDevicePartUUID-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
+    cleanup_free char *data = NULL;
+    size_t len;
+    char text[GPT_GUID_TEXT] = "";
+    if (file_read(path, 256, &data, &len) < 0)
+        return;
+    for (size_t i = 0; i + 1 < sizeof(text) && 4 + 2 * i < len; i++)
+        text[i] = data[4 + 2 * i];
+    rules->has_boot_partition = gpt_guid_parse(text, rules->boot_partition) == 0;
+}
+
 int disk_rules_read(const char *boot_path, struct disk_rules *ret_rules, struct error *err)
 {
     static const char *const policies[] = {"empty", "wipe", "none"};
@@ -170,6 +185,7 @@ int disk_rules_read(const char *boot_path, struct disk_rules *ret_rules, struct 
     else
         rules.policy = (enum disk_policy)i;
     yyjson_doc_free(doc);
+    read_boot_partition(&rules);
     if (r == 0)
         *ret_rules = rules;
     return r;

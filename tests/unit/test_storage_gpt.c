@@ -134,6 +134,17 @@ static void test_probe(void **state)
     free(disk);
 }
 
+static void test_boot_partition(void **state)
+{
+    static const uint8_t other[GPT_GUID_SIZE] = {3};
+    struct disk *disk = disk_new(DISK, 512);
+
+    (void)state;
+    assert_true(gpt_has_partition(disk->head, GPT_EDGE, DISK, 512, disk->partition.guid));
+    assert_false(gpt_has_partition(disk->head, GPT_EDGE, DISK, 512, other));
+    free(disk);
+}
+
 static void test_small(void **state)
 {
     static const uint8_t guid[GPT_GUID_SIZE] = {1};
@@ -150,7 +161,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_guid),  cmocka_unit_test(test_build_and_find),
         cmocka_unit_test(test_probe), cmocka_unit_test(test_one_wrong_bit_is_no_table),
-        cmocka_unit_test(test_small),
+        cmocka_unit_test(test_small), cmocka_unit_test(test_boot_partition),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
