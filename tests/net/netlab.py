@@ -79,6 +79,12 @@ try:
     s.connect(info)
     if kind == "udp":
         s.send(b"x")
+        s.settimeout(float(sys.argv[5]) / 2)
+        try:
+            print(s.recv(200).decode().strip())
+            sys.exit()
+        except TimeoutError:
+            s.send(b"x")
     print(s.recv(200).decode().strip())
 except OSError as e:
     print("nothing:", type(e).__name__, e)
@@ -135,13 +141,18 @@ class Namespace:
         assert process.stdout.readline() == "ready\n"
         return process
 
-    def ask(self, address, port=PORT, kind="tcp", source="", timeout=0.8):
+    def ask(self, address, port=PORT, kind="tcp", source="", timeout=8):
         """What the other side says, or "nothing: …"."""
         return subprocess.run([*self.enter(), sys.executable, "-c", CLIENT, kind, address, str(port), source, str(timeout)],
                               capture_output=True, text=True, timeout=timeout + 10).stdout.strip()
 
     def reaches(self, address, port=PORT, kind="tcp", **options):
+        """Patient: a first packet may wait for a neighbour that has to be found anew, for some seconds."""
         return not self.ask(address, port, kind, **options).startswith("nothing")
+
+    def cut_off(self, address, port=PORT, kind="tcp", **options):
+        """Nothing comes back. Every use has a control beside it that something would."""
+        return self.ask(address, port, kind, timeout=0.8, **options).startswith("nothing")
 
     def kill(self):
         self.process.kill()
