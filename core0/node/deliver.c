@@ -1,8 +1,9 @@
 /*
- * deliver.c - gets the queue to the chain: through relays, one message after the other.
+ * deliver.c - gets the queue to the chain: through relays, or by itself, one message after the other.
  *
  * Until the registry has taken a message of this boot only one is under way: an older one of ours that a relay still holds may use
- * the same nonce, and then ours must be signed again before others follow it.
+ * the same nonce, and then ours must be signed again before others follow it. Without a relay there is always one only, as the
+ * account's nonce is that of the last mined transaction.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -10,8 +11,6 @@
 #include <string.h>
 #include <strings.h>
 
-#include "lib/crypto/text.h"
-#include "lib/eth/address.h"
 #include "lib/http/url.h"
 #include "lib/json.h"
 #include "lib/log.h"
@@ -31,7 +30,7 @@ static struct queue_item *next_item(struct node *node)
             return NULL;
         if (item->delivered_at == 0 || now - item->delivered_at > REPEAT)
             return item;
-        if (!node->queue.accepted)
+        if (!node->queue.accepted || node->boot.relay_count == 0)
             return NULL;
     }
     return NULL;
@@ -69,33 +68,40 @@ static void take_refusal(const struct http_response *response, struct error *err
     yyjson_doc_free(doc);
 }
 
-static void on_relay(const struct http_response *response, const struct error *why, void *data)
+void deliver_done(struct node *node, const struct error *err)
 {
-    struct node *node = data;
-    struct error err = {.code = ""};
     node->delivering = false;
-    if (why == NULL && response->status / 100 == 2) {
-        node->retry_backoff = SECOND / 2;
-        for (size_t i = 0; i < node->queue.count; i++) {
-            if (node->queue.items[i].nonce == node->delivering_nonce)
-                node->queue.items[i].delivered_at = loop_clock();
-        }
-        if (strncmp(node->error.code, "relay.", 6) == 0)
-            node_set_error(node, NULL);
-        node->backoff = SECOND / 5;
-        chain_look_in(node, SECOND / 5);
-        loop_timer_set(node->retry, loop_clock() + REPEAT + SECOND);
-        deliver_kick(node);
+    if (err != NULL) {
+        show(node, err);
+        if (node->boot.relay_count > 0)
+            node->relay = (node->relay + 1) % node->boot.relay_count;
+        retry_later(node);
         return;
     }
+    node->retry_backoff = SECOND / 2;
+    for (size_t i = 0; i < node->queue.count; i++) {
+        if (node->queue.items[i].nonce == node->delivering_nonce) {
+            node->queue.items[i].delivered_at = loop_clock();
+            node->queue.items[i].attempts++;
+        }
+    }
+    if (strncmp(node->error.code, "relay.", 6) == 0 || strcmp(node->error.code, "node.no-coin") == 0)
+        node_set_error(node, NULL);
+    node->backoff = SECOND / 5;
+    chain_look_in(node, SECOND / 5);
+    loop_timer_set(node->retry, loop_clock() + REPEAT + SECOND);
+    deliver_kick(node);
+}
+
+static void on_relay(const struct http_response *response, const struct error *why, void *data)
+{
+    struct error err = {.code = ""};
     if (why != NULL)
         error_set(&err, EHOSTUNREACH, "relay.unreachable", "check croft.relay and the network", "%s",
                   why->message);
-    else
+    else if (response->status / 100 != 2)
         take_refusal(response, &err);
-    show(node, &err);
-    node->relay = (node->relay + 1) % node->boot.relay_count;
-    retry_later(node);
+    deliver_done(data, error_is_set(&err) ? &err : NULL);
 }
 
 static int post(struct node *node, const struct queue_item *item)
@@ -125,40 +131,6 @@ static int post(struct node *node, const struct queue_item *item)
     return r;
 }
 
-/* ---- without a relay ---- */
-
-static void on_balance(yyjson_val *result, const struct error *why, void *data)
-{
-    struct node *node = data;
-    struct error err = {.code = ""};
-    char address[ETH_ADDRESS_TEXT];
-    const char *text = yyjson_get_str(result);
-    node->delivering = false;
-    if (why == NULL && text != NULL && strspn(text, "0x") == strlen(text)) {
-        eth_address_format(node->identity.address, address);
-        error_set(&err, EPERM, "node.no-coin", "name a relay with croft.relay, or send coin to the address",
-                  "there is no relay, and the node's address %s has no coin", address);
-        show(node, &err);
-        retry_later(node);
-        return;
-    }
-    if (why == NULL)
-        error_set(&err, ENOTSUP, "node.no-relay", "run `croft relay` and name it with croft.relay",
-                  "there is no relay, and this version does not pay by itself");
-    else
-        err = *why;
-    show(node, &err);
-    retry_later(node);
-}
-
-static int ask_balance(struct node *node)
-{
-    char params[80], address[43];
-    hex_encode_0x(node->identity.address, 20, address);
-    snprintf(params, sizeof(params), "[\"%s\",\"latest\"]", address);
-    return eth_rpc_call(node->rpc, -1, "eth_getBalance", params, on_balance, node, NULL);
-}
-
 void deliver_kick(struct node *node)
 {
     struct error err = {.code = ""};
@@ -167,8 +139,13 @@ void deliver_kick(struct node *node)
     struct queue_item *item = next_item(node);
     if (item == NULL)
         return;
+    node->delivering_nonce = item->nonce;
     if (node->boot.relay_count == 0) {
-        node->delivering = ask_balance(node) == 0;
+        node->delivering = true; /* first: it may end at once */
+        if (deliver_self(node, item) < 0) {
+            node->delivering = false;
+            retry_later(node);
+        }
         return;
     }
     const char *url = node->boot.relays[node->relay];
@@ -186,7 +163,6 @@ void deliver_kick(struct node *node)
         return;
     }
     node->delivering = true;
-    node->delivering_nonce = item->nonce;
 }
 
 static void on_retry(struct loop_timer *timer, void *data)

@@ -103,6 +103,10 @@ int chain_enqueue(struct node *node, struct grid_message *message, uint64_t *ret
 /* deliver.c */
 int deliver_start(struct node *node);
 void deliver_kick(struct node *node); /* something is in the queue */
+void deliver_done(struct node *node, const struct error *err); /* the message under way was taken (NULL) or not */
+
+/* deliver_self.c: pays for it from the node's own address; ends in deliver_done. */
+int deliver_self(struct node *node, const struct queue_item *item);
 
 /* service.c */
 extern const struct varlink_interface node_interface;

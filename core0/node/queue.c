@@ -167,6 +167,7 @@ int queue_add(struct queue *queue, const struct grid_message *message, struct er
     grid_message_copy(message, &item->message);
     item->nonce = grid_message_uint(message, "nonce");
     item->delivered_at = 0;
+    item->attempts = 0;
     queue->count++;
     int r = queue_write(queue, err);
     if (r < 0)
@@ -216,6 +217,7 @@ int queue_settle(struct queue *queue, uint64_t chain_nonce, const uint8_t chain_
             grid_message_copy(&item->message, &queue->items[kept].message);
             queue->items[kept].nonce = item->nonce;
             queue->items[kept].delivered_at = item->delivered_at;
+            queue->items[kept].attempts = item->attempts;
         }
         kept++;
     }

@@ -26,6 +26,7 @@ struct queue_item {
     struct grid_message message;
     uint64_t nonce;
     uint64_t delivered_at; /* loop time; 0: no relay has it */
+    unsigned attempts;     /* how often it was delivered */
 };
 
 struct queue {

@@ -153,6 +153,19 @@ def test_says_why_it_does_not_register(world, change, code):
     assert world.events("NodeRegistered(uint64,uint64,address)") == []
 
 
+def test_pays_itself_without_a_relay(world):
+    noded = Noded(world, relay=[]).give_token().start()
+    wait("the address to fund", lambda: "(node.no-coin)" in noded.log())
+    identity = noded.status()["identity"]
+    world.rpc("anvil_setBalance", identity, hex(10**18))
+    noded.state_is("active", 60)
+    wait("report", lambda: world.node(identity)["nonce"] == 2)
+    for state in (4, 5):
+        varlink(noded.socket, "org.croft.node.Submit", reservation=9, revision=1, state=state, reason="")
+    wait("results", lambda: world.used_nonces(1) == [1, 2, 3, 4], 60)
+    assert int(world.rpc("eth_getTransactionCount", identity, "latest"), 16) == 4
+
+
 def test_wrong_token(world):
     world.start_relay()
     noded = Noded(world).give_token(primitives.keccak256(b"somebody's")).start()
