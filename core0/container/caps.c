@@ -105,8 +105,8 @@ static int caps_read(const char *const *list, const char *what, uint64_t *ret_se
 int caps_compute(const char *const *add, const char *const *drop, uint64_t *ret_set,
                  struct error *err)
 {
-    uint64_t added, dropped;
-    bool add_all, drop_all;
+    uint64_t added = 0, dropped = 0;
+    bool add_all = false, drop_all = false;
     int ret = caps_read(add, "capAdd", &added, &add_all, err);
 
     if (ret == 0)

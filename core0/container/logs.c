@@ -137,6 +137,7 @@ static void seek_back(struct log_reader *reader, int64_t tail, uint64_t bytes)
 /* JSON has only UTF-8; any other byte becomes U+FFFD. */
 static void add_text(yyjson_mut_doc *doc, yyjson_mut_val *item, const char *text, size_t len)
 {
+    static const char replacement[3] = {'\xef', '\xbf', '\xbd'};
     char *clean = malloc(len * 3 + 1);
     size_t n = 0;
 
@@ -164,7 +165,7 @@ static void add_text(yyjson_mut_doc *doc, yyjson_mut_val *item, const char *text
             (take == 4 && (point < 0x10000 || point > 0x10ffff)))
             take = 0;
         if (take == 0) {
-            memcpy(clean + n, "\xef\xbf\xbd", 3);
+            memcpy(clean + n, replacement, sizeof(replacement));
             n += 3;
             i++;
         } else {

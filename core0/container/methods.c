@@ -187,7 +187,7 @@ static void method_start(struct varlink_call *call, yyjson_val *params, void *da
     if (ret < 0) {
         fail(call, -ret, SPEC_BAD, NULL, "the parameters are no plain JSON: %s", strerror(-ret));
     } else if (!is_same_start(inst, call, &text)) {
-        if (inst->start == NULL && (ret = take_start(inst, &text, &err)) < 0) {
+        if (inst->start == NULL && take_start(inst, &text, &err) < 0) {
             varlink_call_fail(call, &err);
         } else {
             inst->wanted = true;

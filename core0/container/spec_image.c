@@ -49,7 +49,8 @@ static size_t list_count(const char **list)
 int spec_merge_argv(struct container_spec *spec, yyjson_val *image, yyjson_val *entrypoint,
                     yyjson_val *command, struct error *err)
 {
-    const char **first = NULL, **rest = NULL;
+    const char *none[] = {NULL};
+    const char **first = none, **rest = none;
     int ret =
         spec_strings(spec, entrypoint != NULL ? entrypoint : spec_image_member(image, "Entrypoint"),
                      "entrypoint", ARGS_MAX, &first, err);

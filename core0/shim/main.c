@@ -32,7 +32,7 @@
 
 #define READ_SIZE ((size_t)64 * 1024)
 /* A descriptor that left the container (through a socket in a shared volume) may keep the pipe open for ever. */
-#define DRAIN_MS 1000
+#define DRAIN_MS UINT64_C(1000)
 /* runc answers before the first process has made its last step, execve(2); seen to take well below a millisecond. */
 #define EXEC_WAIT_STEPS 200
 #define EXEC_WAIT_NS 250000
