@@ -21,7 +21,7 @@ lint-cppcheck: build/.setup
 	    --suppress=missingIncludeSystem --suppress=normalCheckLevelMaxBranches $(LINT_C)
 
 lint-shell: build/.setup
-	$(call say,lint,shellcheck)shellcheck -x $(filter-out packages/%,$(SHELL_FILES)) && shellcheck -s bash -e SC2154,SC2086,SC2034,SC2164,SC2115,SC2035,SC2012 $(filter packages/%,$(SHELL_FILES))
+	$(call say,lint,shellcheck)shellcheck -x $(filter-out packages/%,$(SHELL_FILES)) && shellcheck -s bash -e SC1007,SC2154,SC2086,SC2034,SC2164,SC2115,SC2035,SC2012 $(filter packages/%,$(SHELL_FILES))
 
 lint-python: build/.setup
 	$(call say,lint,python)$(PYTHON) -c 'import ast, sys; [ast.parse(open(f, encoding="utf-8").read(), f) for f in sys.argv[1:]]' $(PYTHON_FILES)
