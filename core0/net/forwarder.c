@@ -233,7 +233,7 @@ static void on_server_tcp(struct query *query, uint32_t events)
             (void)loop_io_set(query->server_io, EPOLLIN);
         return;
     }
-    if (query->answer == NULL && (query->answer = malloc(2 + UINT16_MAX)) == NULL) {
+    if (query->answer == NULL && (query->answer = calloc(1, 2 + UINT16_MAX)) == NULL) {
         query_free(query);
         return;
     }
@@ -459,7 +459,7 @@ static void on_connection(struct loop_io *io, int fd, uint32_t events, void *dat
     query->client = client;
     query->peer = peer;
     query->peer_len = peer_len;
-    query->message = malloc(2 + UINT16_MAX);
+    query->message = calloc(1, 2 + UINT16_MAX);
     if (query->message == NULL || loop_io_add(listener->forwarder->loop, client, EPOLLIN, on_client,
                                               query, &query->client_io) < 0) {
         query_free(query);

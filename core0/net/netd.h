@@ -13,7 +13,7 @@
 #include "links.h"
 #include "networks.h"
 
-#define NETD_ADDRESSES_MAX (LINKS_MAX * 4)
+#define NETD_ADDRESSES_MAX ((size_t)LINKS_MAX * 4)
 
 struct netd {
     struct loop *loop;

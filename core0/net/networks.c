@@ -16,7 +16,7 @@
 #include "lib/file.h"
 #include "lib/log.h"
 
-#define BUSY_MAX (LINKS_MAX * (LINK_ADDRESSES_MAX + 2 + 2 * LEASE_LIST_MAX))
+#define BUSY_MAX ((size_t)LINKS_MAX * (LINK_ADDRESSES_MAX + 2 + 2 * LEASE_LIST_MAX))
 #define ROUTE_METRIC 100 /* of eth0's default route; eth1's one more */
 
 struct state *networks_state(struct networks *networks)
