@@ -246,6 +246,8 @@ class Source:
     def keep(self, temporary, identity):
         folder = self.store(identity)
         folder.parent.mkdir(exist_ok=True)
+        if folder.exists():  # a fall-back may be what another recipe pins
+            return folder
         part = Path(f"{folder}.part")
         shutil.rmtree(part, ignore_errors=True)
         shutil.copytree(temporary, part)
