@@ -38,7 +38,7 @@ def image(logs, hub):
 def node(boot, logs):
     disk = lab_machine.disk_create(logs / "disk.img", 1024, "disk")
     m = boot("runmode=dev", disks=[disk])
-    m.wait_service("storaged", 120)
+    m.wait_service("imaged", 120)
     return m
 
 
@@ -172,7 +172,7 @@ def test_no_room(boot, hub, logs):
     big = cli.Cli({}, logs).json("image", "convert", f"rootfs:{logs / 'big'}", "--output", hub.folder)
     disk = lab_machine.disk_create(logs / "disk.img", 400, "disk")
     m = boot("runmode=dev", disks=[disk])
-    m.wait_service("storaged", 120)
+    m.wait_service("imaged", 120)
     fails("image.no-space", m, big["id"], url(hub))
     assert images(m) == {}
     assert m.agent.sh(f"find {FOLDER}/objects {FOLDER}/configs -type f | wc -l").out.strip() == "0"
