@@ -140,11 +140,17 @@ struct instance {
     struct waiting *calls;
 };
 
-/* ---- instance.c ---- */
+/* ---- registry.c ---- */
 struct instance *instance_find(struct contd *contd, const struct instance_key *key);
 int instance_new(struct contd *contd, const struct instance_key *key,
                  struct instance **ret_instance);
 void instance_free(struct instance *inst);
+const char *instance_state(const struct instance *inst);
+bool instance_done(const struct instance *inst);
+void instance_changed(struct instance *inst); /* saves, and tells the watchers */
+void instance_forget_shim(struct instance *inst);
+
+/* ---- instance.c ---- */
 /* Takes the next step that phase and wishes allow. Call after any change of either. */
 void instance_advance(struct instance *inst);
 /* Looks at what the shim has written; shim_gone: it lives no more. */
@@ -152,9 +158,7 @@ void instance_refresh(struct instance *inst, bool shim_gone);
 void instance_prepare(struct instance *inst);
 /* The container's first process runs. adopted: it did before us; started_at is set. */
 void instance_started(struct instance *inst, pid_t pid, bool adopted);
-const char *instance_state(const struct instance *inst);
-bool instance_done(const struct instance *inst);
-void instance_changed(struct instance *inst); /* saves, and tells the watchers */
+void instance_timer(struct loop_timer *timer, void *data);
 
 /* ---- wait.c: calls that are answered later ---- */
 void waiting_add(struct instance *inst, struct varlink_call *call, enum waiting_kind kind);

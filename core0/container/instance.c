@@ -30,117 +30,6 @@
 
 static void instance_end(struct instance *inst);
 
-/* ---- list ---- */
-
-struct instance *instance_find(struct contd *contd, const struct instance_key *key)
-{
-    struct instance *inst = contd->instances;
-
-    while (inst != NULL && strcmp(inst->key.name, key->name) != 0)
-        inst = inst->next;
-    return inst;
-}
-
-static void timer_fired(struct loop_timer *timer, void *data);
-
-int instance_new(struct contd *contd, const struct instance_key *key,
-                 struct instance **ret_instance)
-{
-    struct instance *inst = calloc(1, sizeof(*inst));
-
-    if (inst == NULL)
-        return -ENOMEM;
-    inst->contd = contd;
-    inst->key = *key;
-    inst->watch = -1;
-    inst->shim_pidfd = -1;
-    inst->shim = inst->pid = -1;
-    int ret = loop_timer_add(contd->loop, timer_fired, inst, &inst->timer);
-    if (ret < 0) {
-        free(inst);
-        return ret;
-    }
-    struct instance **at = &contd->instances;
-    while (*at != NULL)
-        at = &(*at)->next;
-    *at = inst;
-    *ret_instance = inst;
-    return 0;
-}
-
-static void forget_shim(struct instance *inst)
-{
-    loop_child_del(inst->shim_child);
-    loop_io_del(inst->shim_io);
-    if (inst->shim_pidfd >= 0)
-        close(inst->shim_pidfd);
-    inst->shim_child = NULL;
-    inst->shim_io = NULL;
-    inst->shim_pidfd = -1;
-    inst->shim = inst->pid = -1;
-}
-
-void instance_free(struct instance *inst)
-{
-    struct instance **at = &inst->contd->instances;
-
-    while (*at != NULL && *at != inst)
-        at = &(*at)->next;
-    if (*at != NULL)
-        *at = inst->next;
-    health_end(inst);
-    loop_timer_del(inst->health.timer);
-    worker_cancel(inst->worker);
-    forget_shim(inst);
-    loop_timer_del(inst->timer);
-    if (inst->watch >= 0)
-        inotify_rm_watch(inst->contd->inotify, inst->watch);
-    container_spec_done(&inst->spec);
-    free(inst->start);
-    free(inst);
-}
-
-void instance_changed(struct instance *inst)
-{
-    int ret = inst->phase != PHASE_PREPARING && inst->phase != PHASE_REMOVING
-                  ? store_save_state(inst)
-                  : 0;
-
-    if (ret < 0)
-        log_err("%s: its state cannot be saved: %s", inst->key.name, strerror(-ret));
-    watch_changed(inst->contd);
-}
-
-const char *instance_state(const struct instance *inst)
-{
-    switch (inst->phase) {
-    case PHASE_PREPARING:
-    case PHASE_PREPARED:
-        return inst->failed ? "failed" : "prepared";
-    case PHASE_STARTING:
-        return "starting";
-    case PHASE_RUNNING:
-        return inst->signalled ? "stopping" : "running";
-    case PHASE_CLEANING:
-        return inst->wanted && !inst->removing ? "starting" : "stopping";
-    case PHASE_WAITING:
-        return "starting";
-    case PHASE_ENDED:
-        return inst->failed ? "failed" : "exited";
-    case PHASE_REMOVING:
-        return "stopping";
-    }
-    return "failed";
-}
-
-/* Policies that do not start it again after a 0: what it was to do is done. */
-bool instance_done(const struct instance *inst)
-{
-    return inst->phase == PHASE_ENDED && !inst->stopped && inst->has_exit &&
-           inst->exit_status == 0 && !inst->failed &&
-           (inst->spec.restart == RESTART_NO || inst->spec.restart == RESTART_ON_FAILURE);
-}
-
 static void set_last(struct instance *inst, const char *code, const char *message, const char *hint)
 {
     error_clear(&inst->last);
@@ -468,7 +357,7 @@ static void instance_end(struct instance *inst)
     if (inst->phase == PHASE_RUNNING && loop_clock() - inst->started_at >= CALM)
         inst->attempts = 0;
     health_end(inst);
-    forget_shim(inst);
+    instance_forget_shim(inst);
     loop_timer_stop(inst->timer);
     inst->phase = PHASE_CLEANING;
     instance_changed(inst);
@@ -500,7 +389,7 @@ static void instance_signal(struct instance *inst)
     instance_changed(inst);
 }
 
-static void timer_fired(struct loop_timer *timer, void *data)
+void instance_timer(struct loop_timer *timer, void *data)
 {
     struct instance *inst = data;
 
