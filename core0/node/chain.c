@@ -461,7 +461,9 @@ static void tell_registered(struct node *node)
     char text[24];
     snprintf(text, sizeof(text), "%" PRIu64, node->record.id);
     notify_fact("node", text);
-    if (!node->announced) {
+    if (node->record.state != 2) { /* the event means: takes reservations from now on */
+        node->announced = false;
+    } else if (!node->announced) {
         node->announced = true;
         log_info("registered as node %s of farm %" PRIu64, text, node->record.farm);
         notify_event("registered", "\"farm\":%" PRIu64 ",\"node\":%s", node->record.farm, text);

@@ -67,6 +67,12 @@ static int may_register(const struct node *node, struct error *err)
     if (boot->chain == NULL || boot->chain_id == 0 || !boot->has_registry)
         return error_set(err, ENOENT, "node.no-chain", "boot with croft.chain, croft.chainid and croft.registry",
                          "no chain, chain id or registry is known");
+    if (boot->run_mode != 2 && strstr(boot->chain, "http://") != NULL)
+        return error_set(err, EPERM, "chain.plain-refused", "use https, or runmode=dev",
+                         "a chain endpoint over plain http is refused outside runmode=dev: use https");
+    if (boot->run_mode != 2 && strstr(boot->chain, "ws://") != NULL)
+        return error_set(err, EPERM, "chain.plain-refused", "use wss, or runmode=dev",
+                         "a chain endpoint over plain ws is refused outside runmode=dev: use wss");
     if (boot->trust == NULL || strcmp(boot->trust, "rpc") != 0)
         return error_set(err, ENOTSUP, "chain.trust-unsupported", "this version knows croft.trust=rpc with runmode=dev only",
                          "croft.trust=%s is not built yet", boot->trust != NULL ? boot->trust : "");
