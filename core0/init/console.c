@@ -142,7 +142,7 @@ static void console_put(struct buffer *out, const char *text, size_t len)
 {
     for (size_t i = 0; i < len; i++) {
         unsigned char byte = (unsigned char)text[i];
-        char safe = byte < 0x20 || byte == 0x7f ? ' ' : (char)byte;
+        char safe = (char)(byte < 0x20 || byte == 0x7f ? ' ' : byte);
 
         /* C1 control characters (U+0080 … U+009F) are 0xc2 and one of these in UTF-8. */
         if (byte == 0xc2 && i + 1 < len && (unsigned char)text[i + 1] < 0xa0) {
@@ -178,7 +178,7 @@ static void console_print(struct console *console, const char *service, const ch
     uint64_t now = loop_clock();
     struct buffer line;
 
-    buffer_init(&line, 2 * CONSOLE_LINE_MAX);
+    buffer_init(&line, (size_t)2 * CONSOLE_LINE_MAX);
     buffer_printf(&line, "[%5llu.%03llu] ", (unsigned long long)(now / 1000000),
                   (unsigned long long)(now / 1000 % 1000));
     if (console->suppressed > 0) {

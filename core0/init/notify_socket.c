@@ -185,7 +185,7 @@ static int notify_receive(int fd, struct notify_message *message)
 static void notify_socket_ready(struct loop_io *io, int fd, uint32_t events, void *data)
 {
     struct core *core = data;
-    struct notify_message message;
+    static struct notify_message message; /* 4 KiB that the stack need not hold */
 
     (void)io;
     (void)events;

@@ -316,7 +316,7 @@ static const char *params_show(const char *word, char *show, size_t size)
     size_t i = 0;
 
     for (; word[i] != '\0' && i + 1 < size; i++)
-        show[i] = word[i] > 0x20 && word[i] < 0x7f ? word[i] : '?';
+        show[i] = (char)(word[i] > 0x20 && word[i] < 0x7f ? word[i] : '?');
     show[i] = '\0';
     return show;
 }
@@ -392,7 +392,7 @@ void params_read_line(struct params *params, const char *text, size_t len)
     }
     /* As the kernel's next_arg() does it: blanks separate outside of double quotes, which are dropped. */
     for (size_t i = 0; i <= len; i++) {
-        char byte = i < len ? text[i] : ' ';
+        char byte = (char)(i < len ? text[i] : ' ');
         bool blank = byte == ' ' || byte == '\t' || byte == '\n' || byte == '\0';
 
         if (byte == '"') {

@@ -204,10 +204,12 @@ int seccomp_build(char *const *words, size_t count, bool deny, int error,
 
 int seccomp_load(const struct sock_filter *program, size_t len)
 {
-    const struct sock_fprog fprog = {
-        .len = (unsigned short)len,
-        .filter = (struct sock_filter *)(uintptr_t)program,
-    };
+    /* The kernel only reads it; its structure has no const. */
+    const union {
+        const struct sock_filter *given;
+        struct sock_filter *taken;
+    } filter = {.given = program};
+    const struct sock_fprog fprog = {.len = (unsigned short)len, .filter = filter.taken};
 
     if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &fprog) < 0)
         return -errno;

@@ -78,10 +78,12 @@ int service_load_all(struct core *core, const char *folder, struct error *err)
         ret =
             error_set(err, E2BIG, "service.too-many", NULL,
                       "%s holds %d services, at most %u are possible", folder, count, SERVICES_MAX);
-    else if (count > 0)
-        core->services = calloc((size_t)count, sizeof(struct service));
-    if (ret == 0 && count > 0 && core->services == NULL)
-        ret = error_set(err, ENOMEM, "service.no-memory", NULL, "no memory for %d services", count);
+    else
+        core->services = calloc((size_t)count + 1, sizeof(struct service));
+    if (ret == 0 && core->services == NULL) {
+        error_set(err, ENOMEM, "service.no-memory", NULL, "no memory for %d services", count);
+        ret = -ENOMEM;
+    }
 
     for (int i = 0; i < count; i++) {
         if (ret == 0) {

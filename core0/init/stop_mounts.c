@@ -58,14 +58,11 @@ static bool stop_mounts_is_kept(const char *point)
 static size_t stop_mounts_round(struct core *core, bool last)
 {
     cleanup_free char *text = NULL;
-    cleanup_free const char **lines = NULL;
+    static const char *lines[STOP_MOUNTS_MAX];
     size_t count = 0;
     size_t gone = 0;
 
     if (file_read("/proc/self/mountinfo", STOP_MOUNTS_TEXT, &text, NULL) < 0)
-        return 0;
-    lines = calloc(STOP_MOUNTS_MAX, sizeof(char *));
-    if (lines == NULL)
         return 0;
     for (char *line = text; line != NULL && *line != '\0' && count < STOP_MOUNTS_MAX;) {
         lines[count++] = line;

@@ -41,13 +41,13 @@ size_t text_clean(char *dest, size_t size, const char *text, size_t len)
         if (bytes[i] < 0x80) {
             bool control_byte = (bytes[i] < 0x20 && bytes[i] != '\t') || bytes[i] == 0x7f;
 
-            dest[out++] = control_byte ? ' ' : (char)bytes[i];
+            dest[out++] = (char)(control_byte ? ' ' : bytes[i]);
             i++;
             continue;
         }
         width = text_sequence(bytes + i, len - i, &control);
         if (width == 0 || control != 0) {
-            dest[out++] = control != 0 ? ' ' : '?';
+            dest[out++] = (char)(control != 0 ? ' ' : '?');
             i += width != 0 ? width : 1;
             continue;
         }

@@ -36,40 +36,24 @@ void file_free_cleanup(void *ptr)
     free(memory);
 }
 
-int file_read_at(int dirfd, const char *path, size_t max, char **ret_data, size_t *ret_len)
+/* The rest of an open file, its end marked by NUL. `capacity` bytes are there to begin with. */
+static int file_read_fd(int fd, size_t max, char **data, size_t capacity, size_t *ret_len)
 {
-    cleanup_close int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-    cleanup_free char *data = NULL;
-    size_t capacity = 0;
     size_t len = 0;
-    struct stat st;
-
-    if (fd < 0)
-        return -errno;
-    if (fstat(fd, &st) < 0)
-        return -errno;
-    /* Only a hint: files of /proc say 0, those of /sys 4096, whatever they hold. */
-    if (S_ISREG(st.st_mode) && st.st_size > 0) {
-        capacity = (uintmax_t)st.st_size < max ? (size_t)st.st_size : max;
-        capacity += 2; /* one byte more than the file: its end is seen at once */
-        data = malloc(capacity);
-        if (data == NULL)
-            return -ENOMEM;
-    }
 
     for (;;) {
         ssize_t got;
 
         if (capacity - len < 2) {
             size_t larger = capacity < FILE_READ_STEP ? FILE_READ_STEP : capacity * 2;
-            char *grown = realloc(data, larger);
+            char *grown = realloc(*data, larger);
 
             if (grown == NULL)
                 return -ENOMEM;
-            data = grown;
+            *data = grown;
             capacity = larger;
         }
-        got = read(fd, data + len, capacity - len - 1);
+        got = read(fd, *data + len, capacity - len - 1);
         if (got < 0) {
             if (errno == EINTR)
                 continue;
@@ -81,9 +65,37 @@ int file_read_at(int dirfd, const char *path, size_t max, char **ret_data, size_
         if (len > max)
             return -EFBIG;
     }
-    data[len] = '\0';
+    (*data)[len] = '\0';
+    *ret_len = len;
+    return 0;
+}
+
+int file_read_at(int dirfd, const char *path, size_t max, char **ret_data, size_t *ret_len)
+{
+    cleanup_close int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    size_t capacity = FILE_READ_STEP;
+    struct stat st;
+    size_t len = 0;
+    char *data;
+    int ret;
+
+    if (fd < 0)
+        return -errno;
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    /* Only a hint: files of /proc say 0, those of /sys 4096, whatever they hold. Two bytes more than the file: the NUL,
+     * and one by which its end is seen at once. */
+    if (S_ISREG(st.st_mode) && st.st_size > 0)
+        capacity = ((uintmax_t)st.st_size < max ? (size_t)st.st_size : max) + 2;
+    data = malloc(capacity);
+    if (data == NULL)
+        return -ENOMEM;
+    ret = file_read_fd(fd, max, &data, capacity, &len);
+    if (ret < 0) {
+        free(data);
+        return ret;
+    }
     *ret_data = data;
-    data = NULL;
     if (ret_len != NULL)
         *ret_len = len;
     return 0;
@@ -115,18 +127,13 @@ int file_write_all(int fd, const void *data, size_t len)
 static int file_sync_parent(const char *path)
 {
     cleanup_close int fd = -1;
-    cleanup_free char *folder = strdup(path);
-    char *slash;
+    char folder[PATH_MAX];
+    const char *slash = strrchr(path, '/');
 
-    if (folder == NULL)
-        return -ENOMEM;
-    slash = strrchr(folder, '/');
     if (slash == NULL)
-        strcpy(folder, "."); /* NOLINT: a path has at least one byte and its NUL */
-    else if (slash == folder)
-        slash[1] = '\0';
+        snprintf(folder, sizeof(folder), ".");
     else
-        *slash = '\0';
+        snprintf(folder, sizeof(folder), "%.*s", slash == path ? 1 : (int)(slash - path), path);
     fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return -errno;

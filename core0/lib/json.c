@@ -126,7 +126,7 @@ static int json_read_value(yyjson_val *value, const struct json_field *field, vo
     case JSON_ANY:
         break;
     }
-    memcpy(dest, &value, sizeof(value));
+    memcpy(dest, &value, sizeof(void *));
     return 0;
 }
 
@@ -223,6 +223,11 @@ static bool json_is_too_deep(const char *text, size_t len)
 yyjson_doc *json_parse(const char *text, size_t len, size_t max_len, const char *code,
                        struct error *err)
 {
+    /* Without YYJSON_READ_INSITU the text is only read. */
+    const union {
+        const char *given;
+        char *taken;
+    } input = {.given = text};
     yyjson_read_err reason = {0};
     yyjson_doc *doc;
 
@@ -235,8 +240,7 @@ yyjson_doc *json_parse(const char *text, size_t len, size_t max_len, const char 
         error_set(err, EINVAL, code, NULL, "JSON text is nested deeper than %d", JSON_DEPTH_MAX);
         return NULL;
     }
-    /* Without YYJSON_READ_INSITU the text is only read. */
-    doc = yyjson_read_opts((char *)(uintptr_t)text, len, YYJSON_READ_NOFLAG, NULL, &reason);
+    doc = yyjson_read_opts(input.taken, len, YYJSON_READ_NOFLAG, NULL, &reason);
     if (doc == NULL)
         error_set(err, EINVAL, code, NULL, "not JSON: %s at byte %zu",
                   reason.msg != NULL ? reason.msg : "empty", reason.pos);
@@ -357,14 +361,14 @@ static int json_canonical_object(yyjson_val *object, struct buffer *out, int dep
 {
     size_t count = yyjson_obj_size(object);
     yyjson_obj_iter iter = yyjson_obj_iter_with(object);
-    yyjson_val **keys = calloc(count + 1, sizeof(yyjson_val *));
+    yyjson_val **keys = calloc(count + 1, sizeof(void *));
     int ret;
 
     if (keys == NULL)
         return -ENOMEM;
     for (size_t i = 0; i < count; i++)
         keys[i] = yyjson_obj_iter_next(&iter);
-    qsort(keys, count, sizeof(yyjson_val *), json_compare_keys);
+    qsort(keys, count, sizeof(void *), json_compare_keys);
 
     ret = buffer_append(out, "{", 1);
     for (size_t i = 0; i < count && ret == 0; i++) {

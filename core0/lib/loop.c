@@ -488,12 +488,10 @@ void loop_free(struct loop *loop)
 {
     if (loop == NULL)
         return;
-    while (loop->sources != NULL) {
-        struct loop_source *source = loop->sources;
-
+    for (struct loop_source *source = loop->sources, *next; source != NULL; source = next) {
+        next = source->next;
         if (source->kind == LOOP_CHILD)
             close(((struct loop_child *)source)->pidfd);
-        loop_source_unlink(source);
         free(source);
     }
     loop_bury(loop);

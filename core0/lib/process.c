@@ -80,12 +80,17 @@ static int process_spawn(struct process_run *run, const char *const *argv,
                          const struct process_options *options)
 {
     const char *const *env = options->env != NULL ? options->env : (const char *const *)environ;
+    char *const *arguments;
+    char *const *environment;
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
     sigset_t none;
     sigset_t defaults;
     int ret;
 
+    /* POSIX takes both without const and changes neither. */
+    memcpy(&arguments, &argv, sizeof(void *));
+    memcpy(&environment, &env, sizeof(void *));
     sigemptyset(&none);
     sigemptyset(&defaults);
     sigaddset(&defaults, SIGPIPE);
@@ -100,8 +105,7 @@ static int process_spawn(struct process_run *run, const char *const *argv,
     posix_spawnattr_setsigdefault(&attributes, &defaults);
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
 
-    ret = posix_spawn(&run->pid, argv[0], &actions, &attributes, (char *const *)(uintptr_t)argv,
-                      (char *const *)(uintptr_t)env);
+    ret = posix_spawn(&run->pid, argv[0], &actions, &attributes, arguments, environment);
     posix_spawn_file_actions_destroy(&actions);
     posix_spawnattr_destroy(&attributes);
     return -ret;

@@ -35,13 +35,12 @@ static int varlink_clear_path(const char *path, const struct sockaddr_un *addr, 
     return 0;
 }
 
-static int varlink_make_folder(const char *path)
+static int varlink_make_folder(const struct sockaddr_un *addr)
 {
-    cleanup_free char *folder = strdup(path);
+    char folder[sizeof(addr->sun_path)];
     char *slash;
 
-    if (folder == NULL)
-        return -ENOMEM;
+    memcpy(folder, addr->sun_path, sizeof(folder));
     slash = strrchr(folder, '/');
     if (slash == NULL || slash == folder)
         return 0;
@@ -59,7 +58,7 @@ int varlink_listen(const char *path, mode_t mode, struct error *err)
     ret = varlink_address(path, &addr);
     if (ret < 0)
         return error_set(err, -ret, "varlink.listen", NULL, "the socket path %s is too long", path);
-    ret = varlink_make_folder(path);
+    ret = varlink_make_folder(&addr);
     if (ret < 0)
         return error_set(err, -ret, "varlink.listen", NULL, "the folder of %s cannot be made: %s",
                          path, strerror(-ret));

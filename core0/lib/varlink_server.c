@@ -600,7 +600,10 @@ void varlink_server_free(struct varlink_server *server)
         free(listener->path);
         free(listener);
     }
-    while (server->connections != NULL)
-        varlink_connection_free(server->connections);
+    for (struct varlink_connection *connection = server->connections, *next; connection != NULL;
+         connection = next) {
+        next = connection->next;
+        varlink_connection_free(connection);
+    }
     free(server);
 }
