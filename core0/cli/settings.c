@@ -3,7 +3,6 @@
  */
 #include "cli/settings.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -14,64 +13,6 @@
 
 #define FILE_MAX ((size_t)64 << 10)
 #define VALUE_MAX 2048
-
-static const struct {
-    const char *toml, *environment, *option;
-} names[SETTING_COUNT] = {
-    [SETTING_CHAIN] = {"chain", "CROFT_CHAIN", "--chain"},
-    [SETTING_CHAINID] = {"chainid", "CROFT_CHAINID", "--chainid"},
-    [SETTING_REGISTRY] = {"registry", "CROFT_REGISTRY", "--registry"},
-    [SETTING_KEY_FILE] = {"key_file", "CROFT_KEY_FILE", "--key-file"},
-};
-
-static size_t blanks(const char *line, size_t len, size_t at)
-{
-    while (at < len && (line[at] == ' ' || line[at] == '\t' || line[at] == '\r')) {
-        at++;
-    }
-    return at;
-}
-
-int settings_parse_line(const char *line, size_t len, enum setting *ret_setting, char *ret_value,
-                        size_t size)
-{
-    size_t at = blanks(line, len, 0), start = at, setting = 0;
-
-    *ret_setting = SETTING_COUNT;
-    if (at == len || line[at] == '#') {
-        return 0;
-    }
-    while (at < len && (isalnum((unsigned char)line[at]) || line[at] == '_')) {
-        at++;
-    }
-    while (setting < SETTING_COUNT && (strlen(names[setting].toml) != at - start ||
-                                       strncmp(names[setting].toml, line + start, at - start) != 0)) {
-        setting++;
-    }
-    at = blanks(line, len, at);
-    if (setting == SETTING_COUNT || at == len || line[at] != '=') {
-        return -EINVAL;
-    }
-    at = blanks(line, len, at + 1);
-    bool quoted = at < len && line[at] == '"';
-    start = at += quoted;
-    while (at < len && (quoted ? line[at] != '"' && line[at] != '\\'
-                               : isdigit((unsigned char)line[at]) != 0)) {
-        at++;
-    }
-    size_t end = at;
-    if (quoted && (at == len || line[at] != '"')) {
-        return -EINVAL;
-    }
-    at = blanks(line, len, at + quoted);
-    if (end == start || end - start >= size || (at < len && line[at] != '#')) {
-        return -EINVAL;
-    }
-    memcpy(ret_value, line + start, end - start);
-    ret_value[end - start] = '\0';
-    *ret_setting = (enum setting)setting;
-    return 0;
-}
 
 static int read_file(struct settings *settings, const char *path, bool wanted, struct error *err)
 {
@@ -125,8 +66,8 @@ int settings_read(const struct cli *cli, struct settings *ret_settings, struct e
         }
     }
     for (size_t i = 0; i < SETTING_COUNT; i++) {
-        const char *value = cli_option(cli, names[i].option);
-        value = value != NULL ? value : getenv(names[i].environment);
+        const char *value = cli_option(cli, setting_names[i].option);
+        value = value != NULL ? value : getenv(setting_names[i].environment);
         if (value != NULL && value[0] != '\0') {
             free(settings.values[i]);
             settings.values[i] = strdup(value);
@@ -149,8 +90,8 @@ const char *settings_need(const struct settings *settings, enum setting setting,
     if (settings->values[setting] == NULL) {
         char hint[160];
         snprintf(hint, sizeof(hint), "give %s, set %s, or write %s = \"…\" into croft.toml",
-                 names[setting].option, names[setting].environment, names[setting].toml);
-        error_set(err, ENOENT, "cli.not-set", hint, "%s is not set", names[setting].toml);
+                 setting_names[setting].option, setting_names[setting].environment, setting_names[setting].toml);
+        error_set(err, ENOENT, "cli.not-set", hint, "%s is not set", setting_names[setting].toml);
     }
     return settings->values[setting];
 }

@@ -10,6 +10,11 @@
 
 enum setting { SETTING_CHAIN, SETTING_CHAINID, SETTING_REGISTRY, SETTING_KEY_FILE, SETTING_COUNT };
 
+struct setting_name {
+    const char *toml, *environment, *option;
+};
+extern const struct setting_name setting_names[SETTING_COUNT];
+
 struct settings {
     char *values[SETTING_COUNT]; /* NULL: not set anywhere */
 };
