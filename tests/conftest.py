@@ -1,5 +1,6 @@
 """Fixtures of the tests that boot machines: a log folder per test, kept on failure; one grid (chain,
 contracts, relay, hub) and one node for the whole session; images made once."""
+import os
 import pathlib
 import re
 import shutil
@@ -73,7 +74,11 @@ def boot(logs):
 
 @pytest.fixture(scope="session")
 def session_logs():
-    folder = _folder("session")
+    # Several sessions may run in one checkout, so each has a folder of its own.
+    for old in paths.LOGS.glob("session-*"):
+        if not pathlib.Path("/proc", old.name.split("-")[1]).exists():
+            shutil.rmtree(old, ignore_errors=True)
+    folder = _folder(f"session-{os.getpid()}")
     yield folder
     if not _failed:
         shutil.rmtree(folder, ignore_errors=True)
