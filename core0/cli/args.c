@@ -63,8 +63,9 @@ void cli_help(const struct verb_table *const *tables, size_t count, const struct
             printf("  %-44s %s\n", left, row->summary);
         }
     }
-    puts("\ncroft NOUN VERB --help says more. Exit status: 0 done, 1 failed, 2 wrong use, 3 refused "
-         "by policy or chain, 4 timed out.");
+    puts(
+        "\ncroft NOUN VERB --help says more. Exit status: 0 done, 1 failed, 2 wrong use, 3 refused "
+        "by policy or chain, 4 timed out.");
 }
 
 void cli_completion(const struct verb_table *const *tables, size_t count)
@@ -105,7 +106,8 @@ void cli_completion(const struct verb_table *const *tables, size_t count)
             puts("';;");
         }
     }
-    puts("    esac\n    mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"${COMP_WORDS[COMP_CWORD]}\")\n"
+    puts("    esac\n    mapfile -t COMPREPLY < <(compgen -W \"$words\" -- "
+         "\"${COMP_WORDS[COMP_CWORD]}\")\n"
          "    [ ${#COMPREPLY[@]} -gt 0 ] || compopt -o default\n}\ncomplete -F _croft croft");
 }
 
@@ -227,8 +229,8 @@ int cli_parse(const struct verb_table *const *tables, size_t count, int argc, ch
         return 1;
     }
     if (cli.arg_count < cli.verb->args_min || cli.arg_count > cli.verb->args_max) {
-        return error_set(err, EINVAL, "cli.wrong-use", cli.verb->example,
-                         "croft %s %s takes: %s", cli.verb->noun, cli.verb->name,
+        return error_set(err, EINVAL, "cli.wrong-use", cli.verb->example, "croft %s %s takes: %s",
+                         cli.verb->noun, cli.verb->name,
                          cli.verb->arguments[0] != '\0' ? cli.verb->arguments : "no argument");
     }
     return 0;

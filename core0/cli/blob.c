@@ -80,7 +80,7 @@ int blob_put(struct loop *loop, const char *to, const void *data, size_t len,
         snprintf(path, sizeof(path), "%s%sblobs/%s", to, slash, name);
         ret = file_write_atomic(path, data, len, 0644);
     }
-    return ret < 0 ? error_set(err, -ret, "deploy.blob-refused", "", "%s cannot be written: %s", path,
-                               strerror(-ret))
+    return ret < 0 ? error_set(err, -ret, "deploy.blob-refused", "", "%s cannot be written: %s",
+                               path, strerror(-ret))
                    : 0;
 }

@@ -85,7 +85,8 @@ static int find_project(struct compose_context *context, yyjson_mut_val *file,
         name = result->project;
     }
     if (!name_ok(name)) {
-        return compose_bad(err, "name", "a project's name is of [a-z0-9][a-z0-9_-]{0,62}; give --project-name");
+        return compose_bad(err, "name",
+                           "a project's name is of [a-z0-9][a-z0-9_-]{0,62}; give --project-name");
     }
     if (name != result->project) {
         snprintf(result->project, sizeof(result->project), "%s", name);
@@ -100,7 +101,8 @@ static int read_extension(struct compose_context *context, yyjson_mut_val *croft
     size_t i, max;
     yyjson_mut_val *key, *value;
 
-    yyjson_mut_obj_foreach(croft, i, max, key, value) {
+    yyjson_mut_obj_foreach(croft, i, max, key, value)
+    {
         const char *name = yyjson_mut_get_str(key), *text = yyjson_mut_get_str(value);
         int ret = -EINVAL;
         if (text != NULL && strcmp(name, "keep") == 0) {
@@ -114,7 +116,8 @@ static int read_extension(struct compose_context *context, yyjson_mut_val *croft
             return compose_unsupported(err, "x-croft", name);
         }
         if (ret < 0 || result->keep_ms > (uint64_t)30 * 86400 * 1000) {
-            return compose_bad(err, "x-croft", "keep: at most 720h, scratch: a size, update: parallel or replace");
+            return compose_bad(err, "x-croft",
+                               "keep: at most 720h, scratch: a size, update: parallel or replace");
         }
     }
     return 0;
@@ -132,10 +135,12 @@ static int add_network(struct compose_context *context, yyjson_mut_val *networks
     if (!name_ok(name)) {
         return compose_bad(err, "networks", "a name is of [a-z0-9][a-z0-9_-]{0,62}");
     }
-    yyjson_mut_obj_foreach(options, i, max, key, value) {
+    yyjson_mut_obj_foreach(options, i, max, key, value)
+    {
         if (yyjson_mut_equals_str(key, "internal") && yyjson_mut_is_bool(value)) {
             internal = yyjson_mut_get_bool(value);
-        } else if (!yyjson_mut_equals_str(key, "driver") || !yyjson_mut_equals_str(value, "bridge")) {
+        } else if (!yyjson_mut_equals_str(key, "driver") ||
+                   !yyjson_mut_equals_str(value, "bridge")) {
             return compose_unsupported(err, "networks", yyjson_mut_get_str(key));
         }
     }
@@ -153,7 +158,8 @@ static int read_networks(struct compose_context *context, yyjson_mut_val *file, 
     yyjson_mut_val *key, *value;
     int ret = 0;
 
-    yyjson_mut_obj_foreach(given, i, max, key, value) {
+    yyjson_mut_obj_foreach(given, i, max, key, value)
+    {
         ret = ret == 0 ? add_network(context, networks, yyjson_mut_get_str(key), value, err) : ret;
     }
     if (ret == 0 && yyjson_mut_obj_get(networks, "default") == NULL) {
@@ -173,7 +179,8 @@ static int add_volume(struct compose_context *context, yyjson_mut_val *volumes, 
     if (!name_ok(name)) {
         return compose_bad(err, "volumes", "a name is of [a-z0-9][a-z0-9_-]{0,62}");
     }
-    yyjson_mut_obj_foreach(options, i, max, key, value) {
+    yyjson_mut_obj_foreach(options, i, max, key, value)
+    {
         if (yyjson_mut_equals_str(key, "labels") ||
             (yyjson_mut_equals_str(key, "driver") && yyjson_mut_equals_str(value, "local"))) {
             continue;
@@ -181,7 +188,8 @@ static int add_volume(struct compose_context *context, yyjson_mut_val *volumes, 
         if (!yyjson_mut_equals_str(key, "driver_opts")) {
             return compose_unsupported(err, "volumes", yyjson_mut_get_str(key));
         }
-        yyjson_mut_obj_foreach(value, j, inner_max, inner, text) {
+        yyjson_mut_obj_foreach(value, j, inner_max, inner, text)
+        {
             const char *given = yyjson_mut_get_str(text);
             char number[24];
             if (yyjson_mut_is_uint(text)) {
@@ -214,7 +222,8 @@ static int read_volumes(struct compose_context *context, yyjson_mut_val *file, s
     yyjson_mut_val *key, *value;
     int ret = 0;
 
-    yyjson_mut_obj_foreach(yyjson_mut_obj_get(file, "volumes"), i, max, key, value) {
+    yyjson_mut_obj_foreach(yyjson_mut_obj_get(file, "volumes"), i, max, key, value)
+    {
         ret = ret == 0 ? add_volume(context, volumes, yyjson_mut_get_str(key), value, err) : ret;
     }
     return ret;
@@ -275,7 +284,8 @@ static int read_data(struct compose_context *context, yyjson_mut_val *file, cons
         return 0;
     }
     yyjson_mut_val *map = yyjson_mut_obj_add_obj(context->doc, context->spec, where);
-    yyjson_mut_obj_foreach(given, i, max, key, value) {
+    yyjson_mut_obj_foreach(given, i, max, key, value)
+    {
         ret = ret == 0 ? add_data(context, map, where, yyjson_mut_get_str(key), value, err) : ret;
     }
     return ret;
@@ -291,10 +301,12 @@ static int read_services(struct compose_context *context, yyjson_mut_val *file, 
     if (yyjson_mut_obj_size(given) == 0) {
         return compose_bad(err, "services", "there is none");
     }
-    yyjson_mut_obj_foreach(given, i, max, key, value) {
+    yyjson_mut_obj_foreach(given, i, max, key, value)
+    {
         const char *name = yyjson_mut_get_str(key);
         if (!name_ok(name) || !yyjson_mut_is_obj(value)) {
-            return compose_bad(err, "services", "a name is of [a-z0-9][a-z0-9_-]{0,62}, and holds a mapping");
+            return compose_bad(err, "services",
+                               "a name is of [a-z0-9][a-z0-9_-]{0,62}, and holds a mapping");
         }
         yyjson_mut_val *out = yyjson_mut_obj(context->doc);
         yyjson_mut_obj_add(services, yyjson_mut_strcpy(context->doc, name), out);
@@ -314,20 +326,21 @@ static void sum_up(struct compose_context *context, struct compose_result *resul
     yyjson_mut_val *key, *value;
     size_t i, max;
 
-    yyjson_mut_obj_foreach(yyjson_mut_obj_get(context->spec, "volumes"), i, max, key, value) {
+    yyjson_mut_obj_foreach(yyjson_mut_obj_get(context->spec, "volumes"), i, max, key, value)
+    {
         uint64_t size = yyjson_mut_get_uint(yyjson_mut_obj_get(value, "size"));
-        *(yyjson_mut_equals_str(yyjson_mut_obj_get(value, "kind"), "ssd") ? &sum->ssd : &sum->hdd) +=
-            size;
+        *(yyjson_mut_equals_str(yyjson_mut_obj_get(value, "kind"), "ssd") ? &sum->ssd
+                                                                          : &sum->hdd) += size;
     }
-    yyjson_mut_obj_foreach(yyjson_mut_obj_get(context->spec, "services"), i, max, key, value) {
+    yyjson_mut_obj_foreach(yyjson_mut_obj_get(context->spec, "services"), i, max, key, value)
+    {
         yyjson_mut_val *limits = yyjson_mut_obj_get(value, "resources");
         sum->milli_cores += yyjson_mut_get_uint(yyjson_mut_obj_get(limits, "milliCores"));
         sum->memory += yyjson_mut_get_uint(yyjson_mut_obj_get(limits, "memory"));
         *(context->options->ssd ? &sum->ssd : &sum->hdd) +=
             yyjson_mut_get_uint(yyjson_mut_obj_get(value, "scratch"));
     }
-    yyjson_mut_val *resources =
-        yyjson_mut_obj_add_obj(context->doc, context->spec, "resources");
+    yyjson_mut_val *resources = yyjson_mut_obj_add_obj(context->doc, context->spec, "resources");
     yyjson_mut_obj_add_uint(context->doc, resources, "milliCores", sum->milli_cores);
     yyjson_mut_obj_add_uint(context->doc, resources, "memory", sum->memory);
     yyjson_mut_obj_add_uint(context->doc, resources, "ssd", sum->ssd);
@@ -342,7 +355,8 @@ static int check_keys(yyjson_mut_val *file, struct error *err)
     size_t i, max;
     yyjson_mut_val *key, *value;
 
-    yyjson_mut_obj_foreach(file, i, max, key, value) {
+    yyjson_mut_obj_foreach(file, i, max, key, value)
+    {
         const char *name = yyjson_mut_get_str(key);
         bool ok = strncmp(name, "x-", 2) == 0;
         for (size_t k = 0; k < sizeof(known) / sizeof(known[0]); k++) {
@@ -359,9 +373,8 @@ int compose_convert(yyjson_mut_val *file, const struct compose_options *options,
                     struct compose_result *ret_result, struct error *err)
 {
     struct compose_result result = {.keep_ms = COMPOSE_KEEP_DEFAULT_MS};
-    struct compose_context context = {.options = options,
-                                      .doc = yyjson_mut_doc_new(NULL),
-                                      .scratch = COMPOSE_SCRATCH_DEFAULT};
+    struct compose_context context = {
+        .options = options, .doc = yyjson_mut_doc_new(NULL), .scratch = COMPOSE_SCRATCH_DEFAULT};
     int ret;
 
     if (context.doc == NULL) {

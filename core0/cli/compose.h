@@ -26,7 +26,7 @@
 
 /* Where names come from: the process's environment, then the .env file beside the compose file. */
 struct compose_environment {
-    yyjson_doc *dotenv;       /* an object, or NULL */
+    yyjson_doc *dotenv;                               /* an object, or NULL */
     const char *(*get)(const char *name, void *data); /* NULL: getenv */
     void *data;
 };
@@ -40,20 +40,21 @@ int compose_interpolate(const char *text, const struct compose_environment *envi
                         struct buffer *out, struct error *err);
 
 /* compose_values.c: the small languages inside. Each: 0 or -EINVAL. */
-int compose_duration(const char *text, uint64_t *ret_ms);  /* "1m30s", "500ms" */
-int compose_size(const char *text, uint64_t *ret_bytes);   /* "128M", "1gb", "1024" */
-int compose_cores(const char *text, uint64_t *ret_milli);  /* "0.5" */
-int compose_words(const char *text, yyjson_mut_doc *doc, yyjson_mut_val *list); /* POSIX shell quoting, nothing expanded */
+int compose_duration(const char *text, uint64_t *ret_ms); /* "1m30s", "500ms" */
+int compose_size(const char *text, uint64_t *ret_bytes);  /* "128M", "1gb", "1024" */
+int compose_cores(const char *text, uint64_t *ret_milli); /* "0.5" */
+int compose_words(const char *text, yyjson_mut_doc *doc,
+                  yyjson_mut_val *list); /* POSIX shell quoting, nothing expanded */
 /* Lines NAME=VALUE of an env file into an object of doc. */
 int compose_env_file(const char *text, size_t len, yyjson_mut_doc *doc, yyjson_mut_val *object);
 
 /* What the file is turned into with. */
 struct compose_options {
-    const char *path;               /* of the compose file: files named in it lie relative to it */
-    const char *project;            /* --project-name; NULL: `name:` of the file, else its folder's name */
-    bool ssd;                       /* volumes without a kind, and scratch space, go on ssd (else hdd) */
+    const char *path;    /* of the compose file: files named in it lie relative to it */
+    const char *project; /* --project-name; NULL: `name:` of the file, else its folder's name */
+    bool ssd;            /* volumes without a kind, and scratch space, go on ssd (else hdd) */
     struct compose_environment environment;
-    yyjson_val *lock;               /* croft.lock: {"name":{"id":…,"hubs":[…]}}; NULL: image ids only */
+    yyjson_val *lock; /* croft.lock: {"name":{"id":…,"hubs":[…]}}; NULL: image ids only */
 };
 
 struct compose_result {

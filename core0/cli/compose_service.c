@@ -111,7 +111,8 @@ static int copy_texts(struct work *work, const char *key, yyjson_mut_val *value,
     size_t i, max;
     yyjson_mut_val *item;
 
-    yyjson_mut_arr_foreach(value, i, max, item) {
+    yyjson_mut_arr_foreach(value, i, max, item)
+    {
         const char *text = text_of(item, space, sizeof(space));
         if (text == NULL) {
             return bad(work, key, "an item is not a text");
@@ -159,7 +160,8 @@ static int pairs(struct work *work, const char *key, yyjson_mut_val *value, yyjs
     size_t i, max;
     yyjson_mut_val *name, *item;
 
-    yyjson_mut_obj_foreach(value, i, max, name, item) {
+    yyjson_mut_obj_foreach(value, i, max, name, item)
+    {
         const char *text = text_of(item, space, sizeof(space));
         if (yyjson_mut_is_null(item)) {
             text = inherit ? compose_variable(&work->context->options->environment,
@@ -176,16 +178,17 @@ static int pairs(struct work *work, const char *key, yyjson_mut_val *value, yyjs
         yyjson_mut_obj_add(object, yyjson_mut_strcpy(doc, yyjson_mut_get_str(name)),
                            yyjson_mut_strcpy(doc, text));
     }
-    yyjson_mut_arr_foreach(value, i, max, item) {
+    yyjson_mut_arr_foreach(value, i, max, item)
+    {
         const char *text = yyjson_mut_get_str(item);
         size_t len = text != NULL ? strcspn(text, separators) : 0;
         if (len == 0) {
             return bad(work, key, "an item is not of the form NAME=value");
         }
         yyjson_mut_val *item_name = yyjson_mut_strncpy(doc, text, len);
-        const char *rest = text[len] != '\0' ? text + len + 1 : inherit
-                               ? compose_variable(&work->context->options->environment, text)
-                               : "";
+        const char *rest = text[len] != '\0' ? text + len + 1
+                           : inherit ? compose_variable(&work->context->options->environment, text)
+                                     : "";
         if (rest == NULL) {
             continue;
         }
@@ -200,8 +203,7 @@ static int pairs(struct work *work, const char *key, yyjson_mut_val *value, yyjs
 static yyjson_mut_val *member_object(struct work *work, const char *name)
 {
     yyjson_mut_val *object = yyjson_mut_obj_get(work->out, name);
-    return object != NULL ? object
-                          : yyjson_mut_obj_add_obj(work->context->doc, work->out, name);
+    return object != NULL ? object : yyjson_mut_obj_add_obj(work->context->doc, work->out, name);
 }
 
 static int convert_environment(struct work *work, const char *key, yyjson_mut_val *value)
@@ -255,7 +257,8 @@ static int convert_env_file(struct work *work, const char *key, yyjson_mut_val *
     if (!yyjson_mut_is_arr(value)) {
         return one_env_file(work, key, value);
     }
-    yyjson_mut_arr_foreach(value, i, max, item) {
+    yyjson_mut_arr_foreach(value, i, max, item)
+    {
         int ret = one_env_file(work, key, item);
         if (ret < 0) {
             return ret;
@@ -285,10 +288,10 @@ static int convert_image(struct work *work, const char *key, yyjson_mut_val *val
         locked = yyjson_obj_get(context->options->lock, name);
         id = yyjson_get_str(yyjson_obj_get(locked, "id"));
         if (id == NULL || !is_image_id(id)) {
-            return error_set(work->err, ENOENT, "image.not-locked",
-                             "croft image convert … --name NAME writes it into croft.lock",
-                             "croft.lock beside the compose file does not say which image \"%s\" is",
-                             name);
+            return error_set(
+                work->err, ENOENT, "image.not-locked",
+                "croft image convert … --name NAME writes it into croft.lock",
+                "croft.lock beside the compose file does not say which image \"%s\" is", name);
         }
     }
     yyjson_mut_obj_add_strcpy(context->doc, work->out, "image", id);
@@ -300,7 +303,8 @@ static int convert_image(struct work *work, const char *key, yyjson_mut_val *val
     yyjson_mut_val *hubs = yyjson_mut_obj_add_arr(context->doc, image, "hubs");
     size_t i, max;
     yyjson_val *hub;
-    yyjson_arr_foreach(yyjson_obj_get(locked, "hubs"), i, max, hub) {
+    yyjson_arr_foreach(yyjson_obj_get(locked, "hubs"), i, max, hub)
+    {
         if (yyjson_is_str(hub)) {
             yyjson_mut_arr_add_strcpy(context->doc, hubs, yyjson_get_str(hub));
         }
@@ -335,8 +339,8 @@ static int port_range(const char *text, uint32_t *ret_first, uint32_t *ret_last)
     return 0;
 }
 
-static int add_ports(struct work *work, const char *key, yyjson_mut_val *list, const char *published,
-                     const char *target, const char *protocol)
+static int add_ports(struct work *work, const char *key, yyjson_mut_val *list,
+                     const char *published, const char *target, const char *protocol)
 {
     yyjson_mut_doc *doc = work->context->doc;
     uint32_t p, p_last, t, t_last;
@@ -386,7 +390,8 @@ static int long_port(struct work *work, const char *key, yyjson_mut_val *list, y
     yyjson_mut_val *name, *value;
 
     published[0] = target[0] = '\0';
-    yyjson_mut_obj_foreach(port, i, max, name, value) {
+    yyjson_mut_obj_foreach(port, i, max, name, value)
+    {
         const char *member = yyjson_mut_get_str(name);
         const char *text = text_of(value, space, sizeof(space));
         if (text == NULL) {
@@ -415,10 +420,11 @@ static int convert_ports(struct work *work, const char *key, yyjson_mut_val *val
     if (!yyjson_mut_is_arr(value)) {
         return bad(work, key, "not a list");
     }
-    yyjson_mut_arr_foreach(value, i, max, item) {
+    yyjson_mut_arr_foreach(value, i, max, item)
+    {
         const char *text = text_of(item, space, sizeof(space));
-        int ret = text != NULL ? short_port(work, key, list, text)
-                               : long_port(work, key, list, item);
+        int ret =
+            text != NULL ? short_port(work, key, list, text) : long_port(work, key, list, item);
         if (ret < 0) {
             return ret;
         }
@@ -453,8 +459,8 @@ static int one_tmpfs(struct work *work, const char *key, const char *text)
     }
     memcpy(target, text, len);
     target[len] = '\0';
-    if (text[len] == ':' && (strncmp(text + len + 1, "size=", 5) != 0 ||
-                             compose_size(text + len + 6, &size) < 0)) {
+    if (text[len] == ':' &&
+        (strncmp(text + len + 1, "size=", 5) != 0 || compose_size(text + len + 6, &size) < 0)) {
         return unsupported(work, key, text + len + 1);
     }
     return add_tmpfs(work, target, size);
@@ -468,7 +474,8 @@ static int convert_tmpfs(struct work *work, const char *key, yyjson_mut_val *val
     if (yyjson_mut_is_str(value)) {
         return one_tmpfs(work, key, yyjson_mut_get_str(value));
     }
-    yyjson_mut_arr_foreach(value, i, max, item) {
+    yyjson_mut_arr_foreach(value, i, max, item)
+    {
         int ret = yyjson_mut_is_str(item) ? one_tmpfs(work, key, yyjson_mut_get_str(item))
                                           : bad(work, key, "not a text");
         if (ret < 0) {
@@ -520,7 +527,8 @@ static int long_mount(struct work *work, const char *key, yyjson_mut_val *list,
     size_t i, max;
     yyjson_mut_val *name, *value;
 
-    yyjson_mut_obj_foreach(mount, i, max, name, value) {
+    yyjson_mut_obj_foreach(mount, i, max, name, value)
+    {
         const char *member = yyjson_mut_get_str(name);
         char space[32];
         if (strcmp(member, "type") == 0) {
@@ -561,7 +569,8 @@ static int convert_volumes(struct work *work, const char *key, yyjson_mut_val *v
     if (!yyjson_mut_is_arr(value)) {
         return bad(work, key, "not a list");
     }
-    yyjson_mut_arr_foreach(value, i, max, item) {
+    yyjson_mut_arr_foreach(value, i, max, item)
+    {
         int ret = yyjson_mut_is_str(item) ? short_mount(work, key, list, yyjson_mut_get_str(item))
                                           : long_mount(work, key, list, item);
         if (ret < 0) {
@@ -590,12 +599,15 @@ static int add_file(struct work *work, const char *key, const char *kind, const 
     snprintf(target, sizeof(target), "%s%s", strcmp(kind, "secret") == 0 ? "/run/secrets/" : "/",
              source);
     yyjson_mut_obj_add_strcpy(doc, file, kind, source);
-    yyjson_mut_obj_foreach(options, i, max, name, value) {
+    yyjson_mut_obj_foreach(options, i, max, name, value)
+    {
         const char *member = yyjson_mut_get_str(name);
         const char *text = text_of(value, space, sizeof(space));
         if (strcmp(member, "target") == 0 && text != NULL) {
             snprintf(target, sizeof(target), "%s%s",
-                     text[0] == '/' ? "" : strcmp(kind, "secret") == 0 ? "/run/secrets/" : "/",
+                     text[0] == '/'                ? ""
+                     : strcmp(kind, "secret") == 0 ? "/run/secrets/"
+                                                   : "/",
                      text);
         } else if (strcmp(member, "mode") == 0 && text != NULL) {
             mode = yyjson_mut_is_int(value) ? yyjson_mut_get_sint(value) : strtol(text, NULL, 8);
@@ -622,7 +634,8 @@ static int convert_files(struct work *work, const char *key, yyjson_mut_val *val
     if (!yyjson_mut_is_arr(value)) {
         return bad(work, key, "not a list");
     }
-    yyjson_mut_arr_foreach(value, i, max, item) {
+    yyjson_mut_arr_foreach(value, i, max, item)
+    {
         bool is_object = yyjson_mut_is_obj(item);
         const char *source =
             yyjson_mut_get_str(is_object ? yyjson_mut_obj_get(item, "source") : item);
@@ -644,11 +657,13 @@ static int add_network(struct work *work, const char *key, yyjson_mut_val *netwo
     size_t i, max;
     yyjson_mut_val *member, *value;
 
-    if (name == NULL || (strcmp(name, "default") != 0 &&
-                         yyjson_mut_obj_get(yyjson_mut_obj_get(work->file, "networks"), name) == NULL)) {
+    if (name == NULL ||
+        (strcmp(name, "default") != 0 &&
+         yyjson_mut_obj_get(yyjson_mut_obj_get(work->file, "networks"), name) == NULL)) {
         return bad(work, key, "the network is not named under networks");
     }
-    yyjson_mut_obj_foreach(options, i, max, member, value) {
+    yyjson_mut_obj_foreach(options, i, max, member, value)
+    {
         if (!yyjson_mut_equals_str(member, "aliases") || !yyjson_mut_is_arr(value)) {
             return unsupported(work, key, yyjson_mut_get_str(member));
         }
@@ -668,10 +683,12 @@ static int convert_networks(struct work *work, const char *key, yyjson_mut_val *
     yyjson_mut_val *name, *item;
     int ret = 0;
 
-    yyjson_mut_arr_foreach(value, i, max, item) {
+    yyjson_mut_arr_foreach(value, i, max, item)
+    {
         ret = ret == 0 ? add_network(work, key, networks, yyjson_mut_get_str(item), NULL) : ret;
     }
-    yyjson_mut_obj_foreach(value, i, max, name, item) {
+    yyjson_mut_obj_foreach(value, i, max, name, item)
+    {
         ret = ret == 0 ? add_network(work, key, networks, yyjson_mut_get_str(name), item) : ret;
     }
     return ret;
@@ -706,12 +723,14 @@ static int convert_depends_on(struct work *work, const char *key, yyjson_mut_val
     yyjson_mut_val *name, *item;
     int ret = 0;
 
-    yyjson_mut_arr_foreach(value, i, max, item) {
-        ret = ret == 0 ? add_dependency(work, key, depends, yyjson_mut_get_str(item),
-                                        "service_started")
-                       : ret;
+    yyjson_mut_arr_foreach(value, i, max, item)
+    {
+        ret = ret == 0
+                  ? add_dependency(work, key, depends, yyjson_mut_get_str(item), "service_started")
+                  : ret;
     }
-    yyjson_mut_obj_foreach(value, i, max, name, item) {
+    yyjson_mut_obj_foreach(value, i, max, name, item)
+    {
         if (ret == 0 && yyjson_mut_obj_size(item) != 1) {
             ret = unsupported(work, key, "required or restart");
         }
@@ -756,7 +775,8 @@ static int convert_healthcheck(struct work *work, const char *key, yyjson_mut_va
     size_t i, max;
     yyjson_mut_val *name, *item;
 
-    yyjson_mut_obj_foreach(value, i, max, name, item) {
+    yyjson_mut_obj_foreach(value, i, max, name, item)
+    {
         const char *member = yyjson_mut_get_str(name);
         int ret = 1;
         for (size_t d = 0; d < sizeof(durations) / sizeof(durations[0]); d++) {
@@ -810,7 +830,8 @@ static int read_limits(struct work *work, const char *key, yyjson_mut_val *limit
     size_t i, max;
     yyjson_mut_val *name, *item;
 
-    yyjson_mut_obj_foreach(limits, i, max, name, item) {
+    yyjson_mut_obj_foreach(limits, i, max, name, item)
+    {
         const char *member = yyjson_mut_get_str(name);
         const char *text = text_of(item, space, sizeof(space));
         int ret = -EINVAL;
@@ -834,11 +855,13 @@ static int read_limits(struct work *work, const char *key, yyjson_mut_val *limit
 static int convert_deploy(struct work *work, const char *key, yyjson_mut_val *value)
 {
     yyjson_mut_doc *doc = work->context->doc;
-    uint64_t values[3] = {COMPOSE_MILLI_CORES_DEFAULT, COMPOSE_MEMORY_DEFAULT, COMPOSE_PIDS_DEFAULT};
+    uint64_t values[3] = {COMPOSE_MILLI_CORES_DEFAULT, COMPOSE_MEMORY_DEFAULT,
+                          COMPOSE_PIDS_DEFAULT};
     size_t i, max;
     yyjson_mut_val *name, *item;
 
-    yyjson_mut_obj_foreach(value, i, max, name, item) {
+    yyjson_mut_obj_foreach(value, i, max, name, item)
+    {
         if (!yyjson_mut_equals_str(name, "resources")) {
             return unsupported(work, key, yyjson_mut_get_str(name));
         }
@@ -912,7 +935,8 @@ int compose_service(struct compose_context *context, const char *name, yyjson_mu
     yyjson_mut_val *key, *value;
 
     context->service = name;
-    yyjson_mut_obj_foreach(service, i, max, key, value) {
+    yyjson_mut_obj_foreach(service, i, max, key, value)
+    {
         const char *text = yyjson_mut_get_str(key);
         bool known = strncmp(text, "x-", 2) == 0;
         for (size_t k = 0; k < KEYS && !known; k++) {

@@ -91,10 +91,20 @@ int compose_duration(const char *text, uint64_t *ret_ms)
 int compose_size(const char *text, uint64_t *ret_bytes)
 {
     static const struct unit units[] = {
-        {"", 1},           {"b", 1},          {"k", 1 << 10},           {"kb", 1 << 10},
-        {"kib", 1 << 10},  {"m", 1 << 20},    {"mb", 1 << 20},          {"mib", 1 << 20},
-        {"g", 1 << 30},    {"gb", 1 << 30},   {"gib", 1 << 30},         {"t", (uint64_t)1 << 40},
-        {"tb", (uint64_t)1 << 40}, {"tib", (uint64_t)1 << 40},
+        {"", 1},
+        {"b", 1},
+        {"k", 1 << 10},
+        {"kb", 1 << 10},
+        {"kib", 1 << 10},
+        {"m", 1 << 20},
+        {"mb", 1 << 20},
+        {"mib", 1 << 20},
+        {"g", 1 << 30},
+        {"gb", 1 << 30},
+        {"gib", 1 << 30},
+        {"t", (uint64_t)1 << 40},
+        {"tb", (uint64_t)1 << 40},
+        {"tib", (uint64_t)1 << 40},
     };
     const char *digits = text;
     uint64_t value;
@@ -166,7 +176,10 @@ int compose_words(const char *text, yyjson_mut_doc *doc, yyjson_mut_val *list)
         }
         buffer_init(&out, 0);
         int ret = word(&text, &out);
-        if (ret == 0 && !yyjson_mut_arr_add_strncpy(doc, list, (const char *)(out.data != NULL ? out.data : (const uint8_t *)""), out.len)) {
+        if (ret == 0 &&
+            !yyjson_mut_arr_add_strncpy(
+                doc, list, (const char *)(out.data != NULL ? out.data : (const uint8_t *)""),
+                out.len)) {
             ret = -ENOMEM;
         }
         buffer_done(&out);

@@ -16,8 +16,8 @@
 
 const char *compose_variable(const struct compose_environment *environment, const char *name)
 {
-    const char *value = environment->get != NULL ? environment->get(name, environment->data)
-                                                 : getenv(name);
+    const char *value =
+        environment->get != NULL ? environment->get(name, environment->data) : getenv(name);
     if (value == NULL && environment->dotenv != NULL) {
         value = yyjson_get_str(yyjson_obj_get(yyjson_doc_get_root(environment->dotenv), name));
     }
@@ -200,7 +200,8 @@ static void merge(yyjson_mut_doc *doc, yyjson_mut_val *into, yyjson_mut_val *fro
 {
     size_t i, max;
     yyjson_mut_val *key, *value;
-    yyjson_mut_obj_foreach(from, i, max, key, value) {
+    yyjson_mut_obj_foreach(from, i, max, key, value)
+    {
         if (yyjson_mut_obj_get(into, yyjson_mut_get_str(key)) == NULL) {
             yyjson_mut_obj_add(into, yyjson_mut_val_mut_copy(doc, key),
                                yyjson_mut_val_mut_copy(doc, value));
@@ -221,7 +222,8 @@ static int merge_all(struct reader *reader, yyjson_mut_val *into, yyjson_mut_val
     if (!yyjson_mut_is_arr(from)) {
         return error_set(err, EINVAL, BAD, "", "<< wants a mapping, or a list of them");
     }
-    yyjson_mut_arr_foreach(from, i, max, item) {
+    yyjson_mut_arr_foreach(from, i, max, item)
+    {
         if (!yyjson_mut_is_obj(item)) {
             return error_set(err, EINVAL, BAD, "", "<< wants a mapping, or a list of them");
         }

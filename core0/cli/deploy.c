@@ -32,16 +32,17 @@
 #define WAIT_DEFAULT_S 600
 #define DEPLOY_BY_S 3600 /* how long a node may take before anyone may expire the proposal */
 #define PROPOSAL                                                                                   \
-    "(uint64,uint32,uint32,bytes32,bytes32,bytes,bytes32,bytes32,string[],uint64,uint64,uint32,bool)"
+    "(uint64,uint32,uint32,bytes32,bytes32,bytes,bytes32,bytes32,string[],uint64,uint64,uint32,"   \
+    "bool)"
 
 struct deploy {
     struct cli *cli;
     struct grid grid;
     struct node_record node;
     struct compose_result compose;
-    struct buffer plain;  /* salt ‖ specification */
+    struct buffer plain; /* salt ‖ specification */
     struct buffer sealed;
-    uint64_t id;          /* 0: a new reservation */
+    uint64_t id; /* 0: a new reservation */
     uint32_t revision;
     uint8_t packed[32], content_hash[32], sealed_hash[32], blob[32];
     char *hubs[3];
@@ -101,7 +102,8 @@ static int read_compose(struct deploy *deploy, struct error *err)
                          strerror(-ret));
     }
     if (read_dotenv(path, &options.environment) < 0) {
-        return error_set(err, EINVAL, "deploy.bad-compose", "", ".env has a line without NAME=value");
+        return error_set(err, EINVAL, "deploy.bad-compose", "",
+                         ".env has a line without NAME=value");
     }
     grid_resources_unpack(deploy->node.capacity, &capacity);
     options.ssd = capacity.ssd > 0;
@@ -149,9 +151,9 @@ static int check_fits(const struct deploy *deploy, struct error *err)
         if (want > have) {
             bool cores = kinds[i].offset == offsetof(struct grid_resources, milli_cores);
             return error_set(err, ENOSPC, kinds[i].code, "choose another node: croft node list",
-                             "node %" PRIu64 " has %s %s, the project wants %s", deploy->node.number,
-                             cores ? cli_cores(have) : cli_bytes(have), kinds[i].name,
-                             cores ? cli_cores(want) : cli_bytes(want));
+                             "node %" PRIu64 " has %s %s, the project wants %s",
+                             deploy->node.number, cores ? cli_cores(have) : cli_bytes(have),
+                             kinds[i].name, cores ? cli_cores(want) : cli_bytes(want));
         }
     }
     return 0;
@@ -167,19 +169,22 @@ static void show_plan(const struct deploy *deploy)
     fprintf(stderr, "%s %s on node %" PRIu64 " (farm %" PRIu64 ")\n",
             deploy->id != 0 ? "Update" : "Deploy", deploy->compose.project, deploy->node.number,
             deploy->node.farm);
-    yyjson_mut_obj_foreach(yyjson_mut_obj_get(root, "services"), i, max, name, service) {
+    yyjson_mut_obj_foreach(yyjson_mut_obj_get(root, "services"), i, max, name, service)
+    {
         yyjson_mut_val *limits = yyjson_mut_obj_get(service, "resources");
         fprintf(stderr, "  service %-16s image %.12s…, %s cores, %s", text_of(name),
                 text_of(yyjson_mut_obj_get(service, "image")),
                 cli_cores(yyjson_mut_get_uint(yyjson_mut_obj_get(limits, "milliCores"))),
                 cli_bytes(yyjson_mut_get_uint(yyjson_mut_obj_get(limits, "memory"))));
-        yyjson_mut_arr_foreach(yyjson_mut_obj_get(service, "ports"), p, port_max, port) {
+        yyjson_mut_arr_foreach(yyjson_mut_obj_get(service, "ports"), p, port_max, port)
+        {
             fprintf(stderr, ", port %" PRIu64,
                     yyjson_mut_get_uint(yyjson_mut_obj_get(port, "published")));
         }
         fputs("\n", stderr);
     }
-    yyjson_mut_obj_foreach(yyjson_mut_obj_get(root, "volumes"), i, max, name, service) {
+    yyjson_mut_obj_foreach(yyjson_mut_obj_get(root, "volumes"), i, max, name, service)
+    {
         fprintf(stderr, "  volume  %-16s %s on %s\n", text_of(name),
                 cli_bytes(yyjson_mut_get_uint(yyjson_mut_obj_get(service, "size"))),
                 text_of(yyjson_mut_obj_get(service, "kind")));
@@ -230,8 +235,8 @@ static int seal(struct deploy *deploy, struct error *err)
     yyjson_doc_free(doc);
     free(text);
     if (ret < 0) {
-        return error_set(err, -ret, "deploy.cannot-seal", "", "the specification cannot be sealed: %s",
-                         strerror(-ret));
+        return error_set(err, -ret, "deploy.cannot-seal", "",
+                         "the specification cannot be sealed: %s", strerror(-ret));
     }
     keccak256(deploy->plain.data, deploy->plain.len, deploy->content_hash);
     keccak256(deploy->sealed.data, deploy->sealed.len, deploy->sealed_hash);
@@ -246,26 +251,30 @@ static int seal(struct deploy *deploy, struct error *err)
 static int place_blob(struct deploy *deploy, struct error *err)
 {
     const char *to = cli_option(deploy->cli, "--blobs");
-    yyjson_mut_val *images = yyjson_mut_obj_get(yyjson_mut_doc_get_root(deploy->compose.doc), "images");
+    yyjson_mut_val *images =
+        yyjson_mut_obj_get(yyjson_mut_doc_get_root(deploy->compose.doc), "images");
     size_t i, max, h, hub_max;
     yyjson_mut_val *name, *image, *hub;
 
     if (to == NULL) {
-        return error_set(err, EINVAL, "deploy.blob-needed",
-                         "--blobs DIR of a hub, or --blobs URL that takes PUT",
-                         "the sealed specification has %zu bytes, more than travel in a transaction",
-                         deploy->sealed.len);
+        return error_set(
+            err, EINVAL, "deploy.blob-needed",
+            "--blobs DIR of a hub, or --blobs URL that takes PUT",
+            "the sealed specification has %zu bytes, more than travel in a transaction",
+            deploy->sealed.len);
     }
-    int ret = blob_put(deploy->grid.loop, to, deploy->sealed.data, deploy->sealed.len, deploy->blob,
-                       err);
+    int ret =
+        blob_put(deploy->grid.loop, to, deploy->sealed.data, deploy->sealed.len, deploy->blob, err);
     if (ret < 0) {
         return ret;
     }
     if (strncmp(to, "http://", 7) == 0 || strncmp(to, "https://", 8) == 0) {
         deploy->hubs[deploy->hub_count++] = strdup(to);
     }
-    yyjson_mut_obj_foreach(images, i, max, name, image) {
-        yyjson_mut_arr_foreach(yyjson_mut_obj_get(image, "hubs"), h, hub_max, hub) {
+    yyjson_mut_obj_foreach(images, i, max, name, image)
+    {
+        yyjson_mut_arr_foreach(yyjson_mut_obj_get(image, "hubs"), h, hub_max, hub)
+        {
             bool known = deploy->hub_count == 3;
             for (size_t k = 0; k < deploy->hub_count; k++) {
                 known = known || strcmp(deploy->hubs[k], yyjson_mut_get_str(hub)) == 0;
@@ -325,8 +334,8 @@ static int propose(struct deploy *deploy, struct error *err)
     };
     struct abi_value arguments[2] = {abi_uint(deploy->id), abi_items(proposal, 13)};
     int ret = deploy->id != 0
-                  ? grid_send(&deploy->grid, deploy->grid.reservations, "update(uint64," PROPOSAL ")",
-                              arguments, 2, &receipt, err)
+                  ? grid_send(&deploy->grid, deploy->grid.reservations,
+                              "update(uint64," PROPOSAL ")", arguments, 2, &receipt, err)
                   : grid_send(&deploy->grid, deploy->grid.reservations, "propose(" PROPOSAL ")",
                               &arguments[1], 1, &receipt, err);
     if (ret < 0) {
@@ -369,7 +378,8 @@ static int find_existing(struct deploy *deploy, struct error *err)
                 reservation.node == deploy->node.number;
     if (asked && (!ours || reservation.current == 0)) {
         return error_set(err, EINVAL, "reservation.wrong-state", "",
-                         "reservation %" PRIu64 " is over, another tenant's or on another node", id);
+                         "reservation %" PRIu64 " is over, another tenant's or on another node",
+                         id);
     }
     if (ours && reservation.current != 0) {
         deploy->id = id;
@@ -383,14 +393,14 @@ static int find_existing(struct deploy *deploy, struct error *err)
 static void tell_state(unsigned state, void *data)
 {
     struct deploy *deploy = data;
-    yyjson_mut_val *services = yyjson_mut_obj_get(yyjson_mut_doc_get_root(deploy->compose.doc),
-                                                  "services");
+    yyjson_mut_val *services =
+        yyjson_mut_obj_get(yyjson_mut_doc_get_root(deploy->compose.doc), "services");
     size_t i, max;
     yyjson_mut_val *name, *service;
 
-    yyjson_mut_obj_foreach(services, i, max, name, service) {
-        cli_progress(deploy->cli, "  %-16s %s", text_of(name),
-                     reservation_state_name(state));
+    yyjson_mut_obj_foreach(services, i, max, name, service)
+    {
+        cli_progress(deploy->cli, "  %-16s %s", text_of(name), reservation_state_name(state));
         cli_progress_end(deploy->cli);
     }
 }
@@ -409,12 +419,14 @@ static yyjson_mut_doc *result_json(const struct deploy *deploy, const char *stat
     yyjson_mut_val *services = yyjson_mut_obj_add_obj(doc, root, "services");
     yyjson_mut_obj_foreach(
         yyjson_mut_obj_get(yyjson_mut_doc_get_root(deploy->compose.doc), "services"), i, max, name,
-        service) {
+        service)
+    {
         yyjson_mut_val *entry = yyjson_mut_obj(doc);
         yyjson_mut_obj_add(services, yyjson_mut_strcpy(doc, yyjson_mut_get_str(name)), entry);
         yyjson_mut_obj_add_strcpy(doc, entry, "address", address);
         yyjson_mut_val *ports = yyjson_mut_obj_add_arr(doc, entry, "ports");
-        yyjson_mut_arr_foreach(yyjson_mut_obj_get(service, "ports"), p, port_max, port) {
+        yyjson_mut_arr_foreach(yyjson_mut_obj_get(service, "ports"), p, port_max, port)
+        {
             yyjson_mut_arr_append(ports, yyjson_mut_val_mut_copy(doc, port));
         }
     }
@@ -430,8 +442,10 @@ static void print_addresses(const struct deploy *deploy)
     printf("reservation %" PRIu64 " runs\n", deploy->id);
     yyjson_mut_obj_foreach(
         yyjson_mut_obj_get(yyjson_mut_doc_get_root(deploy->compose.doc), "services"), i, max, name,
-        service) {
-        yyjson_mut_arr_foreach(yyjson_mut_obj_get(service, "ports"), p, port_max, port) {
+        service)
+    {
+        yyjson_mut_arr_foreach(yyjson_mut_obj_get(service, "ports"), p, port_max, port)
+        {
             printf("%s answers at %s:%" PRIu64 "/%s\n", text_of(name), address,
                    yyjson_mut_get_uint(yyjson_mut_obj_get(port, "published")),
                    text_of(yyjson_mut_obj_get(port, "protocol")));
@@ -527,7 +541,8 @@ static int deploy(struct cli *cli, struct error *err)
 
 static const struct verb_option options[] = {
     {"--node", "N", "the node that is to run it"},
-    {"--blobs", "URL|DIR", "where a sealed specification of more than 1,024 bytes is written first"},
+    {"--blobs", "URL|DIR",
+     "where a sealed specification of more than 1,024 bytes is written first"},
     {"--hub", "URL", "a hub that serves the blobs; may be repeated"},
     {"--project-name", "NAME", "instead of the file's name: or its folder's"},
     {"--update", "ID", "update this reservation, whatever this machine remembers"},

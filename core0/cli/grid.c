@@ -93,7 +93,8 @@ static int connect_chain(struct grid *grid, const char *chain, struct error *err
         ret = eth_check_chain_id(grid->rpc, grid->chain_id, err);
     }
     if (ret == 0) {
-        ret = grid_view(grid, grid->registry, "reservations()", NULL, 0, "(address)", &decoded, err);
+        ret =
+            grid_view(grid, grid->registry, "reservations()", NULL, 0, "(address)", &decoded, err);
     }
     if (ret < 0) {
         return ret;
@@ -229,8 +230,8 @@ int grid_logs(const struct grid *grid, const uint8_t contract[20], const char *e
     buffer_append_str(&params, "\",\"topics\":[\"");
     hex_append_0x(&params, topic, 32);
     buffer_printf(&params, "\",%s\"0x%064" PRIx64 "\"]", key_topic == 2 ? "null," : "", key);
-    int ret = buffer_printf(&params, ",\"fromBlock\":\"0x%" PRIx64 "\",\"toBlock\":\"0x%" PRIx64 "\"}]",
-                            from, to);
+    int ret = buffer_printf(
+        &params, ",\"fromBlock\":\"0x%" PRIx64 "\",\"toBlock\":\"0x%" PRIx64 "\"}]", from, to);
     if (ret == 0) {
         ret = eth_rpc_blocking(grid->rpc, "eth_getLogs", (const char *)params.data, &doc, err);
     }

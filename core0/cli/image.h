@@ -28,11 +28,12 @@ int image_stream_finish(struct image_stream *stream, uint8_t ret_packed[SHA256_S
 /* ---- image_source.c: named blobs in a folder or in an archive ---- */
 struct image_source;
 
-int image_source_open(const char *path, bool archive, struct image_source **ret_source, struct error *err);
+int image_source_open(const char *path, bool archive, struct image_source **ret_source,
+                      struct error *err);
 void image_source_free(struct image_source *source);
 /* A descriptor (the caller's) and where the blob lies in it. */
-int image_source_blob(struct image_source *source, const char *name, int *ret_fd, uint64_t *ret_offset,
-                      uint64_t *ret_size, struct error *err);
+int image_source_blob(struct image_source *source, const char *name, int *ret_fd,
+                      uint64_t *ret_offset, uint64_t *ret_size, struct error *err);
 int image_source_read(struct image_source *source, const char *name, size_t max, char **ret_data,
                       size_t *ret_len, struct error *err);
 
@@ -52,8 +53,9 @@ struct image_totals {
     uint64_t bytes; /* of the objects and the metadata, unpacked: what a node needs */
 };
 /* Moves the objects that the tree names, then the metadata, then the configuration into the hub. */
-int image_spool_publish(struct image_spool *spool, const struct tree *tree, const struct buffer *metadata,
-                        const char *metadata_digest, const struct buffer *config, const char *id,
+int image_spool_publish(struct image_spool *spool, const struct tree *tree,
+                        const struct buffer *metadata, const char *metadata_digest,
+                        const struct buffer *config, const char *id,
                         struct image_totals *ret_totals, struct error *err);
 
 /* ---- image_composefs.c ---- */
@@ -63,9 +65,10 @@ int image_composefs(struct tree *tree, struct buffer *out, uint8_t ret_digest[VE
 
 /* ---- image_layers.c ---- */
 /* Puts a tar stream onto the tree. plain: names that look like whiteouts are files. */
-int image_layer_apply(struct tree *tree, struct image_spool *spool, struct image_stream *stream, bool plain,
-                      struct error *err);
-int image_folder_apply(struct tree *tree, struct image_spool *spool, const char *path, struct error *err);
+int image_layer_apply(struct tree *tree, struct image_spool *spool, struct image_stream *stream,
+                      bool plain, struct error *err);
+int image_folder_apply(struct tree *tree, struct image_spool *spool, const char *path,
+                       struct error *err);
 
 /* ---- image_lock.c: croft.lock, {"name":{"id":…,"hubs":[…]}} ---- */
 int image_lock_write(const char *path, const char *name, const char *id, const char *const *hubs,

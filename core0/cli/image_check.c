@@ -40,8 +40,9 @@ static int append(const void *data, size_t len, void *user)
 }
 
 /* Fetches a packed file and compares it with digest and size; its bytes go to `out` unless that is NULL. */
-static int check_packed(struct image_hub *hub, const char *path, const uint8_t digest[VERITY_DIGEST_SIZE],
-                        uint64_t size, struct buffer *out, struct error *err)
+static int check_packed(struct image_hub *hub, const char *path,
+                        const uint8_t digest[VERITY_DIGEST_SIZE], uint64_t size, struct buffer *out,
+                        struct error *err)
 {
     struct image_unpack *unpack;
     uint8_t got[VERITY_DIGEST_SIZE];
@@ -59,8 +60,8 @@ static int check_packed(struct image_hub *hub, const char *path, const uint8_t d
         return r;
     }
     if (r < 0 || got_size != size || memcmp(got, digest, VERITY_DIGEST_SIZE) != 0) {
-        return error_set(err, EBADMSG, "image.digest-mismatch", "push the image again", "%s is altered or cut off",
-                         path);
+        return error_set(err, EBADMSG, "image.digest-mismatch", "push the image again",
+                         "%s is altered or cut off", path);
     }
     return 0;
 }
@@ -96,15 +97,19 @@ static int whole_load(struct image_hub *hub, const char *id, struct whole *whole
         char got[IMAGE_ID_TEXT];
         image_id(whole->text.data, whole->text.len, got);
         if (strcmp(got, id) != 0) {
-            return error_set(err, EBADMSG, "image.digest-mismatch", "push the image again", "%s is altered", path);
+            return error_set(err, EBADMSG, "image.digest-mismatch", "push the image again",
+                             "%s is altered", path);
         }
         r = image_config_read((const char *)whole->text.data, whole->text.len, &whole->config, err);
     }
     if (r == 0) {
         metadata_path(&whole->config, path);
-        r = check_packed(hub, path, whole->config.digest, whole->config.size, &whole->metadata, err);
+        r = check_packed(hub, path, whole->config.digest, whole->config.size, &whole->metadata,
+                         err);
     }
-    r = r == 0 ? erofs_objects(whole->metadata.data, whole->metadata.len, &whole->objects, &whole->count, err) : r;
+    r = r == 0 ? erofs_objects(whole->metadata.data, whole->metadata.len, &whole->objects,
+                               &whole->count, err)
+               : r;
     if (r == 0) {
         whole->bytes = whole->metadata.len;
         for (size_t i = 0; i < whole->count; i++) {
@@ -114,11 +119,13 @@ static int whole_load(struct image_hub *hub, const char *id, struct whole *whole
     return r;
 }
 
-static int open_option(struct cli *cli, const char *option, struct image_hub **ret_hub, struct error *err)
+static int open_option(struct cli *cli, const char *option, struct image_hub **ret_hub,
+                       struct error *err)
 {
     const char *where = cli_option(cli, option);
     if (where == NULL) {
-        return error_set(err, EINVAL, "cli.wrong-use", cli->verb->example, "%s URL or DIR is missing", option);
+        return error_set(err, EINVAL, "cli.wrong-use", cli->verb->example,
+                         "%s URL or DIR is missing", option);
     }
     return image_hub_open(where, ret_hub, err);
 }
@@ -154,7 +161,8 @@ int image_run_verify(struct cli *cli, struct error *err)
 }
 
 /* Copies one file as it is, unless the target has it. 1: copied. */
-static int push_one(struct image_hub *from, struct image_hub *to, const char *path, struct error *err)
+static int push_one(struct image_hub *from, struct image_hub *to, const char *path,
+                    struct error *err)
 {
     int r = image_hub_has(to, path, err);
     if (r != 0) {

@@ -95,7 +95,8 @@ static ssize_t write_buffer(void *file, void *data, size_t len)
     return (ssize_t)len;
 }
 
-int image_composefs(struct tree *tree, struct buffer *out, uint8_t ret_digest[VERITY_DIGEST_SIZE], struct error *err)
+int image_composefs(struct tree *tree, struct buffer *out, uint8_t ret_digest[VERITY_DIGEST_SIZE],
+                    struct error *err)
 {
     struct lcfs_write_options_s options = {
         .format = LCFS_FORMAT_EROFS,

@@ -38,7 +38,8 @@ static const char *own_architecture(void)
 }
 
 static int apply_blob(struct convert *convert, struct image_source *source, const char *name,
-                      const uint8_t *packed_wanted, const uint8_t *unpacked_wanted, struct error *err)
+                      const uint8_t *packed_wanted, const uint8_t *unpacked_wanted,
+                      struct error *err)
 {
     int fd;
     uint64_t offset;
@@ -54,7 +55,8 @@ static int apply_blob(struct convert *convert, struct image_source *source, cons
     r = r < 0 ? error_set(err, -r, "image.no-memory", "", "no memory")
               : image_layer_apply(convert->tree, convert->spool, stream, false, err);
     if (r == 0 && (r = image_stream_finish(stream, packed, unpacked)) < 0) {
-        r = error_set(err, -r, "image.bad-archive", "", "%s cannot be unpacked: %s", name, strerror(-r));
+        r = error_set(err, -r, "image.bad-archive", "", "%s cannot be unpacked: %s", name,
+                      strerror(-r));
     }
     image_stream_free(stream);
     close(fd);
@@ -66,7 +68,8 @@ static int apply_blob(struct convert *convert, struct image_source *source, cons
     return r;
 }
 
-static int take_config(struct convert *convert, const char *text, size_t len, size_t layers, struct error *err)
+static int take_config(struct convert *convert, const char *text, size_t len, size_t layers,
+                       struct error *err)
 {
     int r = oci_config_read(text, len, &convert->oci, err);
     if (r < 0) {
@@ -75,18 +78,19 @@ static int take_config(struct convert *convert, const char *text, size_t len, si
     convert->architecture = convert->oci.architecture;
     convert->os = convert->oci.os;
     if (strcmp(convert->os, "linux") != 0) {
-        return error_set(err, EINVAL, "image.bad-layout", "", "the image is for %.40s, not for linux", convert->os);
+        return error_set(err, EINVAL, "image.bad-layout", "",
+                         "the image is for %.40s, not for linux", convert->os);
     }
     if (convert->oci.diff_count != layers) {
-        return error_set(err, EBADMSG, "image.bad-layout", "", "the image has %zu layers and names %zu", layers,
-                         convert->oci.diff_count);
+        return error_set(err, EBADMSG, "image.bad-layout", "",
+                         "the image has %zu layers and names %zu", layers, convert->oci.diff_count);
     }
     return 0;
 }
 
 /* A blob that must have the digest; *ret_text: free(). */
-static int read_checked(struct image_source *source, const struct oci_descriptor *descriptor, char **ret_text,
-                        size_t *ret_len, struct error *err)
+static int read_checked(struct image_source *source, const struct oci_descriptor *descriptor,
+                        char **ret_text, size_t *ret_len, struct error *err)
 {
     char hex[2 * SHA256_SIZE + 1];
     char name[128];
@@ -102,14 +106,16 @@ static int read_checked(struct image_source *source, const struct oci_descriptor
     sha256(text, len, hash);
     if (len != descriptor->size || memcmp(hash, descriptor->digest, SHA256_SIZE) != 0) {
         free(text);
-        return error_set(err, EBADMSG, "image.digest-mismatch", "copy the image again", "%s is altered", name);
+        return error_set(err, EBADMSG, "image.digest-mismatch", "copy the image again",
+                         "%s is altered", name);
     }
     *ret_text = text;
     *ret_len = len;
     return 0;
 }
 
-static int convert_oci(struct convert *convert, struct image_source *source, const char *tag, struct error *err)
+static int convert_oci(struct convert *convert, struct image_source *source, const char *tag,
+                       struct error *err)
 {
     cleanup_free char *index = NULL;
     cleanup_free char *text = NULL;
@@ -120,7 +126,8 @@ static int convert_oci(struct convert *convert, struct image_source *source, con
     r = r == 0 ? read_checked(source, &descriptor, &text, &len, err) : r;
     for (int depth = 0; r == 0 && descriptor.is_index; depth++) {
         if (depth == 4) {
-            return error_set(err, ELOOP, "image.bad-layout", "", "the index names indexes without end");
+            return error_set(err, ELOOP, "image.bad-layout", "",
+                             "the index names indexes without end");
         }
         r = oci_index_find(text, len, NULL, own_architecture(), 1, &descriptor, err);
         free(text);
@@ -141,13 +148,15 @@ static int convert_oci(struct convert *convert, struct image_source *source, con
         hex_encode(manifest->layers[i].digest, SHA256_SIZE, hex);
         snprintf(name, sizeof(name), "blobs/sha256/%s", hex);
         cli_progress(convert->cli, "layer %zu of %zu", i + 1, manifest->layer_count);
-        r = apply_blob(convert, source, name, manifest->layers[i].digest, convert->oci.diff_ids[i], err);
+        r = apply_blob(convert, source, name, manifest->layers[i].digest, convert->oci.diff_ids[i],
+                       err);
     }
     free(manifest);
     return r;
 }
 
-static int convert_docker(struct convert *convert, struct image_source *source, const char *tag, struct error *err)
+static int convert_docker(struct convert *convert, struct image_source *source, const char *tag,
+                          struct error *err)
 {
     cleanup_free char *text = NULL;
     cleanup_free char *config = NULL;
@@ -234,15 +243,18 @@ static int convert_source(struct convert *convert, const char *text, struct erro
         cleanup_free char *path = NULL;
         const char *tag;
         struct image_source *source = NULL;
-        int r = split_tag(text + len, &path, &tag) < 0 ? error_set(err, ENOMEM, "image.no-memory", "", "no memory") : 0;
+        int r = split_tag(text + len, &path, &tag) < 0
+                    ? error_set(err, ENOMEM, "image.no-memory", "", "no memory")
+                    : 0;
         r = r == 0 ? image_source_open(path, forms[i].archive, &source, err) : r;
         r = r == 0 ? forms[i].run(convert, source, tag, err) : r;
         image_source_free(source);
         return r;
     }
-    return error_set(err, EINVAL, "cli.wrong-use",
-                     "oci:DIR:TAG, oci-archive:FILE[:TAG], docker-archive:FILE[:TAG], rootfs:DIR or rootfs:TAR",
-                     "'%.120s' is no source of an image", text);
+    return error_set(
+        err, EINVAL, "cli.wrong-use",
+        "oci:DIR:TAG, oci-archive:FILE[:TAG], docker-archive:FILE[:TAG], rootfs:DIR or rootfs:TAR",
+        "'%.120s' is no source of an image", text);
 }
 
 static int finish(struct convert *convert, char id[IMAGE_ID_TEXT], struct image_totals *ret_totals,
@@ -256,13 +268,15 @@ static int finish(struct convert *convert, char id[IMAGE_ID_TEXT], struct image_
     buffer_init(&config, IMAGE_CONFIG_MAX);
     int r = image_composefs(convert->tree, &metadata, digest, err);
     if (r == 0) {
-        r = image_config_build(convert->oci.doc != NULL ? convert->oci.config : NULL, convert->architecture,
-                               convert->os, digest, metadata.len, &config, err);
+        r = image_config_build(convert->oci.doc != NULL ? convert->oci.config : NULL,
+                               convert->architecture, convert->os, digest, metadata.len, &config,
+                               err);
     }
     if (r == 0) {
         hex_encode(digest, sizeof(digest), hex);
         image_id(config.data, config.len, id);
-        r = image_spool_publish(convert->spool, convert->tree, &metadata, hex, &config, id, ret_totals, err);
+        r = image_spool_publish(convert->spool, convert->tree, &metadata, hex, &config, id,
+                                ret_totals, err);
     }
     buffer_done(&metadata);
     buffer_done(&config);
@@ -291,10 +305,12 @@ int image_run_convert(struct cli *cli, struct error *err)
     char id[IMAGE_ID_TEXT];
     const char *output = cli_option(cli, "--output");
     if (output == NULL) {
-        return error_set(err, EINVAL, "cli.wrong-use", cli->verb->example, "--output DIR is missing");
+        return error_set(err, EINVAL, "cli.wrong-use", cli->verb->example,
+                         "--output DIR is missing");
     }
     umask(022); /* a hub's files are for a web server to read */
-    int r = tree_new(&convert.tree) < 0 ? error_set(err, ENOMEM, "image.no-memory", "", "no memory") : 0;
+    int r = tree_new(&convert.tree) < 0 ? error_set(err, ENOMEM, "image.no-memory", "", "no memory")
+                                        : 0;
     r = r == 0 ? image_spool_new(output, &convert.spool, err) : r;
     r = r == 0 ? convert_source(&convert, cli->args[0], err) : r;
     r = r == 0 ? finish(&convert, id, &totals, err) : r;

@@ -74,7 +74,8 @@ static void on_done(const struct http_response *response, const struct error *er
 }
 
 /* Runs one request to its end. The status, or -errno. */
-static int request(struct image_hub *hub, struct http_request *http, const char *path, struct error *err)
+static int request(struct image_hub *hub, struct http_request *http, const char *path,
+                   struct error *err)
 {
     char *url = NULL;
     if (asprintf(&url, "%s/%s", hub->where, path) < 0) {
@@ -98,7 +99,8 @@ static int request(struct image_hub *hub, struct http_request *http, const char 
     if (r < 0) {
         r = error_set(err, -r, "image.unreachable", "", "%s: %s", url, strerror(-r));
     } else if (error_is_set(&waiting.err) && strcmp(waiting.err.code, "http.aborted") != 0) {
-        r = error_set(err, EIO, "image.unreachable", "is the hub running?", "%.150s: %.120s", url, waiting.err.message);
+        r = error_set(err, EIO, "image.unreachable", "is the hub running?", "%.150s: %.120s", url,
+                      waiting.err.message);
     } else {
         r = waiting.status;
     }
@@ -118,7 +120,8 @@ static void sink_done(const struct http_response *response, const struct error *
     on_done(response, err, ((struct image_sink *)user)->waiting);
 }
 
-int image_hub_get(struct image_hub *hub, const char *path, struct image_sink *sink, struct error *err)
+int image_hub_get(struct image_hub *hub, const char *path, struct image_sink *sink,
+                  struct error *err)
 {
     sink->result = 0;
     if (hub->web) {
@@ -131,8 +134,8 @@ int image_hub_get(struct image_hub *hub, const char *path, struct image_sink *si
             return sink->result;
         }
         if (status / 100 != 2) {
-            return error_set(err, ENOENT, "image.not-found", "was it pushed there?", "%.100s/%.100s: HTTP status %d",
-                             hub->where, path, status);
+            return error_set(err, ENOENT, "image.not-found", "was it pushed there?",
+                             "%.100s/%.100s: HTTP status %d", hub->where, path, status);
         }
         return 0;
     }
@@ -140,8 +143,8 @@ int image_hub_get(struct image_hub *hub, const char *path, struct image_sink *si
     snprintf(full, sizeof(full), "%s/%s", hub->where, path);
     cleanup_close int fd = open(full, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
-        return error_set(err, errno, errno == ENOENT ? "image.not-found" : "image.read-failed", "was it pushed there?",
-                         "%.250s: %s", full, strerror(errno));
+        return error_set(err, errno, errno == ENOENT ? "image.not-found" : "image.read-failed",
+                         "was it pushed there?", "%.250s: %s", full, strerror(errno));
     }
     static uint8_t data[1 << 17];
     ssize_t n;
@@ -151,7 +154,9 @@ int image_hub_get(struct image_hub *hub, const char *path, struct image_sink *si
             return r;
         }
     }
-    return n < 0 ? error_set(err, errno, "image.read-failed", "", "%.250s: %s", full, strerror(errno)) : 0;
+    return n < 0
+               ? error_set(err, errno, "image.read-failed", "", "%.250s: %s", full, strerror(errno))
+               : 0;
 }
 
 static int append(const void *data, size_t len, void *user)
@@ -181,10 +186,13 @@ int image_hub_has(struct image_hub *hub, const char *path, struct error *err)
     return access(full, F_OK) == 0;
 }
 
-int image_hub_put(struct image_hub *hub, const char *path, const void *data, size_t len, struct error *err)
+int image_hub_put(struct image_hub *hub, const char *path, const void *data, size_t len,
+                  struct error *err)
 {
     if (hub->web) {
-        struct http_request http = {.method = "PUT", .body = data, .body_len = len,
+        struct http_request http = {.method = "PUT",
+                                    .body = data,
+                                    .body_len = len,
                                     .content_type = "application/octet-stream"};
         int status = request(hub, &http, path, err);
         if (status >= 0 && status / 100 != 2) {
@@ -200,5 +208,6 @@ int image_hub_put(struct image_hub *hub, const char *path, const void *data, siz
     int r = file_mkdirs(full, 0755);
     *slash = '/';
     r = r == 0 ? file_write_atomic(full, data, len, 0644) : r;
-    return r < 0 ? error_set(err, -r, "image.write-failed", "", "%.250s: %s", full, strerror(-r)) : 0;
+    return r < 0 ? error_set(err, -r, "image.write-failed", "", "%.250s: %s", full, strerror(-r))
+                 : 0;
 }

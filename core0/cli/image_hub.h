@@ -21,7 +21,9 @@ struct image_sink {
 int image_hub_open(const char *where, struct image_hub **ret_hub, struct error *err);
 void image_hub_free(struct image_hub *hub);
 /* 0, what the sink said, or -errno with *err. */
-int image_hub_get(struct image_hub *hub, const char *path, struct image_sink *sink, struct error *err);
+int image_hub_get(struct image_hub *hub, const char *path, struct image_sink *sink,
+                  struct error *err);
 int image_hub_read(struct image_hub *hub, const char *path, struct buffer *out, struct error *err);
 int image_hub_has(struct image_hub *hub, const char *path, struct error *err); /* 1, 0, -errno */
-int image_hub_put(struct image_hub *hub, const char *path, const void *data, size_t len, struct error *err);
+int image_hub_put(struct image_hub *hub, const char *path, const void *data, size_t len,
+                  struct error *err);

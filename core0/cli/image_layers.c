@@ -19,8 +19,8 @@ static ssize_t read_tar(void *source, void *data, size_t len, struct error *err)
     return tar_read(source, data, len, err);
 }
 
-int image_layer_apply(struct tree *tree, struct image_spool *spool, struct image_stream *stream, bool plain,
-                      struct error *err)
+int image_layer_apply(struct tree *tree, struct image_spool *spool, struct image_stream *stream,
+                      bool plain, struct error *err)
 {
     struct tar *tar = NULL;
     const struct tar_entry *entry;
@@ -66,7 +66,8 @@ static ssize_t read_fd(void *source, void *data, size_t len, struct error *err)
     for (;;) {
         ssize_t n = read(*(int *)source, data, len);
         if (n >= 0 || errno != EINTR) {
-            return n >= 0 ? n : error_set(err, errno, "image.read-failed", "", "%s", strerror(errno));
+            return n >= 0 ? n
+                          : error_set(err, errno, "image.read-failed", "", "%s", strerror(errno));
         }
     }
 }
@@ -77,7 +78,8 @@ static int read_xattrs(int fd, struct tar_entry *entry)
     char names[65536];
     ssize_t len = flistxattr(fd, names, sizeof(names));
     entry->xattr_count = 0;
-    for (ssize_t at = 0; at < len && entry->xattr_count < TAR_XATTRS_MAX; at += (ssize_t)strlen(names + at) + 1) {
+    for (ssize_t at = 0; at < len && entry->xattr_count < TAR_XATTRS_MAX;
+         at += (ssize_t)strlen(names + at) + 1) {
         const char *name = names + at;
         if (strncmp(name, "user.", 5) != 0 && strcmp(name, "security.capability") != 0) {
             continue;
@@ -140,12 +142,13 @@ static int fail(struct error *err, const char *path, int r)
     return error_set(err, -r, "image.read-failed", "", "%.120s: %s", path, strerror(-r));
 }
 
-static int fill_entry(struct tar_entry *entry, const struct stat *st, const char *path, int folder, const char *name)
+static int fill_entry(struct tar_entry *entry, const struct stat *st, const char *path, int folder,
+                      const char *name)
 {
     static const struct {
         mode_t format;
         enum tar_type type;
-    } types[] = {{S_IFREG, TAR_FILE},  {S_IFDIR, TAR_FOLDER}, {S_IFLNK, TAR_SYMLINK},
+    } types[] = {{S_IFREG, TAR_FILE}, {S_IFDIR, TAR_FOLDER}, {S_IFLNK, TAR_SYMLINK},
                  {S_IFCHR, TAR_CHAR}, {S_IFBLK, TAR_BLOCK},  {S_IFIFO, TAR_FIFO}};
     size_t i = 0;
     while (i < sizeof(types) / sizeof(types[0]) && (st->st_mode & S_IFMT) != types[i].format) {
@@ -178,11 +181,12 @@ static int fill_entry(struct tar_entry *entry, const struct stat *st, const char
     return 1;
 }
 
-static int folder_walk(struct folder_walk *walk, int folder, const char *path, size_t depth, struct error *err);
+static int folder_walk(struct folder_walk *walk, int folder, const char *path, size_t depth,
+                       struct error *err);
 
 /* One name in the open folder. */
-static int folder_entry(struct folder_walk *walk, int folder, const char *name, const char *path, size_t depth,
-                        struct error *err)
+static int folder_entry(struct folder_walk *walk, int folder, const char *name, const char *path,
+                        size_t depth, struct error *err)
 {
     struct stat st;
     struct tar_entry *entry = &walk->entry;
@@ -220,7 +224,8 @@ static int folder_entry(struct folder_walk *walk, int folder, const char *name, 
     return r == 0 && S_ISDIR(st.st_mode) ? folder_walk(walk, fd, path, depth + 1, err) : r;
 }
 
-static int folder_walk(struct folder_walk *walk, int folder, const char *path, size_t depth, struct error *err)
+static int folder_walk(struct folder_walk *walk, int folder, const char *path, size_t depth,
+                       struct error *err)
 {
     if (depth > TAR_DEPTH_MAX) {
         return error_set(err, ENAMETOOLONG, "image.read-failed", "", "%.100s lies too deep", path);
@@ -261,7 +266,8 @@ static int folder_walk(struct folder_walk *walk, int folder, const char *path, s
     return r;
 }
 
-int image_folder_apply(struct tree *tree, struct image_spool *spool, const char *path, struct error *err)
+int image_folder_apply(struct tree *tree, struct image_spool *spool, const char *path,
+                       struct error *err)
 {
     struct folder_walk *walk = calloc(1, sizeof(*walk));
     cleanup_close int folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -49,8 +49,8 @@ static int write_sorted(const char *path, yyjson_mut_doc *doc, yyjson_mut_val *r
     return r;
 }
 
-int image_lock_write(const char *path, const char *name, const char *id, const char *const *hubs, size_t hub_count,
-                     struct error *err)
+int image_lock_write(const char *path, const char *name, const char *id, const char *const *hubs,
+                     size_t hub_count, struct error *err)
 {
     cleanup_free char *text = NULL;
     size_t len = 0;

@@ -85,7 +85,8 @@ static int add_member(struct image_source *source, const struct tar_entry *entry
     if (member->name == NULL || (entry->type != TAR_FILE && member->link == NULL)) {
         free(member->name);
         free(member->link);
-        return entry->type == TAR_FILE ? -ENOMEM : 0; /* a link that leads nowhere is never asked for */
+        return entry->type == TAR_FILE ? -ENOMEM
+                                       : 0; /* a link that leads nowhere is never asked for */
     }
     source->count++;
     return 0;
@@ -97,15 +98,18 @@ static int unpack_archive(int *fd, struct error *err)
     uint8_t magic[4] = {0};
     struct stat st;
     if (pread(*fd, magic, sizeof(magic), 0) < 0 || fstat(*fd, &st) < 0) {
-        return error_set(err, errno, "image.read-failed", "", "the archive cannot be read: %s", strerror(errno));
+        return error_set(err, errno, "image.read-failed", "", "the archive cannot be read: %s",
+                         strerror(errno));
     }
     if (!(magic[0] == 0x1f && magic[1] == 0x8b) && !(magic[0] == 0x28 && magic[1] == 0xb5)) {
         return 0;
     }
     const char *folder = getenv("TMPDIR");
-    cleanup_close int plain = open(folder != NULL ? folder : "/var/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    cleanup_close int plain =
+        open(folder != NULL ? folder : "/var/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (plain < 0) {
-        return error_set(err, errno, "image.write-failed", "set TMPDIR", "no temporary file: %s", strerror(errno));
+        return error_set(err, errno, "image.write-failed", "set TMPDIR", "no temporary file: %s",
+                         strerror(errno));
     }
     struct image_stream *stream = NULL;
     int r = image_stream_new(*fd, 0, (uint64_t)st.st_size, &stream);
@@ -122,7 +126,8 @@ static int unpack_archive(int *fd, struct error *err)
     free(data);
     image_stream_free(stream);
     if (r < 0) {
-        return error_set(err, -r, "image.bad-archive", "", "the archive cannot be unpacked: %s", strerror(-r));
+        return error_set(err, -r, "image.bad-archive", "", "the archive cannot be unpacked: %s",
+                         strerror(-r));
     }
     close(*fd);
     *fd = plain;
@@ -144,7 +149,8 @@ static int index_archive(struct image_source *source, struct error *err)
         r = tar_new(image_stream_read, stream, &tar);
     }
     if (r < 0) {
-        r = error_set(err, -r, "image.read-failed", "", "the archive cannot be read: %s", strerror(-r));
+        r = error_set(err, -r, "image.read-failed", "", "the archive cannot be read: %s",
+                      strerror(-r));
     }
     while (r == 0 && (r = tar_next(tar, &entry, err)) == 1) {
         r = 0;
@@ -160,7 +166,8 @@ static int index_archive(struct image_source *source, struct error *err)
     return r;
 }
 
-int image_source_open(const char *path, bool archive, struct image_source **ret_source, struct error *err)
+int image_source_open(const char *path, bool archive, struct image_source **ret_source,
+                      struct error *err)
 {
     struct image_source *source = calloc(1, sizeof(*source));
     if (source == NULL) {
@@ -169,7 +176,8 @@ int image_source_open(const char *path, bool archive, struct image_source **ret_
     source->folder = -1;
     source->archive = -1;
     int fd = open(path, O_RDONLY | O_CLOEXEC | (archive ? 0 : O_DIRECTORY));
-    int r = fd < 0 ? error_set(err, errno, "image.not-found", "", "%s: %s", path, strerror(errno)) : 0;
+    int r =
+        fd < 0 ? error_set(err, errno, "image.not-found", "", "%s: %s", path, strerror(errno)) : 0;
     if (r == 0 && !archive) {
         source->folder = fd;
     } else if (r == 0) {
@@ -185,8 +193,8 @@ int image_source_open(const char *path, bool archive, struct image_source **ret_
     return 0;
 }
 
-int image_source_blob(struct image_source *source, const char *name, int *ret_fd, uint64_t *ret_offset,
-                      uint64_t *ret_size, struct error *err)
+int image_source_blob(struct image_source *source, const char *name, int *ret_fd,
+                      uint64_t *ret_offset, uint64_t *ret_size, struct error *err)
 {
     char clean[TAR_PATH_MAX + 1];
     int r = tar_path_clean(name, clean);
@@ -203,12 +211,14 @@ int image_source_blob(struct image_source *source, const char *name, int *ret_fd
         if (fd >= 0) {
             close(fd);
         }
-        return error_set(err, -r, "image.not-found", "was it copied whole?", "%.120s: %s", name, strerror(-r));
+        return error_set(err, -r, "image.not-found", "was it copied whole?", "%.120s: %s", name,
+                         strerror(-r));
     }
     const char *wanted = clean;
     for (int hop = 0; r == 0 && hop < LINKS_MAX; hop++) {
         const struct member *found = NULL;
-        for (size_t i = source->count; i-- > 0 && found == NULL;) { /* of two of one name the last counts */
+        for (size_t i = source->count;
+             i-- > 0 && found == NULL;) { /* of two of one name the last counts */
             found = strcmp(source->members[i].name, wanted) == 0 ? &source->members[i] : NULL;
         }
         if (found == NULL) {
@@ -227,7 +237,8 @@ int image_source_blob(struct image_source *source, const char *name, int *ret_fd
         *ret_size = found->size;
         return 0;
     }
-    return error_set(err, ENOENT, "image.not-found", "was it written whole?", "the archive holds no %.120s", name);
+    return error_set(err, ENOENT, "image.not-found", "was it written whole?",
+                     "the archive holds no %.120s", name);
 }
 
 int image_source_read(struct image_source *source, const char *name, size_t max, char **ret_data,

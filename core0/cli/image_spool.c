@@ -36,8 +36,9 @@ struct image_spool {
 
 static int fail(struct error *err, const char *what, int r)
 {
-    return error_set(err, -r, r == -ENOSPC || r == -EDQUOT ? "image.no-space" : "image.write-failed", "", "%s: %s",
-                     what, strerror(-r));
+    return error_set(err, -r,
+                     r == -ENOSPC || r == -EDQUOT ? "image.no-space" : "image.write-failed", "",
+                     "%s: %s", what, strerror(-r));
 }
 
 void image_spool_free(struct image_spool *spool)
@@ -84,7 +85,8 @@ int image_spool_new(const char *hub, struct image_spool **ret_spool, struct erro
     if (r == 0 && mkdirat(spool->hub, spool->name, 0755) < 0) {
         r = -errno;
     }
-    if (r == 0 && (spool->folder = openat(spool->hub, spool->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0) {
+    if (r == 0 &&
+        (spool->folder = openat(spool->hub, spool->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0) {
         r = -errno;
     }
     if (r < 0) {
@@ -101,7 +103,8 @@ static int pack(struct image_spool *spool, int fd, const void *data, size_t len,
     ZSTD_inBuffer in = {data, len, 0};
     for (;;) {
         ZSTD_outBuffer out = {spool->out, sizeof(spool->out), 0};
-        size_t left = ZSTD_compressStream2(spool->zstd, &out, &in, last ? ZSTD_e_end : ZSTD_e_continue);
+        size_t left =
+            ZSTD_compressStream2(spool->zstd, &out, &in, last ? ZSTD_e_end : ZSTD_e_continue);
         if (ZSTD_isError(left)) {
             return -EIO;
         }
@@ -115,8 +118,8 @@ static int pack(struct image_spool *spool, int fd, const void *data, size_t len,
     }
 }
 
-int image_spool_file(struct image_spool *spool, image_content_fn *read, void *source, struct tree_inode *inode,
-                     struct error *err)
+int image_spool_file(struct image_spool *spool, image_content_fn *read, void *source,
+                     struct tree_inode *inode, struct error *err)
 {
     char hex[VERITY_DIGEST_TEXT];
     cleanup_close int fd = -1;
@@ -188,7 +191,8 @@ static int place(struct image_spool *spool, const char *hex)
     return renameat(spool->folder, hex, spool->hub, path) < 0 ? -errno : 1;
 }
 
-static int place_node(struct image_spool *spool, const struct tree_node *node, struct image_totals *totals)
+static int place_node(struct image_spool *spool, const struct tree_node *node,
+                      struct image_totals *totals)
 {
     const struct tree_inode *inode = node->inode;
     if (S_ISREG(inode->mode) && inode->size > TREE_INLINE_MAX) {
@@ -221,7 +225,8 @@ static int place_node(struct image_spool *spool, const struct tree_node *node, s
 
 static int place_data(struct image_spool *spool, const char *name, const void *data, size_t len)
 {
-    cleanup_close int fd = openat(spool->folder, "data", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    cleanup_close int fd =
+        openat(spool->folder, "data", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     int r = fd < 0 ? -errno : file_write_all(fd, data, len);
     if (r == 0 && fsync(fd) < 0) {
         r = -errno;
@@ -232,8 +237,9 @@ static int place_data(struct image_spool *spool, const char *name, const void *d
     return r;
 }
 
-int image_spool_publish(struct image_spool *spool, const struct tree *tree, const struct buffer *metadata,
-                        const char *metadata_digest, const struct buffer *config, const char *id,
+int image_spool_publish(struct image_spool *spool, const struct tree *tree,
+                        const struct buffer *metadata, const char *metadata_digest,
+                        const struct buffer *config, const char *id,
                         struct image_totals *ret_totals, struct error *err)
 {
     struct image_totals totals = {.bytes = metadata->len};

@@ -117,7 +117,8 @@ static ssize_t unpack_gzip(struct image_stream *stream, uint8_t *data, size_t le
     int r = inflate(z, Z_NO_FLUSH);
     stream->in_at = stream->in_len - z->avail_in;
     stream->between = r == Z_STREAM_END;
-    if (r == Z_STREAM_END && inflateReset(z) != Z_OK) { /* several members follow one another (RFC 1952) */
+    if (r == Z_STREAM_END &&
+        inflateReset(z) != Z_OK) { /* several members follow one another (RFC 1952) */
         return -EBADMSG;
     }
     if (r != Z_OK && r != Z_STREAM_END && r != Z_BUF_ERROR) {
@@ -166,7 +167,8 @@ ssize_t image_stream_read(void *source, void *data, size_t len)
         } else if (stream->packing == PACKING_ZSTD) {
             n = unpack_zstd(stream, data, len);
         } else {
-            n = (ssize_t)(stream->in_len - stream->in_at < len ? stream->in_len - stream->in_at : len);
+            n = (ssize_t)(stream->in_len - stream->in_at < len ? stream->in_len - stream->in_at
+                                                               : len);
             memcpy(data, stream->in + stream->in_at, (size_t)n);
             stream->in_at += (size_t)n;
             stream->between = true;

@@ -22,9 +22,13 @@ static const struct verb own_verbs[] = {
 };
 
 static const struct verb_table *const tables[] = {
-    &verbs_farm,        &verbs_node, &verbs_image,
-    &verbs_deploy,      &verbs_reservation,
-    &verbs_run,         &(const struct verb_table){own_verbs, sizeof(own_verbs) / sizeof(own_verbs[0])},
+    &verbs_farm,
+    &verbs_node,
+    &verbs_image,
+    &verbs_deploy,
+    &verbs_reservation,
+    &verbs_run,
+    &(const struct verb_table){own_verbs, sizeof(own_verbs) / sizeof(own_verbs[0])},
 };
 #define TABLES (sizeof(tables) / sizeof(tables[0]))
 

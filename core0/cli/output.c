@@ -31,12 +31,14 @@ static void print_value(yyjson_mut_val *value, const char *name, int depth)
     printf("%*s", depth * 2, "");
     if (yyjson_mut_is_obj(value)) {
         printf("%s:\n", name);
-        yyjson_mut_obj_foreach(value, i, max, key, item) {
+        yyjson_mut_obj_foreach(value, i, max, key, item)
+        {
             print_value(item, yyjson_mut_get_str(key), depth + 1);
         }
     } else if (yyjson_mut_is_arr(value)) {
         printf("%s:%s\n", name, yyjson_mut_arr_size(value) == 0 ? " -" : "");
-        yyjson_mut_arr_foreach(value, i, max, item) {
+        yyjson_mut_arr_foreach(value, i, max, item)
+        {
             print_value(item, "-", depth + 1);
         }
     } else if (yyjson_mut_is_str(value)) {
@@ -56,14 +58,16 @@ int cli_print_result(const struct cli *cli, yyjson_mut_doc *doc)
     size_t i, max;
     yyjson_mut_val *root = yyjson_mut_doc_get_root(doc), *key, *item;
     if (yyjson_mut_is_arr(root)) {
-        yyjson_mut_arr_foreach(root, i, max, item) {
+        yyjson_mut_arr_foreach(root, i, max, item)
+        {
             print_value(item, "-", 0);
         }
         if (yyjson_mut_arr_size(root) == 0) {
             puts("none");
         }
     }
-    yyjson_mut_obj_foreach(root, i, max, key, item) {
+    yyjson_mut_obj_foreach(root, i, max, key, item)
+    {
         print_value(item, yyjson_mut_get_str(key), 0);
     }
     yyjson_mut_doc_free(doc);
@@ -110,8 +114,8 @@ void cli_print_error(const struct cli *cli, const struct error *given)
 /* What the contracts refuse comes back with the contract's own code and -EPERM or -ECANCELED from lib/eth. */
 enum cli_status cli_status_of(int ret, const struct error *err)
 {
-    static const char *const refusals[] = {"join.",      "node.",         "reservation.",
-                                           "provision.", "chain.farm-",   "chain.not-",
+    static const char *const refusals[] = {"join.",          "node.",          "reservation.",
+                                           "provision.",     "chain.farm-",    "chain.not-",
                                            "chain.bad-farm", "chain.reverted", "deploy.refused"};
     if (ret == 0) {
         return CLI_DONE;

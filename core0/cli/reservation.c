@@ -11,17 +11,16 @@
 #include "lib/eth/address.h"
 #include "lib/eth/heads.h"
 
-#define CHANGED                                                                                    \
-    "Changed(uint64,uint64,uint32,uint8,uint64,uint64,bytes32,bytes32,address,uint64)"
+#define CHANGED "Changed(uint64,uint64,uint32,uint8,uint64,uint64,bytes32,bytes32,address,uint64)"
 #define CHANGED_DATA "(uint32,uint8,uint64,uint64,bytes32,bytes32,address,uint64)"
 #define WINDOW 10000 /* blocks of one eth_getLogs: what public endpoints commonly allow */
 #define HINT "croft reservation list shows yours"
 
 const char *reservation_state_name(unsigned state)
 {
-    static const char *const names[] = {"None",   "Proposed",  "Approved", "Funded",
-                                        "Deploying", "Active", "Grace",    "Suspended",
-                                        "Closed", "Rejected",  "Expired",  "Failed"};
+    static const char *const names[] = {"None",      "Proposed", "Approved", "Funded",
+                                        "Deploying", "Active",   "Grace",    "Suspended",
+                                        "Closed",    "Rejected", "Expired",  "Failed"};
     return state < sizeof(names) / sizeof(names[0]) ? names[state] : "?";
 }
 
@@ -47,8 +46,8 @@ int reservation_read(const struct grid *grid, uint64_t id, struct reservation *r
     memcpy(reservation.tenant, v[0].word + 12, 20);
     abi_decoded_done(&decoded);
     if (eth_address_is_zero(reservation.tenant)) {
-        return error_set(err, ENOENT, "reservation.unknown", HINT, "there is no reservation %" PRIu64,
-                         id);
+        return error_set(err, ENOENT, "reservation.unknown", HINT,
+                         "there is no reservation %" PRIu64, id);
     }
     *ret_reservation = reservation;
     return 0;
@@ -60,9 +59,9 @@ int reservation_read_revision(const struct grid *grid, uint64_t id, uint32_t rev
     struct abi_value arguments[2] = {abi_uint(id), abi_uint(revision)};
     struct abi_decoded decoded;
 
-    int ret = grid_view(grid, grid->reservations, "revision(uint64,uint32)", arguments, 2,
-                        "((uint8,bool,bool,uint32,uint32,uint64,uint64,bytes32,bytes32))", &decoded,
-                        err);
+    int ret =
+        grid_view(grid, grid->reservations, "revision(uint64,uint32)", arguments, 2,
+                  "((uint8,bool,bool,uint32,uint32,uint64,uint64,bytes32,bytes32))", &decoded, err);
     if (ret < 0) {
         return ret;
     }
@@ -233,9 +232,10 @@ int reservation_wait(const struct grid *grid, uint64_t id, uint32_t revision, ui
         }
         uint64_t clock = loop_clock();
         if (clock >= end) {
-            ret = error_set(err, ETIMEDOUT, "deploy.timed-out",
-                            "croft reservation show tells how it goes on; cancel it if it is not wanted",
-                            "reservation %" PRIu64 " is still %s", id, reservation_state_name(told));
+            ret = error_set(
+                err, ETIMEDOUT, "deploy.timed-out",
+                "croft reservation show tells how it goes on; cancel it if it is not wanted",
+                "reservation %" PRIu64 " is still %s", id, reservation_state_name(told));
             break;
         }
         ret = loop_step(grid->loop, (int)((end - clock) / 1000 + 1));

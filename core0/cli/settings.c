@@ -90,7 +90,8 @@ const char *settings_need(const struct settings *settings, enum setting setting,
     if (settings->values[setting] == NULL) {
         char hint[160];
         snprintf(hint, sizeof(hint), "give %s, set %s, or write %s = \"…\" into croft.toml",
-                 setting_names[setting].option, setting_names[setting].environment, setting_names[setting].toml);
+                 setting_names[setting].option, setting_names[setting].environment,
+                 setting_names[setting].toml);
         error_set(err, ENOENT, "cli.not-set", hint, "%s is not set", setting_names[setting].toml);
     }
     return settings->values[setting];

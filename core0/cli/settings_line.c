@@ -34,8 +34,9 @@ int settings_parse_line(const char *line, size_t len, enum setting *ret_setting,
     while (at < len && (isalnum((unsigned char)line[at]) || line[at] == '_')) {
         at++;
     }
-    while (setting < SETTING_COUNT && (strlen(setting_names[setting].toml) != at - start ||
-                                       strncmp(setting_names[setting].toml, line + start, at - start) != 0)) {
+    while (setting < SETTING_COUNT &&
+           (strlen(setting_names[setting].toml) != at - start ||
+            strncmp(setting_names[setting].toml, line + start, at - start) != 0)) {
         setting++;
     }
     at = blanks(line, len, at);
@@ -45,8 +46,8 @@ int settings_parse_line(const char *line, size_t len, enum setting *ret_setting,
     at = blanks(line, len, at + 1);
     bool quoted = at < len && line[at] == '"';
     start = at += quoted;
-    while (at < len && (quoted ? line[at] != '"' && line[at] != '\\'
-                               : isdigit((unsigned char)line[at]) != 0)) {
+    while (at < len &&
+           (quoted ? line[at] != '"' && line[at] != '\\' : isdigit((unsigned char)line[at]) != 0)) {
         at++;
     }
     size_t end = at;

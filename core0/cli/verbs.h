@@ -39,7 +39,8 @@ struct verb {
     const char *arguments; /* "NAME" as help shows it; "" if none */
     const char *summary;   /* one line, no full stop */
     const char *example;   /* one whole command line */
-    const struct verb_option *options; /* ended by name NULL; may be NULL. The common ones are in args.c */
+    const struct verb_option
+        *options; /* ended by name NULL; may be NULL. The common ones are in args.c */
     size_t args_min, args_max;
     bool pass_through; /* everything behind the verb is an argument, options too (relay) */
     /* 0, or -errno with *err (the exit status follows from both, cli_status_of), or a positive exit status. */
@@ -77,18 +78,21 @@ int cli_arg_uint(const struct cli *cli, size_t index, uint64_t min, uint64_t max
 
 /* args.c: finds the verb and its options. On a wrong use the error is set and -EINVAL returned; help that was asked for
  * is printed and 1 returned. */
-int cli_parse(const struct verb_table *const *tables, size_t count, int argc, char **argv, struct cli *ret_cli,
-              struct error *err);
+int cli_parse(const struct verb_table *const *tables, size_t count, int argc, char **argv,
+              struct cli *ret_cli, struct error *err);
 void cli_help(const struct verb_table *const *tables, size_t count, const struct verb *verb);
 void cli_completion(const struct verb_table *const *tables, size_t count); /* a bash script */
 
 /* output.c. Results go to standard output, everything else to standard error. */
-int cli_print_json(yyjson_mut_doc *doc);  /* consumed; one line */
-int cli_print_result(const struct cli *cli, yyjson_mut_doc *doc); /* --json: as it is; else as lines "name: value". Consumed */
+int cli_print_json(yyjson_mut_doc *doc); /* consumed; one line */
+int cli_print_result(
+    const struct cli *cli,
+    yyjson_mut_doc *doc); /* --json: as it is; else as lines "name: value". Consumed */
 void cli_print_error(const struct cli *cli, const struct error *err);
 enum cli_status cli_status_of(int ret, const struct error *err);
 /* A step under way: on a terminal the line is redrawn, elsewhere a new one is printed when the text changed. */
-__attribute__((format(printf, 2, 3))) void cli_progress(const struct cli *cli, const char *fmt, ...);
+__attribute__((format(printf, 2, 3))) void cli_progress(const struct cli *cli, const char *fmt,
+                                                        ...);
 void cli_progress_end(const struct cli *cli);
 /* Sizes and shares as people write them; a static ring of buffers. */
 const char *cli_bytes(uint64_t bytes);

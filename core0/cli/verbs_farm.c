@@ -26,8 +26,8 @@ static int farm_json(const struct grid *grid, uint64_t number, yyjson_mut_doc *d
     struct abi_value argument = abi_uint(number);
     struct abi_decoded decoded;
 
-    int ret = grid_view(grid, grid->registry, "farm(uint64)", &argument, 1, FARM_TYPES, &decoded,
-                        err);
+    int ret =
+        grid_view(grid, grid->registry, "farm(uint64)", &argument, 1, FARM_TYPES, &decoded, err);
     if (ret < 0) {
         return ret;
     }
@@ -61,7 +61,8 @@ static int add_addresses(const struct grid *grid, uint64_t number, const char *s
     struct abi_decoded decoded;
     char text[ETH_ADDRESS_TEXT];
 
-    int ret = grid_view(grid, grid->registry, signature, &argument, 1, "(address[])", &decoded, err);
+    int ret =
+        grid_view(grid, grid->registry, signature, &argument, 1, "(address[])", &decoded, err);
     if (ret < 0) {
         return ret;
     }

@@ -21,8 +21,8 @@ int node_read(const struct grid *grid, uint64_t number, struct node_record *ret_
     struct abi_decoded decoded;
     struct node_record record = {.number = number};
 
-    int ret = grid_view(grid, grid->registry, "node(uint64)", &argument, 1, NODE_TYPES, &decoded,
-                        err);
+    int ret =
+        grid_view(grid, grid->registry, "node(uint64)", &argument, 1, NODE_TYPES, &decoded, err);
     if (ret < 0) {
         return ret;
     }
@@ -96,7 +96,8 @@ static void node_json(const struct node_record *node, uint64_t interval, yyjson_
 static int report_interval(const struct grid *grid, uint64_t *ret_seconds, struct error *err)
 {
     struct abi_decoded decoded;
-    int ret = grid_view(grid, grid->registry, "reportInterval()", NULL, 0, "(uint64)", &decoded, err);
+    int ret =
+        grid_view(grid, grid->registry, "reportInterval()", NULL, 0, "(uint64)", &decoded, err);
     if (ret == 0) {
         *ret_seconds = grid_uint(&decoded.values[0]);
         abi_decoded_done(&decoded);

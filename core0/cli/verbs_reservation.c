@@ -73,7 +73,8 @@ static int show(struct cli *cli, struct error *err)
         const char *reason = "";
         size_t i, max;
         yyjson_mut_val *item;
-        yyjson_mut_arr_foreach(history, i, max, item) {
+        yyjson_mut_arr_foreach(history, i, max, item)
+        {
             if (yyjson_mut_get_uint(yyjson_mut_obj_get(item, "revision")) == revision) {
                 reason = yyjson_mut_get_str(yyjson_mut_obj_get(item, "reason"));
             }
@@ -109,7 +110,8 @@ static int list(struct cli *cli, struct error *err)
         ret = reservation_read(&grid, id, &reservation, err);
         if (ret == 0 && (all || memcmp(reservation.tenant, grid.account, 20) == 0) &&
             (node == 0 || reservation.node == node)) {
-            ret = reservation_json(&grid, &reservation, doc, yyjson_mut_arr_add_obj(doc, array), err);
+            ret =
+                reservation_json(&grid, &reservation, doc, yyjson_mut_arr_add_obj(doc, array), err);
         }
     }
     return finish(cli, &grid, doc, ret);
@@ -211,7 +213,8 @@ static const struct verb verbs[] = {
      "croft reservation reject 12 --reason budget.exceeded", reject_options, 1, 1, false, reject},
     {"reservation", "expire", "ID", "end a revision whose time has passed (by anyone)",
      "croft reservation expire 12", NULL, 1, 1, false, expire},
-    {"reservation", "release", "ID", "free the disk that its volumes held, once their time has passed",
+    {"reservation", "release", "ID",
+     "free the disk that its volumes held, once their time has passed",
      "croft reservation release 12", NULL, 1, 1, false, release},
 };
 

@@ -50,8 +50,8 @@ static int status(struct cli *cli, struct error *err)
         ret = count_of(&grid, grid.registry, "nodeCount()", "nodes", doc, root, err);
     }
     if (ret == 0) {
-        ret = count_of(&grid, grid.reservations, "reservationCount()", "reservationsMade", doc, root,
-                       err);
+        ret = count_of(&grid, grid.reservations, "reservationCount()", "reservationsMade", doc,
+                       root, err);
     }
     grid_close(&grid);
     if (ret < 0) {

@@ -48,7 +48,8 @@ int collect_each(const struct images *images, image_fn *fn, void *data)
     int r = 0;
     for (struct dirent *item; r == 0 && (item = readdir(dir)) != NULL;) {
         char id[IMAGE_ID_TEXT];
-        if (strlen(item->d_name) != IMAGE_ID_TEXT - 1 + 5 || strcmp(item->d_name + IMAGE_ID_TEXT - 1, ".json") != 0)
+        if (strlen(item->d_name) != IMAGE_ID_TEXT - 1 + 5 ||
+            strcmp(item->d_name + IMAGE_ID_TEXT - 1, ".json") != 0)
             continue;
         snprintf(id, sizeof(id), "%.64s", item->d_name);
         if (image_id_check(id, NULL) == 0)
@@ -135,14 +136,15 @@ static int judge(const char *id, void *data)
 
 static int by_digest(const void *a, const void *b)
 {
-    return memcmp(((const struct erofs_object *)a)->digest, ((const struct erofs_object *)b)->digest,
-                  VERITY_DIGEST_SIZE);
+    return memcmp(((const struct erofs_object *)a)->digest,
+                  ((const struct erofs_object *)b)->digest, VERITY_DIGEST_SIZE);
 }
 
 static void remove_file(struct needed *needed, DIR *dir, const char *name)
 {
     struct stat st;
-    if (fstatat(dirfd(dir), name, &st, AT_SYMLINK_NOFOLLOW) == 0 && unlinkat(dirfd(dir), name, 0) == 0) {
+    if (fstatat(dirfd(dir), name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+        unlinkat(dirfd(dir), name, 0) == 0) {
         needed->objects_removed++;
         needed->bytes_removed += (uint64_t)st.st_size;
     }
@@ -161,7 +163,8 @@ static void sweep_objects(struct needed *needed)
             wanted.digest[0] = (uint8_t)first;
             if (item->d_name[0] == '.')
                 continue;
-            if (hex_decode(item->d_name, wanted.digest + 1, VERITY_DIGEST_SIZE - 1) < 0 || needed->count == 0 ||
+            if (hex_decode(item->d_name, wanted.digest + 1, VERITY_DIGEST_SIZE - 1) < 0 ||
+                needed->count == 0 ||
                 bsearch(&wanted, needed->objects, needed->count, sizeof(wanted), by_digest) == NULL)
                 remove_file(needed, dir, item->d_name);
         }
@@ -189,8 +192,8 @@ static void sweep_metas(struct needed *needed)
     closedir(dir);
 }
 
-int collect_run(struct images *images, const char *const *keep, size_t keep_count, uint64_t *ret_images,
-                uint64_t *ret_objects, uint64_t *ret_bytes, struct error *err)
+int collect_run(struct images *images, const char *const *keep, size_t keep_count,
+                uint64_t *ret_images, uint64_t *ret_objects, uint64_t *ret_bytes, struct error *err)
 {
     struct needed needed = {.images = images, .keep = keep, .keep_count = keep_count};
     int r = mount_each(images, note_mount, &needed);

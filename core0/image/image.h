@@ -42,18 +42,21 @@ void store_meta_path(const uint8_t digest[VERITY_DIGEST_SIZE], char ret_path[128
 void store_object_path(const uint8_t digest[VERITY_DIGEST_SIZE], char ret_path[128]);
 bool store_has(const struct images *images, const char *path);
 /* Configuration of an image that is here. image.not-found, image.bad-config. */
-int store_config(const struct images *images, const char *id, struct image_config *ret_config, struct error *err);
-int store_config_write(const struct images *images, const char *id, const struct buffer *text, struct error *err);
+int store_config(const struct images *images, const char *id, struct image_config *ret_config,
+                 struct error *err);
+int store_config_write(const struct images *images, const char *id, const struct buffer *text,
+                       struct error *err);
 /* Opens the metadata file and checks what the kernel measures. image.not-found, image.digest-mismatch (it is removed then). */
-int store_meta_open(const struct images *images, const uint8_t digest[VERITY_DIGEST_SIZE], int *ret_fd,
-                    struct error *err);
+int store_meta_open(const struct images *images, const uint8_t digest[VERITY_DIGEST_SIZE],
+                    int *ret_fd, struct error *err);
 /* All objects of an open metadata file. */
-int store_objects(int meta_fd, struct erofs_object **ret_objects, size_t *ret_count, struct error *err);
+int store_objects(int meta_fd, struct erofs_object **ret_objects, size_t *ret_count,
+                  struct error *err);
 /* A file without a name in the folder of `path`, for store_keep. */
 int store_begin(const struct images *images, const char *path, int *ret_fd, struct error *err);
 /* Turns fs-verity on, compares what the kernel measures, and only then gives the file its name. Closes fd. */
-int store_keep(const struct images *images, int fd, const char *path, const uint8_t digest[VERITY_DIGEST_SIZE],
-               struct error *err);
+int store_keep(const struct images *images, int fd, const char *path,
+               const uint8_t digest[VERITY_DIGEST_SIZE], struct error *err);
 int store_error(struct error *err, const char *what, int r); /* image.no-space, image.disk-failed */
 
 /* ---- pull.c ---- */
@@ -72,8 +75,8 @@ struct mount_request {
     uint64_t uid_base;
     uint64_t uid_count;
 };
-int mount_make(struct images *images, const struct mount_request *request, char *ret_rootfs, size_t size,
-               struct image_config *ret_config, struct error *err);
+int mount_make(struct images *images, const struct mount_request *request, char *ret_rootfs,
+               size_t size, struct image_config *ret_config, struct error *err);
 int mount_remove(struct images *images, int64_t reservation, int64_t revision, const char *service,
                  struct error *err);
 struct mount_entry {
@@ -90,9 +93,11 @@ void mount_recover(const struct images *images);
 
 /* ---- collect.c ---- */
 typedef int image_fn(const char *id, void *data);
-int collect_each(const struct images *images, image_fn *fn, void *data); /* every configuration here */
-int collect_run(struct images *images, const char *const *keep, size_t keep_count, uint64_t *ret_images,
-                uint64_t *ret_objects, uint64_t *ret_bytes, struct error *err);
+int collect_each(const struct images *images, image_fn *fn,
+                 void *data); /* every configuration here */
+int collect_run(struct images *images, const char *const *keep, size_t keep_count,
+                uint64_t *ret_images, uint64_t *ret_objects, uint64_t *ret_bytes,
+                struct error *err);
 
 /* ---- service.c ---- */
 extern const struct varlink_interface image_interface;

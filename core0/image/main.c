@@ -19,8 +19,8 @@ static int read_hubs(struct images *images, const char *boot_path, struct error 
     size_t len;
     int r = file_read(boot_path, (size_t)1 << 20, &text, &len);
     if (r < 0)
-        return error_set(err, -r, "image.bad-boot", "is core0 running?", "%s cannot be read: %s", boot_path,
-                         strerror(-r));
+        return error_set(err, -r, "image.bad-boot", "is core0 running?", "%s cannot be read: %s",
+                         boot_path, strerror(-r));
     yyjson_doc *doc = json_parse(text, len, (size_t)1 << 20, "image.bad-boot", err);
     if (doc == NULL)
         return -EINVAL;

@@ -8,9 +8,9 @@
  * The order and its traps are those of the design's containers.md. The file <instance>/image says what is mounted; a
  * folder without a mounted rootfs is half made and goes at the next start or call.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <dirent.h>
 #include <linux/mount.h>
 #include <sched.h>
 #include <signal.h>
@@ -37,8 +37,9 @@ int umount2(const char *target, int flags);
 
 static int fail(struct error *err, const char *what, int r)
 {
-    return error_set(err, -r, r == -ENOSPC || r == -EDQUOT ? "image.no-space" : "image.mount-failed", "", "%s: %s", what,
-                     strerror(-r));
+    return error_set(err, -r,
+                     r == -ENOSPC || r == -EDQUOT ? "image.no-space" : "image.mount-failed", "",
+                     "%s: %s", what, strerror(-r));
 }
 
 static long sys(long result)
@@ -67,7 +68,8 @@ static int userns_open(uint64_t base, uint64_t count, int *ret_fd)
     int r = pid < 0 ? -errno : 0;
     close(pipes[0]);
     static const char *const files[] = {"uid_map", "gid_map"};
-    int len = snprintf(map, sizeof(map), "0 %llu %llu", (unsigned long long)base, (unsigned long long)count);
+    int len = snprintf(map, sizeof(map), "0 %llu %llu", (unsigned long long)base,
+                       (unsigned long long)count);
     for (size_t i = 0; r == 0 && i < 2; i++) {
         snprintf(path, sizeof(path), "/proc/%ld/%s", pid, files[i]);
         cleanup_close int fd = open(path, O_WRONLY | O_CLOEXEC);
@@ -105,13 +107,14 @@ static void context_reason(int context, char reason[160])
 }
 
 /* fsopen, options, fsmount. */
-static int mount_new(const char *type, const struct option *options, size_t count, unsigned attributes, int *ret_fd,
-                     struct error *err)
+static int mount_new(const char *type, const struct option *options, size_t count,
+                     unsigned attributes, int *ret_fd, struct error *err)
 {
     cleanup_close int context = (int)sys(syscall(SYS_fsopen, type, FSOPEN_CLOEXEC));
     long r = context < 0 ? context : 0;
     for (size_t i = 0; r == 0 && i < count; i++)
-        r = sys(syscall(SYS_fsconfig, context, options[i].command, options[i].key, options[i].value, 0));
+        r = sys(syscall(SYS_fsconfig, context, options[i].command, options[i].key, options[i].value,
+                        0));
     if (r == 0)
         r = sys(syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0));
     if (r == 0)
@@ -120,8 +123,9 @@ static int mount_new(const char *type, const struct option *options, size_t coun
         char reason[160] = "";
         if (context >= 0)
             context_reason(context, reason);
-        return error_set(err, (int)-r, r == -ENOSPC || r == -EDQUOT ? "image.no-space" : "image.mount-failed", "",
-                         "%s: %s%s%s", type, strerror((int)-r), reason[0] != '\0' ? ": " : "", reason);
+        return error_set(
+            err, (int)-r, r == -ENOSPC || r == -EDQUOT ? "image.no-space" : "image.mount-failed",
+            "", "%s: %s%s%s", type, strerror((int)-r), reason[0] != '\0' ? ": " : "", reason);
     }
     *ret_fd = (int)r;
     return 0;
@@ -141,7 +145,8 @@ static int mount_lower(int meta_fd, const char *path, int userns, struct error *
         {FSCONFIG_SET_FLAG, "ro", NULL},
     };
     int mounted;
-    int r = mount_new("erofs", options, 2, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, &mounted, err);
+    int r = mount_new("erofs", options, 2, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV,
+                      &mounted, err);
     if (r < 0)
         return r;
     cleanup_close int fd = mounted;
@@ -153,21 +158,18 @@ static int mount_lower(int meta_fd, const char *path, int userns, struct error *
     return r < 0 ? fail(err, path, r) : 0;
 }
 
-static int mount_overlay(const char *lower, const char *objects, const char *upper, const char *work,
-                         const char *rootfs, struct error *err)
+static int mount_overlay(const char *lower, const char *objects, const char *upper,
+                         const char *work, const char *rootfs, struct error *err)
 {
     const struct option options[] = {
-        {FSCONFIG_SET_STRING, "source", "croft"},
-        {FSCONFIG_SET_STRING, "lowerdir+", lower},
-        {FSCONFIG_SET_STRING, "datadir+", objects},
-        {FSCONFIG_SET_STRING, "upperdir", upper},
-        {FSCONFIG_SET_STRING, "workdir", work},
-        {FSCONFIG_SET_STRING, "metacopy", "on"},
-        {FSCONFIG_SET_STRING, "redirect_dir", "on"},
-        {FSCONFIG_SET_STRING, "verity", "require"},
+        {FSCONFIG_SET_STRING, "source", "croft"},    {FSCONFIG_SET_STRING, "lowerdir+", lower},
+        {FSCONFIG_SET_STRING, "datadir+", objects},  {FSCONFIG_SET_STRING, "upperdir", upper},
+        {FSCONFIG_SET_STRING, "workdir", work},      {FSCONFIG_SET_STRING, "metacopy", "on"},
+        {FSCONFIG_SET_STRING, "redirect_dir", "on"}, {FSCONFIG_SET_STRING, "verity", "require"},
     };
     int mounted;
-    int r = mount_new("overlay", options, sizeof(options) / sizeof(options[0]), MOUNT_ATTR_NODEV, &mounted, err);
+    int r = mount_new("overlay", options, sizeof(options) / sizeof(options[0]), MOUNT_ATTR_NODEV,
+                      &mounted, err);
     if (r < 0)
         return r;
     cleanup_close int fd = mounted;
@@ -202,17 +204,19 @@ static bool is_mounted(const char *path)
 static bool is_service(const char *service)
 {
     size_t len = strlen(service);
-    return len > 0 && len < 64 && strspn(service, "abcdefghijklmnopqrstuvwxyz0123456789_-") == len && service[0] != '-' &&
+    return len > 0 && len < 64 &&
+           strspn(service, "abcdefghijklmnopqrstuvwxyz0123456789_-") == len && service[0] != '-' &&
            service[0] != '_';
 }
 
-static int instance_path(const struct images *images, int64_t reservation, int64_t revision, const char *service,
-                         char path[200], struct error *err)
+static int instance_path(const struct images *images, int64_t reservation, int64_t revision,
+                         const char *service, char path[200], struct error *err)
 {
     if (reservation < 1 || revision < 1 || !is_service(service))
         return error_set(err, EINVAL, "image.bad-request", "", "'%lld-%lld-%.64s' is no instance",
                          (long long)reservation, (long long)revision, service);
-    snprintf(path, 200, "%s/%lld-%lld-%s", images->run, (long long)reservation, (long long)revision, service);
+    snprintf(path, 200, "%s/%lld-%lld-%s", images->run, (long long)reservation, (long long)revision,
+             service);
     return 0;
 }
 
@@ -304,8 +308,8 @@ void mount_recover(const struct images *images)
 
 /* ---- making and removing ---- */
 
-static int instance_make(const struct images *images, const struct mount_request *request, const char *path,
-                         const struct image_config *config, struct error *err)
+static int instance_make(const struct images *images, const struct mount_request *request,
+                         const char *path, const struct image_config *config, struct error *err)
 {
     char lower[256];
     char rootfs[256];
@@ -314,7 +318,8 @@ static int instance_make(const struct images *images, const struct mount_request
     char objects[256];
     char image[256];
     if (strlen(request->scratch) > 240 || strlen(images->root) > 240)
-        return error_set(err, ENAMETOOLONG, "image.bad-request", "", "the path of the scratch volume is too long");
+        return error_set(err, ENAMETOOLONG, "image.bad-request", "",
+                         "the path of the scratch volume is too long");
     snprintf(lower, sizeof(lower), "%s/lower", path);
     snprintf(rootfs, sizeof(rootfs), "%s/rootfs", path);
     snprintf(image, sizeof(image), "%s/image", path);
@@ -348,23 +353,26 @@ static int instance_make(const struct images *images, const struct mount_request
     return r < 0 && !error_is_set(err) ? fail(err, image, r) : r;
 }
 
-int mount_make(struct images *images, const struct mount_request *request, char *ret_rootfs, size_t size,
-               struct image_config *ret_config, struct error *err)
+int mount_make(struct images *images, const struct mount_request *request, char *ret_rootfs,
+               size_t size, struct image_config *ret_config, struct error *err)
 {
     char path[200];
     char id[IMAGE_ID_TEXT];
     struct image_config config;
-    int r = instance_path(images, request->reservation, request->revision, request->service, path, err);
+    int r =
+        instance_path(images, request->reservation, request->revision, request->service, path, err);
     if (r < 0)
         return r;
-    if (request->uid_base < 65536 || request->uid_count < 1 || request->uid_base + request->uid_count > UINT32_MAX)
+    if (request->uid_base < 65536 || request->uid_count < 1 ||
+        request->uid_base + request->uid_count > UINT32_MAX)
         return error_set(err, EINVAL, "image.bad-request", "", "the range of ids is impossible");
     r = store_config(images, request->id, &config, err);
     if (r < 0)
         return r;
     r = instance_image(path, id);
     if (r == 0 && strcmp(id, request->id) != 0) {
-        r = error_set(err, EEXIST, "image.conflict", "unmount it first", "%s has another image mounted", path);
+        r = error_set(err, EEXIST, "image.conflict", "unmount it first",
+                      "%s has another image mounted", path);
     } else if (r < 0) {
         r = instance_clear(path);
         r = r < 0 ? fail(err, path, r) : instance_make(images, request, path, &config, err);
@@ -380,7 +388,8 @@ int mount_make(struct images *images, const struct mount_request *request, char 
     return 0;
 }
 
-int mount_remove(struct images *images, int64_t reservation, int64_t revision, const char *service, struct error *err)
+int mount_remove(struct images *images, int64_t reservation, int64_t revision, const char *service,
+                 struct error *err)
 {
     char path[200];
     int r = instance_path(images, reservation, revision, service, path, err);

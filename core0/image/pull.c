@@ -40,11 +40,11 @@ struct fetch {
     struct image_unpack *unpack;
     int fd;
     int write_error;
-    uint64_t counted; /* bytes added to the pull's progress */
-    bool altered;     /* this hub gave other bytes than the digest says */
+    uint64_t counted;  /* bytes added to the pull's progress */
+    bool altered;      /* this hub gave other bytes than the digest says */
     bool ever_altered; /* any hub did */
-    bool reached;     /* a hub answered at all */
-    char reason[200]; /* of the last hub */
+    bool reached;      /* a hub answered at all */
+    char reason[200];  /* of the last hub */
 };
 
 struct pull {
@@ -156,7 +156,8 @@ static void pull_end(struct pull *pull, const struct error *err)
     if (err != NULL) {
         log_error(err, pull->id);
         /* A full disk keeps nothing of what filled it, unless another pull may count on it. */
-        for (size_t i = 0; strcmp(err->code, "image.no-space") == 0 && pull->images->pulls == NULL && i < pull->count;
+        for (size_t i = 0; strcmp(err->code, "image.no-space") == 0 &&
+                           pull->images->pulls == NULL && i < pull->count;
              i++) {
             char path[128];
             store_object_path(pull->objects[i].digest, path);
@@ -201,9 +202,10 @@ static int check_room(const struct pull *pull, uint64_t missing, struct error *e
     uint64_t room = (uint64_t)fs.f_bavail * fs.f_frsize;
     if (missing <= room)
         return 0;
-    return error_set(err, ENOSPC, "image.no-space", "use a smaller image, or a node with a larger disk",
-                     "the image needs %llu bytes more and the disk has %llu", (unsigned long long)missing,
-                     (unsigned long long)room);
+    return error_set(err, ENOSPC, "image.no-space",
+                     "use a smaller image, or a node with a larger disk",
+                     "the image needs %llu bytes more and the disk has %llu",
+                     (unsigned long long)missing, (unsigned long long)room);
 }
 
 /* The metadata is here: list what it needs. */
@@ -285,7 +287,8 @@ static void pull_config(void *data)
 
 /* ---- one file ---- */
 
-static void fetch_names(const struct fetch *fetch, char path[128], const uint8_t **ret_digest, uint64_t *ret_size)
+static void fetch_names(const struct fetch *fetch, char path[128], const uint8_t **ret_digest,
+                        uint64_t *ret_size)
 {
     const struct pull *pull = fetch->pull;
     *ret_digest = NULL;
@@ -336,7 +339,8 @@ static void fetch_reset(struct fetch *fetch)
 }
 
 /* Everything came: is it what its name says? 0, or -errno with err for what is not the hub's fault; -EAGAIN: try another. */
-static int fetch_settle(struct fetch *fetch, const struct http_response *response, struct error *err)
+static int fetch_settle(struct fetch *fetch, const struct http_response *response,
+                        struct error *err)
 {
     struct pull *pull = fetch->pull;
     char path[128];
@@ -354,7 +358,8 @@ static int fetch_settle(struct fetch *fetch, const struct http_response *respons
         buffer_clear(&pull->text);
         int r = buffer_append(&pull->text, response->body, response->body_len);
         return r < 0 ? store_error(err, path, r)
-                     : image_config_read((const char *)pull->text.data, pull->text.len, &pull->config, err);
+                     : image_config_read((const char *)pull->text.data, pull->text.len,
+                                         &pull->config, err);
     }
     uint8_t got[VERITY_DIGEST_SIZE];
     uint64_t got_size = 0;
@@ -387,7 +392,8 @@ static void fetch_arrived(struct fetch *fetch)
         pull_meta(pull);
 }
 
-static void fetch_done(const struct http_response *response, const struct error *http_err, void *user)
+static void fetch_done(const struct http_response *response, const struct error *http_err,
+                       void *user)
 {
     struct fetch *fetch = user;
     struct pull *pull = fetch->pull;
@@ -431,15 +437,19 @@ static void fetch_failed(struct fetch *fetch)
     uint64_t size;
     fetch_names(fetch, path, &digest, &size);
     if (fetch->pull->hub_count == 0)
-        (void)error_set(&err, EINVAL, "image.not-found", "name a hub for it", "no hub is named for %s", fetch->pull->id);
+        (void)error_set(&err, EINVAL, "image.not-found", "name a hub for it",
+                        "no hub is named for %s", fetch->pull->id);
     else if (fetch->ever_altered)
-        (void)error_set(&err, EBADMSG, "image.digest-mismatch", "push the image again, or name another hub",
-                        "%.90s: %.190s", path, fetch->reason);
+        (void)error_set(&err, EBADMSG, "image.digest-mismatch",
+                        "push the image again, or name another hub", "%.90s: %.190s", path,
+                        fetch->reason);
     else if (fetch->reached)
-        (void)error_set(&err, ENOENT, "image.not-found", "push the image to a hub that the reservation names",
+        (void)error_set(&err, ENOENT, "image.not-found",
+                        "push the image to a hub that the reservation names",
                         "no hub has %.90s: %.190s", path, fetch->reason);
     else
-        (void)error_set(&err, EHOSTUNREACH, "image.unreachable", "is the hub running?", "%.190s", fetch->reason);
+        (void)error_set(&err, EHOSTUNREACH, "image.unreachable", "is the hub running?", "%.190s",
+                        fetch->reason);
     pull_end(fetch->pull, &err);
 }
 
@@ -460,7 +470,8 @@ static void fetch_try(struct fetch *fetch)
     fetch->altered = false;
     int r = 0;
     char *url = NULL;
-    if (asprintf(&url, "%s/%s%s", pull->hubs[fetch->hub], path, fetch->kind == FETCH_CONFIG ? "" : ".zst") < 0)
+    if (asprintf(&url, "%s/%s%s", pull->hubs[fetch->hub], path,
+                 fetch->kind == FETCH_CONFIG ? "" : ".zst") < 0)
         r = error_set(&err, ENOMEM, "image.no-memory", "", "no memory");
     if (r == 0 && fetch->kind != FETCH_CONFIG) {
         r = store_begin(pull->images, path, &fetch->fd, &err);
@@ -485,7 +496,8 @@ static void fetch_try(struct fetch *fetch)
     r = http_request_start(pull->images->http, &request, &fetch->transfer);
     free(url);
     if (r < 0) {
-        snprintf(fetch->reason, sizeof(fetch->reason), "%.150s is no address of a hub", pull->hubs[fetch->hub]);
+        snprintf(fetch->reason, sizeof(fetch->reason), "%.150s is no address of a hub",
+                 pull->hubs[fetch->hub]);
         fetch_reset(fetch);
         fetch_try(fetch);
     }
@@ -524,7 +536,8 @@ static void waiter_gone(struct varlink_call *call, void *data)
     free(gone);
     if (pull->waiters == NULL) {
         struct error err = {0};
-        (void)error_set(&err, ECANCELED, "image.cancelled", "", "nobody waits for the image any more");
+        (void)error_set(&err, ECANCELED, "image.cancelled", "",
+                        "nobody waits for the image any more");
         pull_end(pull, &err);
     }
 }
@@ -557,8 +570,8 @@ static int add_hub(struct pull *pull, const char *hub)
     return pull->hubs[pull->hub_count++] == NULL ? -ENOMEM : 0;
 }
 
-static int pull_new(struct images *images, const char *id, const char *const *hubs, size_t hub_count,
-                    struct pull **ret_pull)
+static int pull_new(struct images *images, const char *id, const char *const *hubs,
+                    size_t hub_count, struct pull **ret_pull)
 {
     struct pull *pull = calloc(1, sizeof(*pull));
     if (pull == NULL)

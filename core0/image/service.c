@@ -12,8 +12,9 @@
 
 #define KEEP_MAX 4096
 
-#define READ(fields, params, dest, err) \
-    json_read(params, fields, sizeof(fields) / sizeof((fields)[0]), 0, dest, "image.bad-request", err)
+#define READ(fields, params, dest, err)                                                            \
+    json_read(params, fields, sizeof(fields) / sizeof((fields)[0]), 0, dest, "image.bad-request",  \
+              err)
 
 static void reply_doc(struct varlink_call *call, yyjson_mut_doc *doc, yyjson_mut_val *object)
 {
@@ -22,7 +23,8 @@ static void reply_doc(struct varlink_call *call, yyjson_mut_doc *doc, yyjson_mut
 }
 
 /* The strings of an array; 0, or -1 with err when it holds anything else. */
-static int strings(yyjson_val *array, const char **ret_strings, size_t max, size_t *ret_count, struct error *err)
+static int strings(yyjson_val *array, const char **ret_strings, size_t max, size_t *ret_count,
+                   struct error *err)
 {
     size_t index;
     size_t count;
@@ -31,7 +33,8 @@ static int strings(yyjson_val *array, const char **ret_strings, size_t max, size
     yyjson_arr_foreach(array, index, count, item)
     {
         if (!yyjson_is_str(item) || yyjson_get_len(item) > 1024 || *ret_count == max)
-            return error_set(err, 22, "image.bad-request", "", "an array holds too much, or no text");
+            return error_set(err, 22, "image.bad-request", "",
+                             "an array holds too much, or no text");
         ret_strings[(*ret_count)++] = yyjson_get_str(item);
     }
     return 0;
@@ -91,7 +94,7 @@ static void mount_image(struct varlink_call *call, yyjson_val *params, void *dat
     if (r >= 0)
         r = image_id_check(p.id, &err);
     if (r >= 0) {
-        struct mount_request request = {p.reservation, p.revision, p.service, p.id,
+        struct mount_request request = {p.reservation, p.revision, p.service,  p.id,
                                         p.scratch,     p.uid_base, p.uid_count};
         r = mount_make(data, &request, rootfs, sizeof(rootfs), &config, &err);
     }
@@ -102,7 +105,8 @@ static void mount_image(struct varlink_call *call, yyjson_val *params, void *dat
     yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
     yyjson_mut_val *root = yyjson_mut_obj(doc);
     yyjson_mut_obj_add_strcpy(doc, root, "rootfs", rootfs);
-    yyjson_mut_obj_add_val(doc, root, "config", yyjson_val_mut_copy(doc, yyjson_doc_get_root(config.doc)));
+    yyjson_mut_obj_add_val(doc, root, "config",
+                           yyjson_val_mut_copy(doc, yyjson_doc_get_root(config.doc)));
     image_config_done(&config);
     reply_doc(call, doc, root);
 }

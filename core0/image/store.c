@@ -18,8 +18,9 @@ int store_error(struct error *err, const char *what, int r)
 {
     bool full = r == -ENOSPC || r == -EDQUOT;
     return error_set(err, -r, full ? "image.no-space" : "image.disk-failed",
-                     full ? "use a smaller image, or a node with a larger disk" : "look at the node's disks", "%s: %s",
-                     what, strerror(-r));
+                     full ? "use a smaller image, or a node with a larger disk"
+                          : "look at the node's disks",
+                     "%s: %s", what, strerror(-r));
 }
 
 static int make_folder(int at, const char *name)
@@ -59,7 +60,8 @@ bool store_has(const struct images *images, const char *path)
     return faccessat(images->root_fd, path, F_OK, 0) == 0;
 }
 
-int store_config(const struct images *images, const char *id, struct image_config *ret_config, struct error *err)
+int store_config(const struct images *images, const char *id, struct image_config *ret_config,
+                 struct error *err)
 {
     char path[128];
     cleanup_free char *text = NULL;
@@ -67,7 +69,8 @@ int store_config(const struct images *images, const char *id, struct image_confi
     snprintf(path, sizeof(path), "configs/%s.json", id);
     int r = file_read_at(images->root_fd, path, IMAGE_CONFIG_MAX, &text, &len);
     if (r == -ENOENT)
-        return error_set(err, ENOENT, "image.not-found", "pull it first", "the image %s is not here", id);
+        return error_set(err, ENOENT, "image.not-found", "pull it first",
+                         "the image %s is not here", id);
     if (r < 0)
         return store_error(err, path, r);
     struct image_config config;
@@ -75,14 +78,16 @@ int store_config(const struct images *images, const char *id, struct image_confi
     if (r == 0 && strcmp(config.id, id) != 0) {
         image_config_done(&config);
         (void)unlinkat(images->root_fd, path, 0);
-        r = error_set(err, EBADMSG, "image.digest-mismatch", "pull it again", "the configuration of %s was altered", id);
+        r = error_set(err, EBADMSG, "image.digest-mismatch", "pull it again",
+                      "the configuration of %s was altered", id);
     }
     if (r == 0)
         *ret_config = config;
     return r;
 }
 
-int store_config_write(const struct images *images, const char *id, const struct buffer *text, struct error *err)
+int store_config_write(const struct images *images, const char *id, const struct buffer *text,
+                       struct error *err)
 {
     char path[4096];
     snprintf(path, sizeof(path), "%s/configs/%s.json", images->root, id);
@@ -90,8 +95,8 @@ int store_config_write(const struct images *images, const char *id, const struct
     return r < 0 ? store_error(err, path, r) : 0;
 }
 
-int store_meta_open(const struct images *images, const uint8_t digest[VERITY_DIGEST_SIZE], int *ret_fd,
-                    struct error *err)
+int store_meta_open(const struct images *images, const uint8_t digest[VERITY_DIGEST_SIZE],
+                    int *ret_fd, struct error *err)
 {
     char path[128];
     uint8_t measured[VERITY_DIGEST_SIZE];
@@ -106,21 +111,23 @@ int store_meta_open(const struct images *images, const uint8_t digest[VERITY_DIG
         r = -EBADMSG;
     if (r < 0) {
         (void)unlinkat(images->root_fd, path, 0);
-        return error_set(err, EBADMSG, "image.digest-mismatch", "pull the image again", "%s was altered: %s", path,
-                         strerror(-r));
+        return error_set(err, EBADMSG, "image.digest-mismatch", "pull the image again",
+                         "%s was altered: %s", path, strerror(-r));
     }
     *ret_fd = fd;
     fd = -1;
     return 0;
 }
 
-int store_objects(int meta_fd, struct erofs_object **ret_objects, size_t *ret_count, struct error *err)
+int store_objects(int meta_fd, struct erofs_object **ret_objects, size_t *ret_count,
+                  struct error *err)
 {
     struct stat st;
     if (fstat(meta_fd, &st) < 0)
         return store_error(err, "metadata", -errno);
     if (st.st_size <= 0 || (uint64_t)st.st_size > EROFS_METADATA_MAX)
-        return error_set(err, EBADMSG, "image.bad-metadata", "", "the metadata has an impossible size");
+        return error_set(err, EBADMSG, "image.bad-metadata", "",
+                         "the metadata has an impossible size");
     void *data = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, meta_fd, 0);
     if (data == MAP_FAILED)
         return store_error(err, "metadata", -errno);
@@ -148,8 +155,8 @@ int store_begin(const struct images *images, const char *path, int *ret_fd, stru
     return 0;
 }
 
-int store_keep(const struct images *images, int fd, const char *path, const uint8_t digest[VERITY_DIGEST_SIZE],
-               struct error *err)
+int store_keep(const struct images *images, int fd, const char *path,
+               const uint8_t digest[VERITY_DIGEST_SIZE], struct error *err)
 {
     char self[64];
     uint8_t measured[VERITY_DIGEST_SIZE];
@@ -160,14 +167,15 @@ int store_keep(const struct images *images, int fd, const char *path, const uint
     if (r == 0)
         r = verity_enable(reader);
     if (r == -ENOTTY || r == -EOPNOTSUPP)
-        return error_set(err, -r, "image.no-verity", "the pool must be btrfs", "%s: the file system has no fs-verity",
-                         images->root);
+        return error_set(err, -r, "image.no-verity", "the pool must be btrfs",
+                         "%s: the file system has no fs-verity", images->root);
     if (r == 0)
         r = verity_measure(reader, measured);
     if (r < 0)
         return store_error(err, path, r);
     if (memcmp(measured, digest, VERITY_DIGEST_SIZE) != 0)
-        return error_set(err, EBADMSG, "image.digest-mismatch", "", "%s: the disk gave back other bytes", path);
+        return error_set(err, EBADMSG, "image.digest-mismatch", "",
+                         "%s: the disk gave back other bytes", path);
     snprintf(self, sizeof(self), "/proc/self/fd/%d", reader);
     if (linkat(AT_FDCWD, self, images->root_fd, path, AT_SYMLINK_FOLLOW) < 0 && errno != EEXIST)
         return store_error(err, path, -errno);

@@ -21,8 +21,8 @@ struct boot {
     bool has_registry;
     char *relays[BOOT_RELAYS_MAX];
     size_t relay_count;
-    char *address; /* croft.address; NULL: none */
-    char *trust;   /* rpc, quorum, qbft */
+    char *address;       /* croft.address; NULL: none */
+    char *trust;         /* rpc, quorum, qbft */
     struct error failed; /* first of "errors": the node does not register */
 };
 

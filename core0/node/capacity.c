@@ -106,9 +106,11 @@ static void on_net(yyjson_val *parameters, const struct error *err, bool more, v
             {
                 char text[64];
                 bool is_global = false;
-                snprintf(text, sizeof(text), "%s", yyjson_get_str(address) != NULL ? yyjson_get_str(address) : "");
+                snprintf(text, sizeof(text), "%s",
+                         yyjson_get_str(address) != NULL ? yyjson_get_str(address) : "");
                 text[strcspn(text, "/")] = '\0';
-                if (usable(text, &is_global) && is_global == (global == 1) && count < GRID_ADDRESSES_MAX)
+                if (usable(text, &is_global) && is_global == (global == 1) &&
+                    count < GRID_ADDRESSES_MAX)
                     memcpy(hosts[count++], text, sizeof(text));
             }
         }
@@ -125,7 +127,8 @@ void capacity_look(struct node *node)
     varlink_client_call(node->storaged, "org.croft.storage.GetStatus", NULL, 0, ASK_TIMEOUT_US,
                         on_storage, node);
     if (node->boot.address == NULL)
-        varlink_client_call(node->netd, "org.croft.net.GetStatus", NULL, 0, ASK_TIMEOUT_US, on_net, node);
+        varlink_client_call(node->netd, "org.croft.net.GetStatus", NULL, 0, ASK_TIMEOUT_US, on_net,
+                            node);
 }
 
 int capacity_start(struct node *node)

@@ -27,7 +27,7 @@
 #define LOOK_FAILED_MAX (30 * SECOND)
 
 #define NODE_TYPE                                                                                  \
-    "((address,uint64,uint8,uint8,bool,uint64,uint64,uint64,uint32,bytes32,bytes32,bytes32,"      \
+    "((address,uint64,uint8,uint8,bool,uint64,uint64,uint64,uint32,bytes32,bytes32,bytes32,"       \
     "bytes32,bytes32,bytes32,bytes32,uint64,uint64,string[]))"
 
 static void decide(struct node *node);
@@ -420,7 +420,8 @@ static void rotate_if_due(struct node *node)
     const struct record *record = &node->record;
     const struct sealing_key *key = identity_current(&node->identity);
     int64_t now = (int64_t)time(NULL);
-    bool known = key->epoch == record->key_epoch && memcmp(key->public_key, record->sealing_key, 32) == 0;
+    bool known =
+        key->epoch == record->key_epoch && memcmp(key->public_key, record->sealing_key, 32) == 0;
     if (queue_has(&node->queue, GRID_KEY_EPOCH))
         return;
     if (known && now - key->created < IDENTITY_KEY_LIFE)
@@ -495,8 +496,9 @@ static void decide(struct node *node)
     }
     sign_again(node);
     if (record->farm != node->boot.farm) {
-        snprintf(text, sizeof(text), "this node belongs to farm %" PRIu64 ", farmer_id says %" PRIu64,
-                 record->farm, node->boot.farm);
+        snprintf(text, sizeof(text),
+                 "this node belongs to farm %" PRIu64 ", farmer_id says %" PRIu64, record->farm,
+                 node->boot.farm);
         stop(node, "node.wrong-farm", text, "boot it with the right farmer_id, or retire the node");
         return;
     }
@@ -512,8 +514,9 @@ static void decide(struct node *node)
     } else {
         node_set_state(node, NODE_ACTIVE, "");
     }
-    if (node->error.code[0] != '\0' && (strncmp(node->error.code, "join.", 5) == 0 ||
-                                         (node->queue.count == 0 && strncmp(node->error.code, "relay.", 6) == 0)))
+    if (node->error.code[0] != '\0' &&
+        (strncmp(node->error.code, "join.", 5) == 0 ||
+         (node->queue.count == 0 && strncmp(node->error.code, "relay.", 6) == 0)))
         node_set_error(node, NULL);
     decide_registered(node);
     deliver_kick(node);

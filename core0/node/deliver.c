@@ -17,7 +17,8 @@
 #include "node.h"
 
 #define SECOND ((uint64_t)1000000)
-#define REPEAT (30 * SECOND) /* a relay that took it but did not bring it to the chain is told again */
+#define REPEAT                                                                                     \
+    (30 * SECOND) /* a relay that took it but did not bring it to the chain is told again */
 #define RETRY_MAX (30 * SECOND)
 #define RELAY_TIMEOUT (15 * SECOND)
 
@@ -85,7 +86,8 @@ void deliver_done(struct node *node, const struct error *err)
             node->queue.items[i].attempts++;
         }
     }
-    if (strncmp(node->error.code, "relay.", 6) == 0 || strcmp(node->error.code, "node.no-coin") == 0)
+    if (strncmp(node->error.code, "relay.", 6) == 0 ||
+        strcmp(node->error.code, "node.no-coin") == 0)
         node_set_error(node, NULL);
     node->backoff = SECOND / 5;
     chain_look_in(node, SECOND / 5);
@@ -97,8 +99,8 @@ static void on_relay(const struct http_response *response, const struct error *w
 {
     struct error err = {.code = ""};
     if (why != NULL)
-        error_set(&err, EHOSTUNREACH, "relay.unreachable", "check croft.relay and the network", "%s",
-                  why->message);
+        error_set(&err, EHOSTUNREACH, "relay.unreachable", "check croft.relay and the network",
+                  "%s", why->message);
     else if (response->status / 100 != 2)
         take_refusal(response, &err);
     deliver_done(data, error_is_set(&err) ? &err : NULL);
@@ -157,7 +159,8 @@ void deliver_kick(struct node *node)
     }
     int r = post(node, item);
     if (r < 0) {
-        error_set(&err, -r, "relay.unreachable", "check croft.relay", "the relay's address is no URL");
+        error_set(&err, -r, "relay.unreachable", "check croft.relay",
+                  "the relay's address is no URL");
         show(node, &err);
         retry_later(node);
         return;

@@ -57,8 +57,9 @@ static void on_sent(yyjson_val *result, const struct error *err, void *data)
 {
     (void)result;
     /* an endpoint that knows it already, or finds the replacement too cheap, has it */
-    if (err != NULL && (strstr(err->message, "known") != NULL || strstr(err->message, "underpriced") != NULL ||
-                        strstr(err->message, "imported") != NULL))
+    if (err != NULL &&
+        (strstr(err->message, "known") != NULL || strstr(err->message, "underpriced") != NULL ||
+         strstr(err->message, "imported") != NULL))
         err = NULL;
     finish(data, err);
 }
@@ -107,8 +108,8 @@ static void on_tip(yyjson_val *result, const struct error *err, void *data)
     payment->tx.max_priority_fee = tip;
     payment->tx.max_fee += payment->tx.max_fee / 4 * payment->attempt + tip;
     buffer_init(&params, 0);
-    int r = eth_rpc_call_params(&params, payment->node->identity.address, payment->tx.to, payment->call.data,
-                                payment->call.len, NULL);
+    int r = eth_rpc_call_params(&params, payment->node->identity.address, payment->tx.to,
+                                payment->call.data, payment->call.len, NULL);
     if (r >= 0)
         ask(payment, "eth_estimateGas", (const char *)params.data, on_gas);
     else
@@ -153,7 +154,8 @@ static void on_balance(yyjson_val *result, const struct error *err, void *data)
         fail(payment, EBADMSG, "the balance is no number");
     } else if (strspn(text, "0x") == strlen(text)) {
         eth_address_format(payment->node->identity.address, address);
-        error_set(&none, EPERM, "node.no-coin", "name a relay with croft.relay, or send coin to the address",
+        error_set(&none, EPERM, "node.no-coin",
+                  "name a relay with croft.relay, or send coin to the address",
                   "there is no relay, and the node's address %s has no coin", address);
         finish(payment, &none);
     } else {

@@ -86,8 +86,8 @@ static int read_key(yyjson_val *value, struct sealing_key *key, uint32_t after)
         {"created", JSON_INT, offsetof(__typeof__(in), created), true, 0, 0},
         {"private", JSON_STRING, offsetof(__typeof__(in), private_key), true, 0, 64},
     };
-    if (json_read(value, fields, 3, JSON_IGNORE_UNKNOWN, &in, CODE, NULL) < 0 || in.epoch <= after ||
-        hex_decode(in.private_key, key->private_key, 32) < 0 ||
+    if (json_read(value, fields, 3, JSON_IGNORE_UNKNOWN, &in, CODE, NULL) < 0 ||
+        in.epoch <= after || hex_decode(in.private_key, key->private_key, 32) < 0 ||
         x25519_public(key->private_key, key->public_key) < 0)
         return -EBADMSG;
     key->epoch = (uint32_t)in.epoch;
@@ -116,11 +116,12 @@ static int read_identity(const char *text, size_t len, struct identity *identity
     uint32_t last = 0;
     yyjson_doc *doc = json_parse(text, len, FILE_MAX, CODE, NULL);
     int r = doc == NULL ? -EBADMSG
-                        : json_read(yyjson_doc_get_root(doc), fields, 6, JSON_IGNORE_UNKNOWN, &in, CODE,
-                                    NULL);
+                        : json_read(yyjson_doc_get_root(doc), fields, 6, JSON_IGNORE_UNKNOWN, &in,
+                                    CODE, NULL);
     /* "none": the seed as it is. A TPM's protection adds a word here and opens the seed with the TPM. */
-    if (r >= 0 && (strcmp(in.protection, "none") != 0 || hex_decode(in.seed, identity->seed, 32) < 0 ||
-                   eth_address_parse(in.address, address) < 0))
+    if (r >= 0 &&
+        (strcmp(in.protection, "none") != 0 || hex_decode(in.seed, identity->seed, 32) < 0 ||
+         eth_address_parse(in.address, address) < 0))
         r = -EBADMSG;
     if (r >= 0) {
         identity->generation = in.generation;
@@ -144,14 +145,16 @@ static int write_identity(const struct identity *identity, struct buffer *out)
     char seed[65], address[ETH_ADDRESS_TEXT], key[65];
     hex_encode(identity->seed, 32, seed);
     eth_address_format(identity->address, address);
-    int r = buffer_printf(out,
-                          "{\"version\":1,\"protection\":\"none\",\"address\":\"%s\",\"generation\":%llu,"
-                          "\"seed\":\"%s\",\"keys\":[",
-                          address, (unsigned long long)identity->generation, seed);
+    int r = buffer_printf(
+        out,
+        "{\"version\":1,\"protection\":\"none\",\"address\":\"%s\",\"generation\":%llu,"
+        "\"seed\":\"%s\",\"keys\":[",
+        address, (unsigned long long)identity->generation, seed);
     for (size_t i = 0; i < identity->key_count && r >= 0; i++) {
         hex_encode(identity->keys[i].private_key, 32, key);
-        r = buffer_printf(out, "%s{\"epoch\":%u,\"created\":%lld,\"private\":\"%s\"}", i > 0 ? "," : "",
-                          identity->keys[i].epoch, (long long)identity->keys[i].created, key);
+        r = buffer_printf(out, "%s{\"epoch\":%u,\"created\":%lld,\"private\":\"%s\"}",
+                          i > 0 ? "," : "", identity->keys[i].epoch,
+                          (long long)identity->keys[i].created, key);
     }
     if (r >= 0)
         r = buffer_append_str(out, "]}\n");
@@ -252,13 +255,15 @@ static struct pool *choose(struct pools *pools, bool *ret_tie)
     return *ret_tie ? NULL : best;
 }
 
-static void name_foreign(const struct pools *pools, const struct pool *chosen, char *text, size_t size)
+static void name_foreign(const struct pools *pools, const struct pool *chosen, char *text,
+                         size_t size)
 {
     size_t len = 0;
     text[0] = '\0';
     for (size_t i = 0; i < pools->count; i++) {
         const struct pool *pool = &pools->list[i];
-        if (pool->found == FOUND_NOTHING || (chosen != NULL && same(pool, chosen)) || len > size - 80)
+        if (pool->found == FOUND_NOTHING || (chosen != NULL && same(pool, chosen)) ||
+            len > size - 80)
             continue;
         len += (size_t)snprintf(text + len, size - len, "%s%s", len > 0 ? " " : "", pool->name);
     }
@@ -274,7 +279,8 @@ static int save(struct pools *pools, const struct identity *identity, struct err
     for (size_t i = 0; r >= 0 && i < pools->count; i++) {
         struct pool *pool = &pools->list[i];
         if (pool->found == FOUND_DAMAGED ||
-            (pool->found == FOUND_IDENTITY && memcmp(pool->identity->address, identity->address, 20) != 0))
+            (pool->found == FOUND_IDENTITY &&
+             memcmp(pool->identity->address, identity->address, 20) != 0))
             continue;
         last = file_write_atomic(pool->path, text.data, text.len, 0600);
         written += last == 0;
@@ -284,7 +290,8 @@ static int save(struct pools *pools, const struct identity *identity, struct err
     buffer_done(&text);
     if (r < 0 || written == 0)
         return error_set(err, EIO, "node.no-pool", "look at the node's disks",
-                         "the identity cannot be written to any pool: %s", strerror(r < 0 ? -r : -last));
+                         "the identity cannot be written to any pool: %s",
+                         strerror(r < 0 ? -r : -last));
     return 0;
 }
 
@@ -328,9 +335,9 @@ int identity_open(const char *folder, int64_t now, struct identity *ret_identity
     for (size_t i = 0; i < pools.count; i++) {
         const struct pool *pool = &pools.list[i];
         damaged |= pool->found == FOUND_DAMAGED;
-        if (chosen != NULL && (pool->found == FOUND_NOTHING ||
-                               (same(pool, chosen) &&
-                                pool->identity->generation < chosen->identity->generation)))
+        if (chosen != NULL &&
+            (pool->found == FOUND_NOTHING ||
+             (same(pool, chosen) && pool->identity->generation < chosen->identity->generation)))
             refresh = true;
     }
     struct identity *identity = calloc(1, sizeof(*identity));
@@ -341,7 +348,8 @@ int identity_open(const char *folder, int64_t now, struct identity *ret_identity
                       "take out the disks of the other machine",
                       "as many pools hold one identity as another");
     else if (chosen == NULL && damaged)
-        r = error_set(err, EBADMSG, CODE, "let the farmer approve a new identity after wiping the pool",
+        r = error_set(err, EBADMSG, CODE,
+                      "let the farmer approve a new identity after wiping the pool",
                       "the identity on the pools does not read");
     else if (chosen != NULL) {
         *identity = *chosen->identity;
@@ -365,8 +373,10 @@ int identity_open(const char *folder, int64_t now, struct identity *ret_identity
 int identity_rotate(const char *folder, struct identity *identity, uint32_t epoch, int64_t now,
                     struct error *err)
 {
-    if (identity->key_count == IDENTITY_KEYS_MAX) { /* the oldest gives way: nothing runs for ten years */
-        memmove(identity->keys, identity->keys + 1, (IDENTITY_KEYS_MAX - 1) * sizeof(identity->keys[0]));
+    if (identity->key_count ==
+        IDENTITY_KEYS_MAX) { /* the oldest gives way: nothing runs for ten years */
+        memmove(identity->keys, identity->keys + 1,
+                (IDENTITY_KEYS_MAX - 1) * sizeof(identity->keys[0]));
         identity->key_count--;
     }
     struct sealing_key *key = &identity->keys[identity->key_count++];
@@ -381,7 +391,8 @@ int identity_rotate(const char *folder, struct identity *identity, uint32_t epoc
     return r;
 }
 
-int identity_forget(const char *folder, struct identity *identity, uint32_t epoch, struct error *err)
+int identity_forget(const char *folder, struct identity *identity, uint32_t epoch,
+                    struct error *err)
 {
     size_t kept = 0;
     for (size_t i = 0; i < identity->key_count; i++) {

@@ -44,7 +44,9 @@ int identity_save(const char *pools, struct identity *identity, struct error *er
 int identity_rotate(const char *pools, struct identity *identity, uint32_t epoch, int64_t now,
                     struct error *err);
 /* Forgets the keys of epochs below `epoch` (no reservation needs them any more), and saves. */
-int identity_forget(const char *pools, struct identity *identity, uint32_t epoch, struct error *err);
-const struct sealing_key *identity_key(const struct identity *identity, uint32_t epoch); /* NULL: unknown */
+int identity_forget(const char *pools, struct identity *identity, uint32_t epoch,
+                    struct error *err);
+const struct sealing_key *identity_key(const struct identity *identity,
+                                       uint32_t epoch); /* NULL: unknown */
 const struct sealing_key *identity_current(const struct identity *identity);
 void identity_wipe(struct identity *identity);

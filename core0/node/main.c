@@ -17,8 +17,9 @@ static const char *option_pools = "/run/croft/pools";
 static const char *option_state = "/var/croft/state/noded";
 
 static const char *const state_names[] = {
-    [NODE_STARTING] = "starting", [NODE_UNREGISTERED] = "unregistered", [NODE_WAITING] = "waiting",
-    [NODE_PENDING] = "pending",   [NODE_ACTIVE] = "active",             [NODE_RETIRED] = "retired",
+    [NODE_STARTING] = "starting", [NODE_UNREGISTERED] = "unregistered",
+    [NODE_WAITING] = "waiting",   [NODE_PENDING] = "pending",
+    [NODE_ACTIVE] = "active",     [NODE_RETIRED] = "retired",
     [NODE_STOPPED] = "stopped",
 };
 
@@ -60,24 +61,29 @@ static int may_register(const struct node *node, struct error *err)
 {
     const struct boot *boot = &node->boot;
     if (error_is_set(&boot->failed))
-        return error_set(err, EINVAL, boot->failed.code, boot->failed.hint, "%s", boot->failed.message);
+        return error_set(err, EINVAL, boot->failed.code, boot->failed.hint, "%s",
+                         boot->failed.message);
     if (boot->farm == 0)
         return error_set(err, ENOENT, "node.no-farm", "boot with farmer_id=N",
                          "no farmer_id was given: the node runs unregistered");
     if (boot->chain == NULL || boot->chain_id == 0 || !boot->has_registry)
-        return error_set(err, ENOENT, "node.no-chain", "boot with croft.chain, croft.chainid and croft.registry",
+        return error_set(err, ENOENT, "node.no-chain",
+                         "boot with croft.chain, croft.chainid and croft.registry",
                          "no chain, chain id or registry is known");
     if (boot->run_mode != 2 && strstr(boot->chain, "http://") != NULL)
-        return error_set(err, EPERM, "chain.plain-refused", "use https, or runmode=dev",
-                         "a chain endpoint over plain http is refused outside runmode=dev: use https");
+        return error_set(
+            err, EPERM, "chain.plain-refused", "use https, or runmode=dev",
+            "a chain endpoint over plain http is refused outside runmode=dev: use https");
     if (boot->run_mode != 2 && strstr(boot->chain, "ws://") != NULL)
         return error_set(err, EPERM, "chain.plain-refused", "use wss, or runmode=dev",
                          "a chain endpoint over plain ws is refused outside runmode=dev: use wss");
     if (boot->trust == NULL || strcmp(boot->trust, "rpc") != 0)
-        return error_set(err, ENOTSUP, "chain.trust-unsupported", "this version knows croft.trust=rpc with runmode=dev only",
+        return error_set(err, ENOTSUP, "chain.trust-unsupported",
+                         "this version knows croft.trust=rpc with runmode=dev only",
                          "croft.trust=%s is not built yet", boot->trust != NULL ? boot->trust : "");
     if (boot->run_mode != 2)
-        return error_set(err, EPERM, "chain.trust-refused", "rpc believes its endpoint: runmode=dev only",
+        return error_set(err, EPERM, "chain.trust-refused",
+                         "rpc believes its endpoint: runmode=dev only",
                          "croft.trust=rpc is refused outside runmode=dev");
     return 0;
 }
@@ -102,8 +108,8 @@ static int open_queue(struct node *node, struct error *err)
 {
     static char path[512], aside[520];
     snprintf(path, sizeof(path), "%s/queue.json", node->state_dir);
-    if (queue_open(&node->queue, path, node->boot.boot_id, node->boot.chain_id,
-                      node->boot.registry, err) == 0)
+    if (queue_open(&node->queue, path, node->boot.boot_id, node->boot.chain_id, node->boot.registry,
+                   err) == 0)
         return 0;
     /* A file that does not read is put aside: what was in it will be said again, by provd and by us. */
     log_error(err, "queue");

@@ -37,7 +37,15 @@ struct record {
     char hosts[GRID_ADDRESSES_MAX][GRID_HOST_MAX + 1];
 };
 
-enum node_state { NODE_STARTING, NODE_UNREGISTERED, NODE_WAITING, NODE_PENDING, NODE_ACTIVE, NODE_RETIRED, NODE_STOPPED };
+enum node_state {
+    NODE_STARTING,
+    NODE_UNREGISTERED,
+    NODE_WAITING,
+    NODE_PENDING,
+    NODE_ACTIVE,
+    NODE_RETIRED,
+    NODE_STOPPED
+};
 
 struct node {
     struct loop *loop;
@@ -96,14 +104,17 @@ void capacity_changed(struct node *node); /* implemented by chain.c */
 
 /* chain.c */
 int chain_start(struct node *node, struct error *err);
-void chain_look_in(struct node *node, uint64_t us); /* looks at the registry again, at latest after this */
+void chain_look_in(struct node *node,
+                   uint64_t us); /* looks at the registry again, at latest after this */
 /* The digest, the signature, the queue, the disk. */
-int chain_enqueue(struct node *node, struct grid_message *message, uint64_t *ret_nonce, struct error *err);
+int chain_enqueue(struct node *node, struct grid_message *message, uint64_t *ret_nonce,
+                  struct error *err);
 
 /* deliver.c */
 int deliver_start(struct node *node);
 void deliver_kick(struct node *node); /* something is in the queue */
-void deliver_done(struct node *node, const struct error *err); /* the message under way was taken (NULL) or not */
+void deliver_done(struct node *node,
+                  const struct error *err); /* the message under way was taken (NULL) or not */
 
 /* deliver_self.c: pays for it from the node's own address; ends in deliver_done. */
 int deliver_self(struct node *node, const struct queue_item *item);

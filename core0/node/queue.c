@@ -96,8 +96,8 @@ int queue_open(struct queue *queue, const char *path, const uint8_t boot_id[32],
     const char *boot = yyjson_get_str(yyjson_obj_get(root, "boot"));
     yyjson_val *pending = yyjson_obj_get(root, "pending");
     yyjson_val *done = yyjson_obj_get(root, "done");
-    if (boot == NULL || hex_decode(boot, written_by, 32) < 0 || yyjson_arr_size(pending) > QUEUE_MAX ||
-        yyjson_arr_size(done) > QUEUE_DONE_MAX)
+    if (boot == NULL || hex_decode(boot, written_by, 32) < 0 ||
+        yyjson_arr_size(pending) > QUEUE_MAX || yyjson_arr_size(done) > QUEUE_DONE_MAX)
         r = -EBADMSG;
     yyjson_arr_foreach(pending, index, max, item)
     {
@@ -161,7 +161,8 @@ int queue_write(const struct queue *queue, struct error *err)
 int queue_add(struct queue *queue, const struct grid_message *message, struct error *err)
 {
     if (queue->count == QUEUE_MAX)
-        return error_set(err, ENOSPC, "node.queue-full", "the chain or the relay does not take them",
+        return error_set(err, ENOSPC, "node.queue-full",
+                         "the chain or the relay does not take them",
                          "%d messages wait for the chain already", QUEUE_MAX);
     struct queue_item *item = &queue->items[queue->count];
     grid_message_copy(message, &item->message);
@@ -249,7 +250,8 @@ uint64_t queue_find_result(const struct queue *queue, uint64_t reservation, uint
 {
     for (size_t i = 0; i < queue->count; i++) {
         const struct grid_message *message = &queue->items[i].message;
-        if (message->kind == GRID_RESULT && grid_message_uint(message, "reservation") == reservation &&
+        if (message->kind == GRID_RESULT &&
+            grid_message_uint(message, "reservation") == reservation &&
             grid_message_uint(message, "revision") == revision &&
             grid_message_uint(message, "state") == state)
             return queue->items[i].nonce;

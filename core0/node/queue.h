@@ -14,7 +14,8 @@
 #include "lib/grid/message.h"
 
 #define QUEUE_MAX 64
-#define QUEUE_DONE_MAX 64 /* results that are remembered, so that provd's repetition is not signed twice */
+#define QUEUE_DONE_MAX                                                                             \
+    64 /* results that are remembered, so that provd's repetition is not signed twice */
 
 struct queue_result {
     uint64_t nonce, reservation;
@@ -50,10 +51,12 @@ int queue_open(struct queue *queue, const char *path, const uint8_t boot_id[32],
 int queue_add(struct queue *queue, const struct grid_message *message, struct error *err);
 /* Removes what the registry has taken. Messages of this boot whose nonce another message used are returned for signing anew:
  * they stay in the queue with nonce 0. */
-int queue_settle(struct queue *queue, uint64_t chain_nonce, const uint8_t chain_boot_id[32], struct error *err);
+int queue_settle(struct queue *queue, uint64_t chain_nonce, const uint8_t chain_boot_id[32],
+                 struct error *err);
 int queue_write(const struct queue *queue, struct error *err);
 /* The highest nonce in it, 0 if empty. */
 uint64_t queue_last_nonce(const struct queue *queue);
 bool queue_has(const struct queue *queue, enum grid_kind kind);
 /* Nonce of this result if it is queued or done; 0: neither. */
-uint64_t queue_find_result(const struct queue *queue, uint64_t reservation, uint32_t revision, unsigned state);
+uint64_t queue_find_result(const struct queue *queue, uint64_t reservation, uint32_t revision,
+                           unsigned state);

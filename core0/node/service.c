@@ -21,7 +21,8 @@ static void reply(struct varlink_call *call, yyjson_mut_doc *doc)
     varlink_call_reply(call, doc);
 }
 
-static void add_optional(yyjson_mut_doc *doc, yyjson_mut_val *object, const char *name, uint64_t value)
+static void add_optional(yyjson_mut_doc *doc, yyjson_mut_val *object, const char *name,
+                         uint64_t value)
 {
     if (value != 0)
         yyjson_mut_obj_add_uint(doc, object, name, value);
@@ -72,7 +73,8 @@ static void get_status(struct varlink_call *call, yyjson_val *params, void *data
     yyjson_mut_obj_add_val(doc, root, "keys", keys);
     uint64_t last = queue_last_nonce(&node->queue);
     add_optional(doc, root, "nonce",
-                 node->has_record ? (last > node->record.nonce ? last : node->record.nonce) + 1 : 0);
+                 node->has_record ? (last > node->record.nonce ? last : node->record.nonce) + 1
+                                  : 0);
     yyjson_mut_obj_add_uint(doc, root, "pending", node->queue.count);
     reply(call, doc);
 }
@@ -97,9 +99,12 @@ static bool ready(struct varlink_call *call, const struct node *node)
 static int build_info(const struct node *node, const uint8_t tenant[20], uint32_t epoch,
                       uint32_t revision, struct buffer *out)
 {
-    struct abi_value values[] = {abi_uint(node->chain.chain_id), abi_address(node->chain.reservations),
-                                 abi_address(tenant),            abi_uint(node->record.id),
-                                 abi_uint(epoch),                abi_uint(revision)};
+    struct abi_value values[] = {abi_uint(node->chain.chain_id),
+                                 abi_address(node->chain.reservations),
+                                 abi_address(tenant),
+                                 abi_uint(node->record.id),
+                                 abi_uint(epoch),
+                                 abi_uint(revision)};
     int r = buffer_append_str(out, "croft-reservation-v1");
     return r < 0 ? r : abi_encode("(uint256,address,address,uint64,uint32,uint32)", values, 6, out);
 }
@@ -138,14 +143,16 @@ static void open_sealed(struct varlink_call *call, yyjson_val *params, void *dat
     const struct sealing_key *key = identity_key(&node->identity, (uint32_t)in.epoch);
     buffer_init(&info, 1024);
     buffer_init(&plain, SEALED_MAX);
-    int r = key == NULL ? -ENOKEY
-                        : build_info(node, tenant, (uint32_t)in.epoch, (uint32_t)in.revision, &info);
+    int r = key == NULL
+                ? -ENOKEY
+                : build_info(node, tenant, (uint32_t)in.epoch, (uint32_t)in.revision, &info);
     if (r >= 0)
         r = hpke_open(key->private_key, info.data, info.len, NULL, 0, sealed, sealed_len, &plain);
     if (r < 0) {
         fail(call, "node.cannot-open",
-             r == -ENOKEY ? "the node has no key of this epoch (any more)"
-                          : "the specification was not sealed to this node, tenant, epoch and revision",
+             r == -ENOKEY
+                 ? "the node has no key of this epoch (any more)"
+                 : "the specification was not sealed to this node, tenant, epoch and revision",
              "deploy it again with a current croft");
     } else {
         char *text = base64_encode(plain.data, plain.len);
@@ -191,8 +198,8 @@ static void submit(struct varlink_call *call, yyjson_val *params, void *data)
     }
     if (!ready(call, node))
         return;
-    uint64_t nonce = queue_find_result(&node->queue, in.reservation, (uint32_t)in.revision,
-                                       (unsigned)in.state);
+    uint64_t nonce =
+        queue_find_result(&node->queue, in.reservation, (uint32_t)in.revision, (unsigned)in.state);
     if (nonce == 0) {
         grid_message_init(&message, GRID_RESULT);
         eth_code_to_word(in.reason, reason);
@@ -227,7 +234,8 @@ static void get_pending(struct varlink_call *call, yyjson_val *params, void *dat
         yyjson_mut_val *item = yyjson_mut_arr_add_obj(doc, reports);
         yyjson_mut_obj_add_uint(doc, item, "nonce", node->queue.items[i].nonce);
         yyjson_mut_obj_add_str(doc, item, "kind", grid_kinds[message->kind].name);
-        add_optional(doc, item, "reservation", result ? grid_message_uint(message, "reservation") : 0);
+        add_optional(doc, item, "reservation",
+                     result ? grid_message_uint(message, "reservation") : 0);
         add_optional(doc, item, "revision", result ? grid_message_uint(message, "revision") : 0);
         add_optional(doc, item, "state", result ? grid_message_uint(message, "state") : 0);
     }

@@ -34,7 +34,8 @@ static char *join_urls(yyjson_val *array)
     yyjson_val *item;
 
     buffer_init(&urls, 4096);
-    yyjson_arr_foreach(array, i, max, item) {
+    yyjson_arr_foreach(array, i, max, item)
+    {
         if (yyjson_is_str(item) &&
             buffer_printf(&urls, "%s%s", urls.len > 0 ? "," : "", yyjson_get_str(item)) < 0) {
             buffer_done(&urls);
@@ -47,10 +48,10 @@ static char *join_urls(yyjson_val *array)
 static int check_trust(const char *mode, enum run_mode run_mode, struct error *err)
 {
     if (strcmp(mode, "rpc") != 0) {
-        return error_set(err, ENOTSUP, "chain.trust-unsupported",
-                         "boot with croft.trust=rpc and runmode=dev to try workloads",
-                         "this image cannot check headers by croft.trust=%s yet, so it runs nothing",
-                         mode);
+        return error_set(
+            err, ENOTSUP, "chain.trust-unsupported",
+            "boot with croft.trust=rpc and runmode=dev to try workloads",
+            "this image cannot check headers by croft.trust=%s yet, so it runs nothing", mode);
     }
     if (run_mode != RUN_MODE_DEV) {
         return error_set(err, EPERM, "chain.trust-refused",
@@ -93,7 +94,8 @@ static int fill(const struct boot *boot, struct config *config, struct error *er
     }
     size_t i, max;
     yyjson_val *hub;
-    yyjson_arr_foreach(boot->hub, i, max, hub) {
+    yyjson_arr_foreach(boot->hub, i, max, hub)
+    {
         if (config->hub_count < COUNT(config->hubs) && yyjson_is_str(hub)) {
             config->hubs[config->hub_count] = strdup(yyjson_get_str(hub));
             config->hub_count += config->hubs[config->hub_count] != NULL;

@@ -53,10 +53,10 @@ struct deployment {
     uint32_t revision;
     struct ledger_content content; /* sealed is owned */
     enum chain_state chain_state;
-    bool candidate;         /* another revision of the reservation runs */
-    uint32_t other;         /* that revision */
+    bool candidate; /* another revision of the reservation runs */
+    uint32_t other; /* that revision */
     enum phase phase;
-    struct error error;     /* why it fails, or what it waits for */
+    struct error error; /* why it fails, or what it waits for */
     uint8_t *sealed;
     size_t sealed_len;
 

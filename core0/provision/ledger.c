@@ -13,8 +13,7 @@
 
 #define BAD "chain.bad-list"
 #define HINT "name another chain endpoint with croft.chain"
-#define CHANGED                                                                                    \
-    "Changed(uint64,uint64,uint32,uint8,uint64,uint64,bytes32,bytes32,address,uint64)"
+#define CHANGED "Changed(uint64,uint64,uint32,uint8,uint64,uint64,bytes32,bytes32,address,uint64)"
 #define PROPOSED                                                                                   \
     "Proposed(uint64,uint64,address,uint32,uint32,bytes32,bytes32,bytes32,bytes32,uint64,uint64,"  \
     "uint32,bool,bytes,string[])"
@@ -24,18 +23,12 @@ static const struct {
     bool final;
     bool runs;
 } states[CHAIN_STATES] = {
-    [CHAIN_NONE] = {"None", false, false},
-    [CHAIN_PROPOSED] = {"Proposed", false, false},
-    [CHAIN_APPROVED] = {"Approved", false, false},
-    [CHAIN_FUNDED] = {"Funded", false, true},
-    [CHAIN_DEPLOYING] = {"Deploying", false, true},
-    [CHAIN_ACTIVE] = {"Active", false, true},
-    [CHAIN_GRACE] = {"Grace", false, true},
-    [CHAIN_SUSPENDED] = {"Suspended", false, false},
-    [CHAIN_CLOSED] = {"Closed", true, false},
-    [CHAIN_REJECTED] = {"Rejected", true, false},
-    [CHAIN_EXPIRED] = {"Expired", true, false},
-    [CHAIN_FAILED] = {"Failed", true, false},
+    [CHAIN_NONE] = {"None", false, false},          [CHAIN_PROPOSED] = {"Proposed", false, false},
+    [CHAIN_APPROVED] = {"Approved", false, false},  [CHAIN_FUNDED] = {"Funded", false, true},
+    [CHAIN_DEPLOYING] = {"Deploying", false, true}, [CHAIN_ACTIVE] = {"Active", false, true},
+    [CHAIN_GRACE] = {"Grace", false, true},         [CHAIN_SUSPENDED] = {"Suspended", false, false},
+    [CHAIN_CLOSED] = {"Closed", true, false},       [CHAIN_REJECTED] = {"Rejected", true, false},
+    [CHAIN_EXPIRED] = {"Expired", true, false},     [CHAIN_FAILED] = {"Failed", true, false},
 };
 
 bool chain_state_final(enum chain_state state)
@@ -386,15 +379,14 @@ static size_t lower_bound(const struct ledger *ledger, uint64_t id, uint32_t rev
 struct ledger_revision *ledger_find(struct ledger *ledger, uint64_t id, uint32_t revision)
 {
     size_t i = lower_bound(ledger, id, revision);
-    bool found =
-        i < ledger->count && revision_order(&ledger->revisions[i], id, revision) == 0;
+    bool found = i < ledger->count && revision_order(&ledger->revisions[i], id, revision) == 0;
     return found ? &ledger->revisions[i] : NULL;
 }
 
 struct ledger_revision *ledger_current(struct ledger *ledger, uint64_t id)
 {
-    for (size_t i = lower_bound(ledger, id, 0);
-         i < ledger->count && ledger->revisions[i].id == id; i++) {
+    for (size_t i = lower_bound(ledger, id, 0); i < ledger->count && ledger->revisions[i].id == id;
+         i++) {
         if (!chain_state_final(ledger->revisions[i].state)) {
             return &ledger->revisions[i];
         }

@@ -49,7 +49,7 @@ struct ledger_content {
     uint8_t resources[32];
     uint8_t content_hash[32];
     uint8_t sealed_hash[32];
-    uint8_t blob[32]; /* SHA-256 of the sealed bytes; zero when they travel inline */
+    uint8_t blob[32];               /* SHA-256 of the sealed bytes; zero when they travel inline */
     uint64_t approve_by, deploy_by; /* Unix seconds */
     uint32_t keep;                  /* seconds */
     bool replace;
@@ -68,7 +68,7 @@ struct ledger_change {
     uint64_t previous_block;
     uint8_t reason[32];
     uint8_t commitment[32];
-    uint64_t time; /* Unix seconds; a hint */
+    uint64_t time;                  /* Unix seconds; a hint */
     struct ledger_content *content; /* with Proposed; owned */
 };
 
@@ -78,8 +78,8 @@ struct ledger_revision {
     enum chain_state state;
     char reason[33];
     uint8_t commitment[32];
-    uint64_t changed; /* time of the last change */
-    uint64_t sequence; /* of the last change */
+    uint64_t changed;               /* time of the last change */
+    uint64_t sequence;              /* of the last change */
     struct ledger_content *content; /* NULL when it is not known any more */
 };
 
@@ -103,7 +103,8 @@ struct ledger {
 
 void ledger_init(struct ledger *ledger, const struct ledger_scope *scope);
 void ledger_done(struct ledger *ledger);
-int ledger_copy(const struct ledger *from, struct ledger *ret_ledger); /* ret_ledger uninitialised */
+int ledger_copy(const struct ledger *from,
+                struct ledger *ret_ledger); /* ret_ledger uninitialised */
 
 /* Reads the Changed and Proposed logs of one block and pairs them; the result is in rising sequence.
  * Every log must be of the contract, the node and the block. chain.bad-list otherwise. */

@@ -126,7 +126,8 @@ static int content_from_json(yyjson_val *object, struct ledger_content **ret_con
     }
     size_t i, max;
     yyjson_val *hub;
-    yyjson_arr_foreach(read.hubs, i, max, hub) {
+    yyjson_arr_foreach(read.hubs, i, max, hub)
+    {
         if (!yyjson_is_str(hub) || yyjson_get_len(hub) > LEDGER_HUB_SIZE_MAX) {
             goto wrong;
         }
@@ -210,7 +211,8 @@ int ledger_from_json(yyjson_val *object, struct ledger *ret_ledger, struct error
     }
     size_t i, max;
     yyjson_val *item;
-    yyjson_arr_foreach(read.revisions, i, max, item) {
+    yyjson_arr_foreach(read.revisions, i, max, item)
+    {
         if (ret == 0) {
             ret = revision_from_json(item, &ledger.revisions[ledger.count++], err);
         }

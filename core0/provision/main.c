@@ -48,8 +48,8 @@ static void get_status(struct varlink_call *call, yyjson_val *parameters, void *
     if (provision->watch != NULL) {
         watch_status(provision->watch, &status);
     }
-    const struct error *why = error_is_set(&provision->refused) ? &provision->refused
-                                                                : &provision->chain_error;
+    const struct error *why =
+        error_is_set(&provision->refused) ? &provision->refused : &provision->chain_error;
     yyjson_mut_obj_add_strcpy(doc, root, "state", state_name(provision));
     yyjson_mut_obj_add_strcpy(doc, root, "detail", why->message);
     if (status.block != 0) {
@@ -67,8 +67,8 @@ static void add_services(yyjson_mut_doc *doc, yyjson_mut_val *entry, const struc
 {
     yyjson_mut_val *services = yyjson_mut_obj_add_arr(doc, entry, "services");
     for (size_t i = 0; d->spec != NULL && i < d->spec->service_count; i++) {
-        const struct container *c = provision_container(d->provision, d->id, d->revision,
-                                                        d->spec->services[i].name);
+        const struct container *c =
+            provision_container(d->provision, d->id, d->revision, d->spec->services[i].name);
         yyjson_mut_val *service = yyjson_mut_arr_add_obj(doc, services);
         yyjson_mut_obj_add_strcpy(doc, service, "service", d->spec->services[i].name);
         yyjson_mut_obj_add_strcpy(doc, service, "state", c != NULL ? c->state : "absent");
@@ -136,8 +136,7 @@ static void on_list(const struct ledger *latest, const struct ledger *final, uin
     struct watch_status status = {0};
     struct error err = {0};
 
-    notify_event("block", "\"number\":%" PRIu64 ",\"sequence\":%" PRIu64, block,
-                 latest->sequence);
+    notify_event("block", "\"number\":%" PRIu64 ",\"sequence\":%" PRIu64, block, latest->sequence);
     if (provision->watch != NULL) {
         watch_status(provision->watch, &status);
     }

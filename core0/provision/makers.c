@@ -8,7 +8,7 @@
 #include <stdio.h>
 
 static const char *const names[MAKER_COUNT] = {
-    [MAKER_NODE] = "noded",   [MAKER_NET] = "netd",         [MAKER_STORAGE] = "storaged",
+    [MAKER_NODE] = "noded",   [MAKER_NET] = "netd",        [MAKER_STORAGE] = "storaged",
     [MAKER_IMAGE] = "imaged", [MAKER_CONTAINER] = "contd",
 };
 
@@ -36,8 +36,8 @@ int lane_call(struct lane *lane, enum maker maker, const char *method, yyjson_mu
               unsigned flags, uint64_t timeout_us, varlink_reply_fn *fn, void *data)
 {
     if (lane->clients[maker] == NULL) {
-        int ret = varlink_client_new(lane->loop, maker_socket(lane->run, maker),
-                                     &lane->clients[maker]);
+        int ret =
+            varlink_client_new(lane->loop, maker_socket(lane->run, maker), &lane->clients[maker]);
         if (ret < 0) {
             yyjson_mut_doc_free(parameters);
             return ret;

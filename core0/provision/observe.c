@@ -25,7 +25,8 @@ static void take(struct provision *provision, yyjson_val *list)
     if (containers == NULL) {
         return;
     }
-    yyjson_arr_foreach(list, i, max, item) {
+    yyjson_arr_foreach(list, i, max, item)
+    {
         struct container *c = &containers[count++];
         c->reservation = yyjson_get_uint(yyjson_obj_get(item, "reservation"));
         c->revision = (uint32_t)yyjson_get_uint(yyjson_obj_get(item, "revision"));

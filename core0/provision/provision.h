@@ -40,7 +40,7 @@ struct provision {
     struct store store;
     struct watch *watch;
     struct http_client *http;
-    struct error refused; /* set: nothing is run, and why */
+    struct error refused;     /* set: nothing is run, and why */
     struct error chain_error; /* of the last round */
     enum watch_state chain_state;
     bool have_list; /* a list is known, from the disk or the chain */

@@ -61,7 +61,7 @@ uint64_t slot_uint64(const uint8_t word[32], unsigned shift_bits)
     uint64_t value = 0;
     const uint8_t *last = word + 31 - shift_bits / 8;
     for (size_t i = 0; i < 8; i++) {
-        value |= (uint64_t)*(last - i) << (8 * i);
+        value |= (uint64_t) * (last - i) << (8 * i);
     }
     return value;
 }

@@ -26,4 +26,5 @@ struct slot_node {
     bool ephemeral;
 };
 void slot_node_unpack(const uint8_t word[32], struct slot_node *ret_node);
-uint64_t slot_uint64(const uint8_t word[32], unsigned shift_bits); /* bits shift..shift+63 from the least significant */
+uint64_t slot_uint64(const uint8_t word[32],
+                     unsigned shift_bits); /* bits shift..shift+63 from the least significant */

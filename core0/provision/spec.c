@@ -56,7 +56,8 @@ static int read_images(struct spec *spec, yyjson_val *images, struct error *err)
     size_t i, max;
     yyjson_val *key, *value;
 
-    yyjson_obj_foreach(images, i, max, key, value) {
+    yyjson_obj_foreach(images, i, max, key, value)
+    {
         if (spec->image_count == SPEC_IMAGES_MAX) {
             return bad(err, "images", "too many");
         }
@@ -79,7 +80,8 @@ static int read_images(struct spec *spec, yyjson_val *images, struct error *err)
         hubs = read.hubs;
         size_t h, hub_max;
         yyjson_val *hub;
-        yyjson_arr_foreach(hubs, h, hub_max, hub) {
+        yyjson_arr_foreach(hubs, h, hub_max, hub)
+        {
             const char *url = text_of(hub);
             if (url == NULL || strlen(url) > 256) {
                 return bad(err, "images.hubs", "not an address of at most 256 bytes");
@@ -99,7 +101,8 @@ static int read_networks(struct spec *spec, yyjson_val *networks, struct error *
     size_t i, max;
     yyjson_val *key, *value;
 
-    yyjson_obj_foreach(networks, i, max, key, value) {
+    yyjson_obj_foreach(networks, i, max, key, value)
+    {
         if (spec->network_count == SPEC_NETWORKS_MAX) {
             return bad(err, "networks", "too many");
         }
@@ -125,7 +128,8 @@ static int read_volumes(struct spec *spec, yyjson_val *volumes, struct error *er
     size_t i, max;
     yyjson_val *key, *value;
 
-    yyjson_obj_foreach(volumes, i, max, key, value) {
+    yyjson_obj_foreach(volumes, i, max, key, value)
+    {
         if (spec->volume_count == SPEC_VOLUMES_MAX) {
             return bad(err, "volumes", "too many");
         }
@@ -205,7 +209,8 @@ static int read_ports(struct spec_service *service, yyjson_val *ports, struct er
     if (service->ports == NULL) {
         return -ENOMEM;
     }
-    yyjson_arr_foreach(ports, i, max, value) {
+    yyjson_arr_foreach(ports, i, max, value)
+    {
         struct read_port read = {0};
         int ret = json_read(value, fields, COUNT(fields), 0, &read, BAD, err);
         if (ret < 0) {
@@ -214,8 +219,8 @@ static int read_ports(struct spec_service *service, yyjson_val *ports, struct er
         if (strcmp(read.protocol, "tcp") != 0 && strcmp(read.protocol, "udp") != 0) {
             return bad(err, "ports.protocol", "neither tcp nor udp");
         }
-        service->ports[service->port_count++] = (struct spec_port){
-            (uint16_t)read.published, (uint16_t)read.target, read.protocol};
+        service->ports[service->port_count++] =
+            (struct spec_port){(uint16_t)read.published, (uint16_t)read.target, read.protocol};
     }
     return 0;
 }
@@ -239,7 +244,8 @@ static int read_mounts(const struct spec *spec, struct spec_service *service, yy
     if (service->mounts == NULL) {
         return -ENOMEM;
     }
-    yyjson_arr_foreach(mounts, i, max, value) {
+    yyjson_arr_foreach(mounts, i, max, value)
+    {
         struct read_mount read = {0};
         int ret = json_read(value, fields, COUNT(fields), 0, &read, BAD, err);
         if (ret < 0) {
@@ -284,7 +290,8 @@ static int read_files(yyjson_val *configs, yyjson_val *secrets, struct spec_serv
     if (service->files == NULL) {
         return -ENOMEM;
     }
-    yyjson_arr_foreach(files, i, max, value) {
+    yyjson_arr_foreach(files, i, max, value)
+    {
         struct read_file read = {.mode = 0444};
         int ret = json_read(value, fields, COUNT(fields), 0, &read, BAD, err);
         if (ret < 0) {
@@ -318,7 +325,8 @@ static int read_attachments(const struct spec *spec, struct spec_service *servic
     if (service->networks == NULL) {
         return -ENOMEM;
     }
-    yyjson_obj_foreach(networks, i, max, key, value) {
+    yyjson_obj_foreach(networks, i, max, key, value)
+    {
         struct read_attachment {
             yyjson_val *aliases;
         } read = {0};
@@ -343,7 +351,8 @@ static int read_attachments(const struct spec *spec, struct spec_service *servic
         attachment->network = network;
         size_t a, alias_max;
         yyjson_val *alias;
-        yyjson_arr_foreach(read.aliases, a, alias_max, alias) {
+        yyjson_arr_foreach(read.aliases, a, alias_max, alias)
+        {
             const char *text = text_of(alias);
             if (text == NULL || !name_ok(text)) {
                 return bad(err, "aliases", "a name is not of [a-z0-9][a-z0-9_-]{0,62}");
@@ -416,7 +425,8 @@ static int read_depends(struct spec *spec, struct error *err)
         yyjson_val *depends = yyjson_obj_get(service->object, "dependsOn");
         size_t i, max;
         yyjson_val *key, *value;
-        yyjson_obj_foreach(depends, i, max, key, value) {
+        yyjson_obj_foreach(depends, i, max, key, value)
+        {
             size_t other = 0, word = 0;
             while (other < spec->service_count &&
                    !yyjson_equals_str(key, spec->services[other].name)) {
@@ -560,7 +570,8 @@ static int read_spec(struct spec *spec, struct error *err)
     if (yyjson_obj_size(read.services) == 0 || yyjson_obj_size(read.services) > SPEC_SERVICES_MAX) {
         return bad(err, "services", "none, or more than 32");
     }
-    yyjson_obj_foreach(read.services, i, max, key, value) {
+    yyjson_obj_foreach(read.services, i, max, key, value)
+    {
         ret = read_service(spec, read.configs, read.secrets, key, value, &sum, err);
         if (ret < 0) {
             return ret;

@@ -86,7 +86,7 @@ struct spec_dependency {
 
 struct spec_service {
     const char *name;
-    size_t image; /* index into spec.images */
+    size_t image;       /* index into spec.images */
     yyjson_val *object; /* the whole service object, for contd */
     uint64_t scratch;
     struct spec_port *ports;

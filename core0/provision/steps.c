@@ -84,8 +84,8 @@ static yyjson_mut_doc *mount_ask(struct deployment *deployment, const struct pla
     return doc;
 }
 
-static int mount_got(struct deployment *deployment, const struct plan_item *item,
-                     yyjson_val *reply, struct error *err)
+static int mount_got(struct deployment *deployment, const struct plan_item *item, yyjson_val *reply,
+                     struct error *err)
 {
     struct deployment_service *service = &deployment->services[item->service];
     yyjson_mut_doc *copy = yyjson_mut_doc_new(NULL);
@@ -143,9 +143,8 @@ static yyjson_mut_doc *active_ask(struct deployment *deployment, const struct pl
                                   struct error *err)
 {
     (void)item;
-    return deployment->chain_state >= CHAIN_ACTIVE
-               ? NULL
-               : submit_ask(deployment, CHAIN_ACTIVE, "", err);
+    return deployment->chain_state >= CHAIN_ACTIVE ? NULL
+                                                   : submit_ask(deployment, CHAIN_ACTIVE, "", err);
 }
 
 static yyjson_mut_doc *failed_ask(struct deployment *deployment, const struct plan_item *item,
@@ -347,8 +346,8 @@ static yyjson_mut_doc *prepare_ask(struct deployment *deployment, const struct p
 {
     yyjson_mut_val *root;
 
-    if (store_take_uids(&deployment->provision->store, deployment->id, &deployment->uid_base,
-                        err) < 0) {
+    if (store_take_uids(&deployment->provision->store, deployment->id, &deployment->uid_base, err) <
+        0) {
         return NULL;
     }
     yyjson_mut_doc *doc = parameters_instance(deployment->id, deployment->revision,
@@ -419,14 +418,14 @@ const struct step steps[STEP_COUNT] = {
     [STEP_FETCH] = STEP_CHECK("fetch", fetch_check),
     [STEP_OPEN] =
         STEP_ASK("open", MAKER_NODE, "org.croft.node.Open", 30 * SECOND, 0, open_ask, open_got),
-    [STEP_PULL] = STEP_ASK("pull", MAKER_IMAGE, "org.croft.image.Pull", 0, VARLINK_MORE, pull_ask,
-                           NULL),
+    [STEP_PULL] =
+        STEP_ASK("pull", MAKER_IMAGE, "org.croft.image.Pull", 0, VARLINK_MORE, pull_ask, NULL),
     [STEP_DEPLOYING] = STEP_ASK("deploying", MAKER_NODE, "org.croft.node.Submit", 30 * SECOND, 0,
                                 deploying_ask, deploying_got),
     [STEP_NETWORK] = STEP_ASK("network", MAKER_NET, "org.croft.net.EnsureNetwork", 30 * SECOND, 0,
                               network_ask, network_got),
-    [STEP_VOLUME] = STEP_ASK("volume", MAKER_STORAGE, "org.croft.storage.EnsureVolume",
-                             60 * SECOND, 0, volume_ask, volume_got),
+    [STEP_VOLUME] = STEP_ASK("volume", MAKER_STORAGE, "org.croft.storage.EnsureVolume", 60 * SECOND,
+                             0, volume_ask, volume_got),
     [STEP_SCRATCH] = STEP_ASK("scratch", MAKER_STORAGE, "org.croft.storage.EnsureVolume",
                               60 * SECOND, 0, scratch_ask, scratch_got),
     [STEP_PREPARE] = STEP_ASK("prepare", MAKER_CONTAINER, "org.croft.container.Prepare",
@@ -438,28 +437,30 @@ const struct step steps[STEP_COUNT] = {
     [STEP_NAMES] =
         STEP_ASK("names", MAKER_NET, "org.croft.net.Expose", 30 * SECOND, 0, names_ask, NULL),
     [STEP_DEPENDS] = STEP_CHECK("depends", depends_check),
-    [STEP_QUIESCE] = STEP_ASK("quiesce", MAKER_CONTAINER, "org.croft.container.Stop", 0, 0,
-                              quiesce_ask, NULL),
+    [STEP_QUIESCE] =
+        STEP_ASK("quiesce", MAKER_CONTAINER, "org.croft.container.Stop", 0, 0, quiesce_ask, NULL),
     [STEP_START] = STEP_ASK("start", MAKER_CONTAINER, "org.croft.container.Start", 60 * SECOND, 0,
                             start_ask, NULL),
     [STEP_HEALTHY] = STEP_CHECK("healthy", healthy_check),
     [STEP_EXPOSE] =
         STEP_ASK("expose", MAKER_NET, "org.croft.net.Expose", 30 * SECOND, 0, expose_ask, NULL),
-    [STEP_ACTIVE] = STEP_ASK("active", MAKER_NODE, "org.croft.node.Submit", 30 * SECOND, 0,
-                             active_ask, NULL),
-    [STEP_RESUME] = STEP_ASK("resume", MAKER_CONTAINER, "org.croft.container.Restart",
-                             60 * SECOND, 0, resume_ask, NULL),
-    [STEP_FAILED] = STEP_ASK("failed", MAKER_NODE, "org.croft.node.Submit", 30 * SECOND, 0,
-                             failed_ask, NULL),
+    [STEP_ACTIVE] =
+        STEP_ASK("active", MAKER_NODE, "org.croft.node.Submit", 30 * SECOND, 0, active_ask, NULL),
+    [STEP_RESUME] = STEP_ASK("resume", MAKER_CONTAINER, "org.croft.container.Restart", 60 * SECOND,
+                             0, resume_ask, NULL),
+    [STEP_FAILED] =
+        STEP_ASK("failed", MAKER_NODE, "org.croft.node.Submit", 30 * SECOND, 0, failed_ask, NULL),
 };
 
 bool step_error_passes(const char *code)
 {
     static const char *const passing[] = {
-        "varlink.lost",        "varlink.timeout",     "image.unreachable",
-        "image.busy",          "http.unreachable",    "http.timeout",
-        "node.not-registered", "node.busy",           "chain.unreachable",
-        "provision.blob-unreachable", "storage.busy", "net.busy",
+        "varlink.lost",        "varlink.timeout",
+        "image.unreachable",   "image.busy",
+        "http.unreachable",    "http.timeout",
+        "node.not-registered", "node.busy",
+        "chain.unreachable",   "provision.blob-unreachable",
+        "storage.busy",        "net.busy",
         "container.busy",      "provision.bad-state",
     };
     for (size_t i = 0; i < sizeof(passing) / sizeof(passing[0]); i++) {

@@ -125,9 +125,8 @@ int healthy_check(struct deployment *deployment, const struct plan_item *item, s
 
     (void)item;
     for (size_t i = 0; i < spec->service_count; i++) {
-        const struct container *container =
-            provision_container(deployment->provision, deployment->id, deployment->revision,
-                                spec->services[i].name);
+        const struct container *container = provision_container(
+            deployment->provision, deployment->id, deployment->revision, spec->services[i].name);
         if (container == NULL) {
             all = false;
             continue;

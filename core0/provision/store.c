@@ -41,8 +41,7 @@ static yyjson_doc *load(const struct store *store, const char *name, struct erro
 }
 
 /* Consumes doc. */
-static int save(const struct store *store, const char *name, yyjson_mut_doc *doc,
-                struct error *err)
+static int save(const struct store *store, const char *name, yyjson_mut_doc *doc, struct error *err)
 {
     char path[PATH_MAX];
     size_t len = 0;
@@ -60,8 +59,8 @@ static int save(const struct store *store, const char *name, yyjson_mut_doc *doc
 
 /* ---- lists ---- */
 
-int store_load_lists(const struct store *store, struct ledger *ret_latest,
-                     struct ledger *ret_final, uint64_t *ret_final_block, struct error *err)
+int store_load_lists(const struct store *store, struct ledger *ret_latest, struct ledger *ret_final,
+                     uint64_t *ret_final_block, struct error *err)
 {
     yyjson_doc *doc = load(store, "lists.json", err);
     struct ledger latest;
@@ -109,8 +108,8 @@ static int sealed_path(const struct store *store, uint64_t id, uint32_t revision
     return path_of(store, ret_path, name);
 }
 
-int store_load_sealed(const struct store *store, uint64_t id, uint32_t revision,
-                      uint8_t **ret_data, size_t *ret_len)
+int store_load_sealed(const struct store *store, uint64_t id, uint32_t revision, uint8_t **ret_data,
+                      size_t *ret_len)
 {
     char path[PATH_MAX];
     char *data;
@@ -135,8 +134,8 @@ int store_save_sealed(const struct store *store, uint64_t id, uint32_t revision,
     if (ret == 0) {
         ret = file_write_atomic(path, data, len, 0600);
     }
-    return ret < 0 ? error_set(err, -ret, BAD, "free some space",
-                               "sealed bytes cannot be kept: %s", strerror(-ret))
+    return ret < 0 ? error_set(err, -ret, BAD, "free some space", "sealed bytes cannot be kept: %s",
+                               strerror(-ret))
                    : 0;
 }
 
@@ -225,10 +224,12 @@ static int read_slots(struct store *store, yyjson_val *root, struct error *err)
     if (store->slots == NULL || store->volumes == NULL) {
         return error_set(err, ENOMEM, "provision.no-memory", "", "out of memory");
     }
-    yyjson_arr_foreach(slots, i, max, item) {
+    yyjson_arr_foreach(slots, i, max, item)
+    {
         ret = ret == 0 ? read_slot(store, item, err) : ret;
     }
-    yyjson_arr_foreach(volumes, i, max, item) {
+    yyjson_arr_foreach(volumes, i, max, item)
+    {
         ret = ret == 0 ? read_volume(store, item, err) : ret;
     }
     return ret;
@@ -295,8 +296,7 @@ int store_take_uids(struct store *store, uint64_t reservation, uint32_t *ret_bas
         return error_set(err, ENOSPC, "provision.no-uid-range", "cancel reservations of this node",
                          "every range of user ids is taken");
     }
-    struct store_slot *grown =
-        reallocarray(store->slots, store->slot_count + 1, sizeof(*grown));
+    struct store_slot *grown = reallocarray(store->slots, store->slot_count + 1, sizeof(*grown));
     if (grown == NULL) {
         return error_set(err, ENOMEM, "provision.no-memory", "", "out of memory");
     }

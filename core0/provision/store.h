@@ -43,13 +43,13 @@ struct store {
 int store_open(const char *dir, struct store *ret_store, struct error *err);
 void store_done(struct store *store);
 
-int store_load_lists(const struct store *store, struct ledger *ret_latest,
-                     struct ledger *ret_final, uint64_t *ret_final_block, struct error *err);
+int store_load_lists(const struct store *store, struct ledger *ret_latest, struct ledger *ret_final,
+                     uint64_t *ret_final_block, struct error *err);
 int store_save_lists(const struct store *store, const struct ledger *latest,
                      const struct ledger *final, uint64_t final_block, struct error *err);
 
-int store_load_sealed(const struct store *store, uint64_t id, uint32_t revision,
-                      uint8_t **ret_data, size_t *ret_len);
+int store_load_sealed(const struct store *store, uint64_t id, uint32_t revision, uint8_t **ret_data,
+                      size_t *ret_len);
 int store_save_sealed(const struct store *store, uint64_t id, uint32_t revision, const void *data,
                       size_t len, struct error *err);
 void store_drop_sealed(const struct store *store, uint64_t id, uint32_t revision);

@@ -16,7 +16,8 @@
 
 #define SECOND ((uint64_t)1000 * 1000)
 #define RETRY_US (2 * SECOND)
-#define ENDED_DEFAULT_MS ((uint64_t)24 * 3600 * 1000) /* a volume whose reservation nobody remembers */
+#define ENDED_DEFAULT_MS                                                                           \
+    ((uint64_t)24 * 3600 * 1000) /* a volume whose reservation nobody remembers */
 #define OPS_MAX 65536
 
 struct op {
@@ -76,8 +77,8 @@ static void add_instance(struct sweep *sweep, enum maker maker, const char *meth
                          const struct instance *instance)
 {
     yyjson_mut_val *root;
-    yyjson_mut_doc *doc = parameters_instance(instance->reservation, instance->revision,
-                                              instance->service, &root);
+    yyjson_mut_doc *doc =
+        parameters_instance(instance->reservation, instance->revision, instance->service, &root);
     if (doc != NULL && maker == MAKER_CONTAINER) {
         yyjson_mut_obj_add_bool(doc, root, "keepLog", false);
     }
@@ -96,7 +97,8 @@ static void see_containers(struct sweep *sweep, yyjson_val *reply)
 {
     size_t i, max;
     yyjson_val *item;
-    yyjson_arr_foreach(yyjson_obj_get(reply, "containers"), i, max, item) {
+    yyjson_arr_foreach(yyjson_obj_get(reply, "containers"), i, max, item)
+    {
         struct instance instance = instance_of(item);
         if (unwanted(sweep, &instance) && instance.service != NULL) {
             add_instance(sweep, MAKER_CONTAINER, "org.croft.container.Remove", &instance);
@@ -108,7 +110,8 @@ static void see_mounts(struct sweep *sweep, yyjson_val *reply)
 {
     size_t i, max;
     yyjson_val *item;
-    yyjson_arr_foreach(yyjson_obj_get(reply, "mounts"), i, max, item) {
+    yyjson_arr_foreach(yyjson_obj_get(reply, "mounts"), i, max, item)
+    {
         struct instance instance = instance_of(item);
         if (unwanted(sweep, &instance) && instance.service != NULL) {
             add_instance(sweep, MAKER_IMAGE, "org.croft.image.Unmount", &instance);
@@ -123,7 +126,8 @@ static void see_networks(struct sweep *sweep, yyjson_val *reply)
     yyjson_val *item;
     uint64_t last = 0;
 
-    yyjson_arr_foreach(yyjson_obj_get(reply, "networks"), i, max, item) {
+    yyjson_arr_foreach(yyjson_obj_get(reply, "networks"), i, max, item)
+    {
         struct instance instance = instance_of(item);
         if (instance.reservation != 0 && instance.reservation != last &&
             !reconcile_wants_any(sweep->provision, instance.reservation)) {
@@ -133,7 +137,8 @@ static void see_networks(struct sweep *sweep, yyjson_val *reply)
                 parameters_instance(last, 0, NULL, &root), NULL);
         }
     }
-    yyjson_arr_foreach(yyjson_obj_get(reply, "attachments"), i, max, item) {
+    yyjson_arr_foreach(yyjson_obj_get(reply, "attachments"), i, max, item)
+    {
         struct instance instance = instance_of(item);
         if (unwanted(sweep, &instance) && instance.service != NULL &&
             reconcile_wants_any(sweep->provision, instance.reservation)) {
@@ -228,7 +233,8 @@ static void see_volumes(struct sweep *sweep, yyjson_val *reply)
     yyjson_val *item;
 
     sweep->wake = 0;
-    yyjson_arr_foreach(yyjson_obj_get(reply, "volumes"), i, max, item) {
+    yyjson_arr_foreach(yyjson_obj_get(reply, "volumes"), i, max, item)
+    {
         const char *key = yyjson_get_str(yyjson_obj_get(item, "key"));
         if (key != NULL && strncmp(key, "volume/", 7) == 0) {
             see_named_volume(sweep, key, yyjson_obj_get(item, "keepUntil"));

@@ -21,7 +21,15 @@
 #define REMEMBERED_MAX 512
 #define LOG_BLOCKS_MAX 100000 /* blocks walked in one round: far beyond any honest list */
 
-enum stage { STAGE_IDLE, STAGE_CHAIN_ID, STAGE_HEADER, STAGE_LINK, STAGE_NODE, STAGE_LIST, STAGE_LOGS };
+enum stage {
+    STAGE_IDLE,
+    STAGE_CHAIN_ID,
+    STAGE_HEADER,
+    STAGE_LINK,
+    STAGE_NODE,
+    STAGE_LIST,
+    STAGE_LOGS
+};
 
 struct watch {
     struct loop *loop;
@@ -47,7 +55,7 @@ struct watch {
     struct eth_header header;
     uint64_t sequence, last_block; /* proved */
     uint8_t head[32];
-    uint64_t next_block; /* whose logs are asked for */
+    uint64_t next_block;          /* whose logs are asked for */
     struct ledger_change *walked; /* falling sequence */
     size_t walked_count;
     size_t blocks_walked;
@@ -78,8 +86,8 @@ static void round_failed(struct watch *watch, const struct error *err)
     round_reset(watch);
     watch->again = false;
     loop_timer_in(watch->retry, watch->delay_us);
-    watch->delay_us = watch->delay_us * 2 > WATCH_RETRY_MAX_US ? WATCH_RETRY_MAX_US
-                                                                : watch->delay_us * 2;
+    watch->delay_us =
+        watch->delay_us * 2 > WATCH_RETRY_MAX_US ? WATCH_RETRY_MAX_US : watch->delay_us * 2;
     watch->handlers.on_state(watch->state, err, watch->handlers.data);
 }
 
@@ -254,9 +262,9 @@ static int got_node(struct watch *watch, yyjson_val *result, struct error *err)
     }
     slot_node_unpack(values[0], &node);
     if (memcmp(node.identity, watch->identity, 20) != 0 || node.farm != watch->farm) {
-        return error_set(err, EPERM, "node.wrong-farm", "boot with the farmer_id it registered with",
-                         "this node is registered with farm %" PRIu64 ", not %" PRIu64, node.farm,
-                         watch->farm);
+        return error_set(
+            err, EPERM, "node.wrong-farm", "boot with the farmer_id it registered with",
+            "this node is registered with farm %" PRIu64 ", not %" PRIu64, node.farm, watch->farm);
     }
     if (node.state != 2) {
         round_done(watch, node.state == 3 ? WATCH_RETIRED : WATCH_PENDING);
@@ -297,9 +305,8 @@ static void forget(struct ledger *final)
 /* More of the list is final although nothing changed. */
 static int promote(struct watch *watch)
 {
-    uint64_t final_block = watch->header.number > WATCH_FINAL_DEPTH
-                               ? watch->header.number - WATCH_FINAL_DEPTH
-                               : 0;
+    uint64_t final_block =
+        watch->header.number > WATCH_FINAL_DEPTH ? watch->header.number - WATCH_FINAL_DEPTH : 0;
     if (final_block > watch->final_block) {
         watch->final_block = final_block;
     }
@@ -359,9 +366,8 @@ static int got_list(struct watch *watch, yyjson_val *result, struct error *err)
 static int fold(struct watch *watch, struct error *err)
 {
     struct ledger final, latest;
-    uint64_t final_block = watch->header.number > WATCH_FINAL_DEPTH
-                               ? watch->header.number - WATCH_FINAL_DEPTH
-                               : 0;
+    uint64_t final_block =
+        watch->header.number > WATCH_FINAL_DEPTH ? watch->header.number - WATCH_FINAL_DEPTH : 0;
     size_t i = watch->walked_count;
     int ret = ledger_copy(&watch->final, &final);
 
@@ -382,8 +388,8 @@ static int fold(struct watch *watch, struct error *err)
     for (; ret == 0 && i > 0; i--) {
         ret = ledger_apply(&latest, &watch->walked[i - 1], err);
     }
-    if (ret == 0 && (latest.sequence != watch->sequence ||
-                     memcmp(latest.head, watch->head, 32) != 0)) {
+    if (ret == 0 &&
+        (latest.sequence != watch->sequence || memcmp(latest.head, watch->head, 32) != 0)) {
         ret = error_set(err, EBADMSG, "chain.bad-list", HINT,
                         "the chain endpoint's list of changes does not meet the proved head");
     }
@@ -406,8 +412,7 @@ static int fold(struct watch *watch, struct error *err)
 }
 
 /* Adds one block's changes below those walked already; falling sequence without a gap. */
-static int walk(struct watch *watch, struct ledger_change *changes, size_t count,
-                struct error *err)
+static int walk(struct watch *watch, struct ledger_change *changes, size_t count, struct error *err)
 {
     uint64_t expected = watch->walked_count == 0
                             ? watch->sequence
@@ -518,10 +523,9 @@ static void enter(struct watch *watch, enum stage stage)
     watch->stage = stage;
     buffer_init(&params, 0);
     stages[stage].ask(watch, &params);
-    int ret = params.data == NULL
-                  ? -ENOMEM
-                  : eth_rpc_call(watch->rpc, -1, stages[stage].method, (const char *)params.data,
-                                 on_answer, watch, NULL);
+    int ret = params.data == NULL ? -ENOMEM
+                                  : eth_rpc_call(watch->rpc, -1, stages[stage].method,
+                                                 (const char *)params.data, on_answer, watch, NULL);
     buffer_done(&params);
     if (ret < 0) {
         error_set(&err, -ret, "chain.unreachable", "", "no request could be sent: %s",

@@ -18,8 +18,8 @@
 #include "provision/config.h"
 #include "provision/ledger.h"
 
-#define WATCH_FINAL_DEPTH 2                         /* blocks below latest, with croft.trust=rpc (interfaces.md) */
-#define WATCH_RETRY_US ((uint64_t)2 * 1000 * 1000)  /* after a failed round, doubling */
+#define WATCH_FINAL_DEPTH 2 /* blocks below latest, with croft.trust=rpc (interfaces.md) */
+#define WATCH_RETRY_US ((uint64_t)2 * 1000 * 1000) /* after a failed round, doubling */
 #define WATCH_RETRY_MAX_US ((uint64_t)15 * 1000 * 1000)
 #define WATCH_RECHECK_US ((uint64_t)60 * 1000 * 1000)
 

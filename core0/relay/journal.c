@@ -69,13 +69,15 @@ static int put_open(const struct relay *relay, struct buffer *out)
     char registry[43], account[43];
     hex_encode_0x(relay->chain.registry, 20, registry);
     hex_encode_0x(relay->account, 20, account);
-    return buffer_printf(out, "{\"op\":\"open\",\"chainId\":%llu,\"registry\":\"%s\",\"account\":\"%s\"}\n",
-                         (unsigned long long)relay->chain.chain_id, registry, account);
+    return buffer_printf(
+        out, "{\"op\":\"open\",\"chainId\":%llu,\"registry\":\"%s\",\"account\":\"%s\"}\n",
+        (unsigned long long)relay->chain.chain_id, registry, account);
 }
 
 static int put_received(const struct entry *entry, struct buffer *out)
 {
-    int r = buffer_printf(out, "{\"op\":\"received\",\"id\":%llu,\"kind\":\"%s\",\"gas\":%llu,\"body\":",
+    int r = buffer_printf(out,
+                          "{\"op\":\"received\",\"id\":%llu,\"kind\":\"%s\",\"gas\":%llu,\"body\":",
                           (unsigned long long)entry->id, grid_kinds[entry->message.kind].name,
                           (unsigned long long)entry->gas);
     if (r >= 0)
@@ -140,11 +142,12 @@ static int replay_open(struct relay *relay, yyjson_val *line, bool *ret_ours)
     uint8_t registry[20], account[20];
     const char *registry_text = yyjson_get_str(yyjson_obj_get(line, "registry"));
     const char *account_text = yyjson_get_str(yyjson_obj_get(line, "account"));
-    if (registry_text == NULL || account_text == NULL || hex_decode(registry_text, registry, 20) < 0 ||
-        hex_decode(account_text, account, 20) < 0)
+    if (registry_text == NULL || account_text == NULL ||
+        hex_decode(registry_text, registry, 20) < 0 || hex_decode(account_text, account, 20) < 0)
         return -EBADMSG;
     *ret_ours = yyjson_get_uint(yyjson_obj_get(line, "chainId")) == relay->chain.chain_id &&
-                memcmp(registry, relay->chain.registry, 20) == 0 && memcmp(account, relay->account, 20) == 0;
+                memcmp(registry, relay->chain.registry, 20) == 0 &&
+                memcmp(account, relay->account, 20) == 0;
     return 0;
 }
 
@@ -209,7 +212,9 @@ static int replay_line(struct relay *relay, const char *text, size_t len, bool f
     else if (first)
         r = replay_open(relay, line, ours);
     else if (!*ours)
-        r = strcmp(op, "received") == 0 || strcmp(op, "signed") == 0 || strcmp(op, "done") == 0 ? 0 : -EBADMSG;
+        r = strcmp(op, "received") == 0 || strcmp(op, "signed") == 0 || strcmp(op, "done") == 0
+                ? 0
+                : -EBADMSG;
     else if (strcmp(op, "received") == 0)
         r = replay_received(relay, line, id);
     else if (strcmp(op, "signed") == 0)
@@ -233,13 +238,15 @@ static int replay(struct relay *relay, char *text, size_t len, struct error *err
             break;
         size_t line_len = (size_t)(end - (text + at));
         if (replay_line(relay, text + at, line_len, first, &ours) < 0)
-            return error_set(err, EBADMSG, CODE, "look at it before moving it away: reports may be lost",
+            return error_set(err, EBADMSG, CODE,
+                             "look at it before moving it away: reports may be lost",
                              "line %zu of %s does not read", number, relay->journal_path);
         first = false;
         at += line_len + 1;
     }
     if (!first && !ours)
-        return error_set(err, EPERM, "relay.other-journal", "give every chain, registry and account its own --state folder",
+        return error_set(err, EPERM, "relay.other-journal",
+                         "give every chain, registry and account its own --state folder",
                          "%s is of another chain, registry or account", relay->journal_path);
     return 0;
 }
@@ -253,7 +260,8 @@ int journal_open(struct relay *relay, const char *path, struct error *err)
     relay->next_id = 1;
     int r = file_read(path, FILE_MAX, &text, &len);
     if (r < 0 && r != -ENOENT)
-        return error_set(err, -r, "relay.no-journal", "", "%s cannot be read: %s", path, strerror(-r));
+        return error_set(err, -r, "relay.no-journal", "", "%s cannot be read: %s", path,
+                         strerror(-r));
     r = text != NULL ? replay(relay, text, len, err) : 0;
     free(text);
     if (r < 0)
@@ -272,5 +280,7 @@ int journal_open(struct relay *relay, const char *path, struct error *err)
         relay->journal = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
         r = relay->journal < 0 ? -errno : 0;
     }
-    return r < 0 ? error_set(err, -r, "relay.no-journal", "", "%s cannot be written: %s", path, strerror(-r)) : 0;
+    return r < 0 ? error_set(err, -r, "relay.no-journal", "", "%s cannot be written: %s", path,
+                             strerror(-r))
+                 : 0;
 }

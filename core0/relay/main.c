@@ -37,10 +37,12 @@ static const char help[] =
     "  --replace-after SECONDS raise the fee of what is not mined by then (30)\n"
     "  --max-fee GWEI          never pay more per gas (500)\n"
     "  --help, --version\n\n"
-    "example: CROFT_KEY_FILE=relay.key croft relay --farm 1 --listen 0.0.0.0:8180 --state /var/lib/croft-relay\n";
+    "example: CROFT_KEY_FILE=relay.key croft relay --farm 1 --listen 0.0.0.0:8180 --state "
+    "/var/lib/croft-relay\n";
 
 struct options {
-    const char *listen, *chain, *chain_id, *registry, *key_file, *state, *replace_after, *max_fee, *fault;
+    const char *listen, *chain, *chain_id, *registry, *key_file, *state, *replace_after, *max_fee,
+        *fault;
 };
 
 static const char *const step_names[STEP_COUNT] = {
@@ -90,8 +92,21 @@ static int parse_fault(struct relay *relay, const char *text)
 
 static int parse_options(int argc, char **argv, struct options *options, struct relay *relay)
 {
-    enum { OPT_LISTEN = 1, OPT_FARM, OPT_OPEN, OPT_CHAIN, OPT_CHAIN_ID, OPT_REGISTRY, OPT_KEY, OPT_STATE,
-           OPT_REPLACE, OPT_MAX_FEE, OPT_FAULT, OPT_HELP, OPT_VERSION };
+    enum {
+        OPT_LISTEN = 1,
+        OPT_FARM,
+        OPT_OPEN,
+        OPT_CHAIN,
+        OPT_CHAIN_ID,
+        OPT_REGISTRY,
+        OPT_KEY,
+        OPT_STATE,
+        OPT_REPLACE,
+        OPT_MAX_FEE,
+        OPT_FAULT,
+        OPT_HELP,
+        OPT_VERSION
+    };
     static const struct option table[] = {
         {"listen", required_argument, NULL, OPT_LISTEN},
         {"farm", required_argument, NULL, OPT_FARM},
@@ -109,9 +124,9 @@ static int parse_options(int argc, char **argv, struct options *options, struct 
         {NULL, 0, NULL, 0},
     };
     const char **texts[] = {
-        [OPT_LISTEN] = &options->listen,     [OPT_CHAIN] = &options->chain,
-        [OPT_CHAIN_ID] = &options->chain_id, [OPT_REGISTRY] = &options->registry,
-        [OPT_KEY] = &options->key_file,      [OPT_STATE] = &options->state,
+        [OPT_LISTEN] = &options->listen,         [OPT_CHAIN] = &options->chain,
+        [OPT_CHAIN_ID] = &options->chain_id,     [OPT_REGISTRY] = &options->registry,
+        [OPT_KEY] = &options->key_file,          [OPT_STATE] = &options->state,
         [OPT_REPLACE] = &options->replace_after, [OPT_MAX_FEE] = &options->max_fee,
         [OPT_FAULT] = &options->fault,
     };
@@ -153,7 +168,8 @@ static int read_contracts(struct relay *relay, struct error *err)
     int r = eth_check_chain_id(relay->rpc, relay->chain.chain_id, err);
     if (r < 0)
         return r;
-    r = eth_rpc_view(relay->rpc, relay->chain.registry, "reservations()", NULL, 0, "(address)", &decoded, err);
+    r = eth_rpc_view(relay->rpc, relay->chain.registry, "reservations()", NULL, 0, "(address)",
+                     &decoded, err);
     if (r < 0)
         return r;
     memcpy(relay->chain.reservations, decoded.values[0].word + 12, 20);
@@ -172,7 +188,8 @@ static int run(struct relay *relay, const struct options *options, const char *h
                struct error *err)
 {
     char path[4096];
-    struct eth_rpc_options rpc = {.urls = options->chain, .plain_allowed = true, .timeout_us = 10 * SECOND};
+    struct eth_rpc_options rpc = {
+        .urls = options->chain, .plain_allowed = true, .timeout_us = 10 * SECOND};
     int r = keystore_read_file(options->key_file, ask_password, NULL, relay->key, err);
     if (r < 0)
         return r;
@@ -252,7 +269,8 @@ int main(int argc, char **argv)
         return status;
     if (relay.farm_count == 0 && !relay.open)
         return wrong("name the farms to serve with --farm, or --open for all");
-    if (options.chain == NULL || options.chain_id == NULL || options.registry == NULL || options.key_file == NULL)
+    if (options.chain == NULL || options.chain_id == NULL || options.registry == NULL ||
+        options.key_file == NULL)
         return wrong("chain, chain id, registry and key file are needed");
     if (parse_number(options.chain_id, (uint64_t)1 << 53, &relay.chain.chain_id) < 0 ||
         eth_address_parse(options.registry, relay.chain.registry) < 0 ||

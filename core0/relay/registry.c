@@ -9,7 +9,7 @@
 #include "relay.h"
 
 #define NODE_TYPE                                                                                  \
-    "((address,uint64,uint8,uint8,bool,uint64,uint64,uint64,uint32,bytes32,bytes32,bytes32,"      \
+    "((address,uint64,uint8,uint8,bool,uint64,uint64,uint64,uint32,bytes32,bytes32,bytes32,"       \
     "bytes32,bytes32,bytes32,bytes32,uint64,uint64,string[]))"
 
 struct question {
@@ -27,7 +27,8 @@ static int call(struct relay *relay, const char *signature, const struct abi_val
     buffer_init(&params, 0);
     int r = abi_encode_call(signature, argument, 1, &bytes);
     if (r >= 0)
-        r = eth_rpc_call_params(&params, NULL, relay->chain.registry, bytes.data, bytes.len, "latest");
+        r = eth_rpc_call_params(&params, NULL, relay->chain.registry, bytes.data, bytes.len,
+                                "latest");
     if (r >= 0)
         r = eth_rpc_call(relay->rpc, -1, "eth_call", (const char *)params.data, fn, data, NULL);
     buffer_done(&params);

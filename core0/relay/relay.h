@@ -68,7 +68,7 @@ struct relay {
     /* submit.c */
     struct loop_timer *pump;
     bool pumping;
-    bool counted; /* account_used was read once */
+    bool counted;          /* account_used was read once */
     uint64_t account_used; /* the chain's count of our transactions */
     uint64_t base_fee, tip;
     uint64_t calm; /* pumps without change: they get slower */
@@ -103,5 +103,6 @@ struct registered {
     uint64_t nonce;
     unsigned state;
 };
-typedef void registered_fn(const struct registered *registered, const struct error *err, void *data);
+typedef void registered_fn(const struct registered *registered, const struct error *err,
+                           void *data);
 int registry_ask(struct relay *relay, const uint8_t identity[20], registered_fn *fn, void *data);

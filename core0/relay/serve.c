@@ -27,9 +27,9 @@ static const struct {
     const char *code;
     int status;
 } statuses[] = {
-    {"chain.unreachable", 503}, {"chain.bad-answer", 503}, {"relay.no-journal", 503}, {"relay.no-memory", 503},
-    {"relay.full", 503},        {"relay.limit", 429},      {"relay.bad-message", 400}, {"relay.unknown-path", 404},
-    {"relay.not-served", 403},
+    {"chain.unreachable", 503}, {"chain.bad-answer", 503},   {"relay.no-journal", 503},
+    {"relay.no-memory", 503},   {"relay.full", 503},         {"relay.limit", 429},
+    {"relay.bad-message", 400}, {"relay.unknown-path", 404}, {"relay.not-served", 403},
 };
 
 static void append_json_text(struct buffer *out, const char *text)
@@ -92,7 +92,8 @@ static void accept_with(struct request *request, int status, const char *state)
 static void on_gone(struct http_exchange *exchange, void *data)
 {
     (void)exchange;
-    ((struct request *)data)->exchange = NULL; /* what was begun is finished: the node comes again */
+    ((struct request *)data)->exchange =
+        NULL; /* what was begun is finished: the node comes again */
 }
 
 /* ---- limits ---- */
@@ -160,7 +161,8 @@ static void take_in(struct request *request)
     int r = journal_received(relay, entry);
     if (r < 0) {
         log_err("the journal cannot be written: %s", strerror(-r));
-        error_set(&err, -r, "relay.no-journal", "try another relay", "the relay cannot write its journal");
+        error_set(&err, -r, "relay.no-journal", "try another relay",
+                  "the relay cannot write its journal");
         refuse(request, &err);
         return;
     }
@@ -197,7 +199,8 @@ static void on_estimate(yyjson_val *result, const struct error *err, void *data)
         return;
     }
     if (eth_rpc_quantity(result, &gas) == 0)
-        request->entry->gas = gas + gas / 2; /* what the message does may cost more when it is its turn */
+        request->entry->gas =
+            gas + gas / 2; /* what the message does may cost more when it is its turn */
     if (request->entry->gas < grid_kinds[request->entry->message.kind].gas / 2)
         request->entry->gas = grid_kinds[request->entry->message.kind].gas / 2;
     take_in(request);
@@ -215,7 +218,8 @@ static void simulate(struct request *request)
     int r = grid_message_call(&request->entry->message, &call);
     if (r >= 0)
         r = eth_rpc_call_params(&params, relay->account,
-                                kind->reservations ? relay->chain.reservations : relay->chain.registry,
+                                kind->reservations ? relay->chain.reservations
+                                                   : relay->chain.registry,
                                 call.data, call.len, NULL);
     if (r >= 0)
         r = eth_rpc_call(relay->rpc, -1, "eth_estimateGas", (const char *)params.data, on_estimate,
@@ -242,10 +246,13 @@ static void on_registered(const struct registered *registered, const struct erro
         accept_with(request, 200, "done"); /* nothing to pay for */
         return;
     }
-    if (!registration && registered->node != 0 && registered->node != grid_message_uint(message, "node"))
-        error_set(&err, EPERM, "node.bad-signature", "", "the message is not signed by the node it names");
+    if (!registration && registered->node != 0 &&
+        registered->node != grid_message_uint(message, "node"))
+        error_set(&err, EPERM, "node.bad-signature", "",
+                  "the message is not signed by the node it names");
     else if (!registration && registered->node == 0)
-        error_set(&err, ENOENT, "node.unknown", "register first", "the signer is no registered node");
+        error_set(&err, ENOENT, "node.unknown", "register first",
+                  "the signer is no registered node");
     else if (!serves(request->relay,
                      registration ? grid_message_uint(message, "farm") : registered->farm))
         error_set(&err, EPERM, "relay.not-served", "ask who runs the relay, or use another one",
@@ -267,7 +274,8 @@ static int check(struct relay *relay, struct entry *entry, struct error *err)
                          "the registration is not signed by its identity");
     entry->nonce = grid_message_uint(&entry->message, "nonce");
     if (!within_limit(entry->identity))
-        return error_set(err, EAGAIN, "relay.limit", "try again later", "too many messages of this node");
+        return error_set(err, EAGAIN, "relay.limit", "try again later",
+                         "too many messages of this node");
     return 0;
 }
 
@@ -307,7 +315,9 @@ static void show_status(struct relay *relay, struct http_exchange *exchange)
     eth_address_format(relay->account, account);
     eth_address_format(relay->chain.registry, registry);
     buffer_init(&body, 65536);
-    (void)buffer_printf(&body, "{\"account\":\"%s\",\"chainId\":%llu,\"registry\":\"%s\",\"open\":%s,\"pending\":%zu,\"farms\":[",
+    (void)buffer_printf(&body,
+                        "{\"account\":\"%s\",\"chainId\":%llu,\"registry\":\"%s\",\"open\":%s,"
+                        "\"pending\":%zu,\"farms\":[",
                         account, (unsigned long long)relay->chain.chain_id, registry,
                         relay->open ? "true" : "false", relay->entry_count);
     for (size_t i = 0; i < relay->farm_count; i++)

@@ -55,7 +55,8 @@ static void on_sent(yyjson_val *result, const struct error *err, void *data)
     (void)result;
     if (err == NULL)
         relay_step(sending->relay, STEP_SENT);
-    else if (strstr(err->message, "known") == NULL && strstr(err->message, "nonce too low") == NULL &&
+    else if (strstr(err->message, "known") == NULL &&
+             strstr(err->message, "nonce too low") == NULL &&
              strstr(err->message, "imported") == NULL)
         log_error(err, "sending"); /* it is tried again when it counts as stuck */
     free(sending);
@@ -102,8 +103,10 @@ static int sign_and_send(struct relay *relay, struct entry *entry, uint64_t acco
             .data = call.data,
             .data_len = call.len,
         };
-        memcpy(tx.to, grid_kinds[entry->message.kind].reservations ? relay->chain.reservations
-                                                                    : relay->chain.registry, 20);
+        memcpy(tx.to,
+               grid_kinds[entry->message.kind].reservations ? relay->chain.reservations
+                                                            : relay->chain.registry,
+               20);
         r = eth_tx_sign(&tx, relay->key, &raw, hash);
     }
     if (r >= 0) {
@@ -232,8 +235,8 @@ static void work(struct relay *relay)
         if (entry->asking)
             continue;
         if (!entry->tx) {
-            int r = sign_and_send(relay, entry, next_account_nonce(relay), wanted_fee(relay), relay->tip,
-                                  STEP_SIGNED);
+            int r = sign_and_send(relay, entry, next_account_nonce(relay), wanted_fee(relay),
+                                  relay->tip, STEP_SIGNED);
             if (r < 0)
                 log_err("a message cannot be signed: %s", strerror(-r));
         } else if (entry->account_nonce < relay->account_used) {
@@ -285,7 +288,8 @@ static void on_count(yyjson_val *result, const struct error *err, void *data)
     relay->account_used = count;
     relay->counted = true;
     /* "pending" has the fee of the block to come: the one that a stuck transaction must reach */
-    if (eth_rpc_call(relay->rpc, -1, "eth_getBlockByNumber", "[\"pending\",false]", on_block, relay, NULL) < 0)
+    if (eth_rpc_call(relay->rpc, -1, "eth_getBlockByNumber", "[\"pending\",false]", on_block, relay,
+                     NULL) < 0)
         pump_again(relay);
 }
 

@@ -195,7 +195,8 @@ int btrfs_limit_set(int pool_fd, uint64_t id, uint64_t bytes)
 
 /* Calls fn for the items of the quota tree with keys from (0, type, first) to (0, type, last). */
 static int quota_items(int pool_fd, uint8_t type, uint64_t first, uint64_t last,
-                       int (*fn)(uint64_t offset, const uint8_t *item, size_t len, void *data), void *data)
+                       int (*fn)(uint64_t offset, const uint8_t *item, size_t len, void *data),
+                       void *data)
 {
     struct btrfs_ioctl_search_args args = {
         .key = {.tree_id = BTRFS_QUOTA_TREE_OBJECTID,
@@ -286,8 +287,8 @@ static int sweep_note(uint64_t offset, const uint8_t *item, size_t len, void *da
 int btrfs_limit_sweep(int pool_fd)
 {
     struct sweep sweep = {.pool_fd = pool_fd};
-    int r = quota_items(pool_fd, BTRFS_QGROUP_INFO_KEY, group_of(0), group_of((1ull << LEVEL_SHIFT) - 1), sweep_note,
-                        &sweep);
+    int r = quota_items(pool_fd, BTRFS_QGROUP_INFO_KEY, group_of(0),
+                        group_of((1ull << LEVEL_SHIFT) - 1), sweep_note, &sweep);
     for (size_t i = 0; i < sweep.count; i++) {
         /* The kernel refuses while anything still belongs to the group. */
         struct btrfs_ioctl_qgroup_create_args args = {.create = 0, .qgroupid = sweep.ids[i]};

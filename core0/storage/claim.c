@@ -38,8 +38,8 @@ const char *claim_state_name(enum claim_state state)
     return names[state];
 }
 
-__attribute__((format(printf, 3, 4))) static int settle(struct claim *claim, enum claim_state state, const char *fmt,
-                                                        ...)
+__attribute__((format(printf, 3, 4))) static int settle(struct claim *claim, enum claim_state state,
+                                                        const char *fmt, ...)
 {
     va_list args;
     va_start(args, fmt);
@@ -103,7 +103,8 @@ static int mount_pool(const char *device, const char *options, struct claim *cla
     /* A predecessor of this process may have mounted it. */
     struct stat inside;
     struct stat outside;
-    if (stat(target, &inside) == 0 && stat(CLAIM_POOLS, &outside) == 0 && inside.st_dev != outside.st_dev)
+    if (stat(target, &inside) == 0 && stat(CLAIM_POOLS, &outside) == 0 &&
+        inside.st_dev != outside.st_dev)
         return settle(claim, CLAIM_POOL, "pool");
     if (mount(source, target, "btrfs", MS_NOSUID | MS_NODEV | MS_NOATIME, options) < 0) {
         r = -errno;
@@ -121,8 +122,19 @@ static int make_file_system(const char *device, bool single, struct claim *claim
     id[6] = (uint8_t)((id[6] & 0x0f) | 0x40); /* here the text order is the byte order */
     uuid_format(id, claim->uuid);
     snprintf(source, sizeof(source), "/dev/%s", device);
-    const char *const argv[] = {MKFS, "--quiet", "--force", "--label", "croft", "--uuid", claim->uuid,
-                                "--data", "single", "--metadata", single ? "single" : "dup", source, NULL};
+    const char *const argv[] = {MKFS,
+                                "--quiet",
+                                "--force",
+                                "--label",
+                                "croft",
+                                "--uuid",
+                                claim->uuid,
+                                "--data",
+                                "single",
+                                "--metadata",
+                                single ? "single" : "dup",
+                                source,
+                                NULL};
     struct process_options options = {.timeout_us = MKFS_TIMEOUT_US};
     struct error err = {0};
     if (process_check(argv, &options, "storage.mkfs-failed", &err) < 0)
@@ -150,15 +162,16 @@ static int look_into_partition(const char *device, struct claim *claim)
     for (size_t i = 0; i < GPT_EDGE; i++)
         if (data[i] != 0)
             return settle(claim, CLAIM_FAILED, "a partition of ours holds no pool (%s)",
-                          probe_name(data, GPT_EDGE) != NULL ? probe_name(data, GPT_EDGE) : "unknown data");
+                          probe_name(data, GPT_EDGE) != NULL ? probe_name(data, GPT_EDGE)
+                                                             : "unknown data");
     /* Zeros over the beginning of a pool are an accident, not an interrupted claim: a claim clears both superblocks. */
     if (read_at(fd, BTRFS_MIRROR_AT, data, 4096) == 0 && memcmp(data + 64, "_BHRfS_M", 8) == 0)
         return settle(claim, CLAIM_FAILED, "the beginning of a pool was overwritten");
     return 1;
 }
 
-static int write_table(int fd, const struct disk *disk, uint8_t *head, uint8_t *tail, struct gpt_partition *partition,
-                       struct claim *claim)
+static int write_table(int fd, const struct disk *disk, uint8_t *head, uint8_t *tail,
+                       struct gpt_partition *partition, struct claim *claim)
 {
     uint8_t disk_guid[GPT_GUID_SIZE];
     uint8_t guid[GPT_GUID_SIZE];
@@ -188,12 +201,14 @@ static int write_table(int fd, const struct disk *disk, uint8_t *head, uint8_t *
 }
 
 /* The device node of the partition, the kernel's table read again where it does not know it. */
-static int partition_device(int fd, const struct disk *disk, const struct gpt_partition *partition, struct claim *claim)
+static int partition_device(int fd, const struct disk *disk, const struct gpt_partition *partition,
+                            struct claim *claim)
 {
     if (disk_partition_name(disk->name, partition->start, claim->device) == 0)
         return 0;
     if (ioctl(fd, BLKRRPART) < 0)
-        return settle(claim, CLAIM_FAILED, "the kernel does not read its partition table: %s", strerror(errno));
+        return settle(claim, CLAIM_FAILED, "the kernel does not read its partition table: %s",
+                      strerror(errno));
     if (disk_partition_name(disk->name, partition->start, claim->device) < 0)
         return settle(claim, CLAIM_FAILED, "the kernel does not find the partition");
     return 0;
@@ -257,7 +272,8 @@ static void claim_disk(const struct disk *disk, const struct disk_rules *rules, 
         if (write_table(write_fd, disk, head, tail, &found.partition, claim) < 0)
             return;
         if (ioctl(write_fd, BLKRRPART) < 0) {
-            settle(claim, CLAIM_FAILED, "the kernel does not read its partition table: %s", strerror(errno));
+            settle(claim, CLAIM_FAILED, "the kernel does not read its partition table: %s",
+                   strerror(errno));
             return;
         }
     } else if (strstr(found.what, "damaged") != NULL && !disk->read_only) {
@@ -269,12 +285,13 @@ static void claim_disk(const struct disk *disk, const struct disk_rules *rules, 
         guid_random(disk_guid);
         cleanup_close int write_fd = open(path, O_RDWR | O_EXCL | O_CLOEXEC);
         if (write_fd >= 0 && new_head != NULL && new_tail != NULL &&
-            gpt_build(new_head, new_tail, GPT_EDGE, disk->size, disk->sector, disk_guid, found.partition.guid,
-                      &whole) == 0 &&
+            gpt_build(new_head, new_tail, GPT_EDGE, disk->size, disk->sector, disk_guid,
+                      found.partition.guid, &whole) == 0 &&
             whole.start == found.partition.start && whole.size == found.partition.size) {
             r = write_at(write_fd, disk->size - GPT_EDGE, new_tail, GPT_EDGE);
             if (r == 0)
-                r = write_at(write_fd, disk->sector, new_head + disk->sector, GPT_EDGE - disk->sector);
+                r = write_at(write_fd, disk->sector, new_head + disk->sector,
+                             GPT_EDGE - disk->sector);
             if (r == 0)
                 r = write_at(write_fd, 0, new_head, disk->sector);
             if (r == 0)
@@ -288,7 +305,8 @@ static void claim_disk(const struct disk *disk, const struct disk_rules *rules, 
         return;
     if (r == 1 && make_file_system(claim->device, false, claim) < 0)
         return;
-    (void)mount_pool(claim->device, disk->rotational ? POOL_OPTIONS : POOL_OPTIONS ",discard=async", claim);
+    (void)mount_pool(claim->device, disk->rotational ? POOL_OPTIONS : POOL_OPTIONS ",discard=async",
+                     claim);
 }
 
 int claim_make_pool(const char *device, const char *options, bool single, struct claim *ret_claim)
@@ -307,7 +325,8 @@ int claim_make_pool(const char *device, const char *options, bool single, struct
     return r < 0 ? -EIO : 0;
 }
 
-int claim_start(const struct disk *disk, const struct disk_rules *rules, pid_t *ret_pid, int *ret_fd)
+int claim_start(const struct disk *disk, const struct disk_rules *rules, pid_t *ret_pid,
+                int *ret_fd)
 {
     int fds[2];
     if (pipe2(fds, O_CLOEXEC) < 0)

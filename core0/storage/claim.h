@@ -27,6 +27,7 @@ struct claim {
 
 const char *claim_state_name(enum claim_state state);
 /* Starts the child. *ret_fd gives one struct claim and then ends; it and the child are the caller's. */
-int claim_start(const struct disk *disk, const struct disk_rules *rules, pid_t *ret_pid, int *ret_fd);
+int claim_start(const struct disk *disk, const struct disk_rules *rules, pid_t *ret_pid,
+                int *ret_fd);
 /* Makes a file system on a whole device and mounts it as a pool: for zram. single: keep one copy of metadata. */
 int claim_make_pool(const char *device, const char *options, bool single, struct claim *ret_claim);

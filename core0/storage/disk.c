@@ -24,9 +24,11 @@ static const char *const prefixes[] = {"sd", "vd", "xvd", "nvme", "mmcblk", "hd"
 static bool is_disk_name(const char *name)
 {
     /* Boot and replay areas of eMMC, and NVMe's hidden paths, are not disks of their own. */
-    if (strncmp(name, "mmcblk", 6) == 0 && (strstr(name, "boot") != NULL || strstr(name, "rpmb") != NULL))
+    if (strncmp(name, "mmcblk", 6) == 0 &&
+        (strstr(name, "boot") != NULL || strstr(name, "rpmb") != NULL))
         return false;
-    if (strncmp(name, "nvme", 4) == 0 && (strchr(name, 'n') == NULL || strchr(name + 4, 'c') != NULL))
+    if (strncmp(name, "nvme", 4) == 0 &&
+        (strchr(name, 'n') == NULL || strchr(name + 4, 'c') != NULL))
         return false;
     for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++)
         if (strncmp(name, prefixes[i], strlen(prefixes[i])) == 0)
@@ -90,7 +92,8 @@ static void disk_read(const char *name, struct disk *ret_disk)
     char path[PATH_MAX];
     char target[PATH_MAX];
     snprintf(disk.name, sizeof(disk.name), "%.*s", DISK_NAME_MAX - 1, name);
-    disk.size = read_number(name, "size") * 512; /* always in units of 512 bytes, whatever the sector */
+    disk.size =
+        read_number(name, "size") * 512; /* always in units of 512 bytes, whatever the sector */
     disk.sector = (uint32_t)read_number(name, "queue/logical_block_size");
     disk.rotational = read_number(name, "queue/rotational") != 0;
     disk.read_only = read_number(name, "ro") != 0;
@@ -135,7 +138,8 @@ int disk_partition_name(const char *disk, uint64_t start, char ret_name[DISK_NAM
     int r = -ENOENT;
     for (struct dirent *entry; r != 0 && (entry = readdir(dir)) != NULL;) {
         char attribute[300];
-        if (strncmp(entry->d_name, disk, strlen(disk)) != 0 || strlen(entry->d_name) >= DISK_NAME_MAX)
+        if (strncmp(entry->d_name, disk, strlen(disk)) != 0 ||
+            strlen(entry->d_name) >= DISK_NAME_MAX)
             continue;
         snprintf(attribute, sizeof(attribute), "%s/start", entry->d_name);
         if (read_number(disk, attribute) == start / 512) {
@@ -150,7 +154,8 @@ int disk_partition_name(const char *disk, uint64_t start, char ret_name[DISK_NAM
 /* An EFI variable: four bytes of attributes, then a GUID in UTF-16. Absent without EFI or without the stub. */
 static void read_boot_partition(struct disk_rules *rules)
 {
-    static const char path[] = "/sys/firmware/efi/efivars/LoaderDevicePartUUID-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
+    static const char path[] =
+        "/sys/firmware/efi/efivars/LoaderDevicePartUUID-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
     cleanup_free char *data = NULL;
     size_t len;
     char text[GPT_GUID_TEXT] = "";
@@ -168,8 +173,8 @@ int disk_rules_read(const char *boot_path, struct disk_rules *ret_rules, struct 
     size_t len;
     int r = file_read(boot_path, (size_t)1 << 20, &text, &len);
     if (r < 0)
-        return error_set(err, -r, "storage.bad-boot", "is core0 running?", "%s cannot be read: %s", boot_path,
-                         strerror(-r));
+        return error_set(err, -r, "storage.bad-boot", "is core0 running?", "%s cannot be read: %s",
+                         boot_path, strerror(-r));
     yyjson_doc *doc = json_parse(text, len, (size_t)1 << 20, "storage.bad-boot", err);
     if (doc == NULL)
         return -EINVAL;
@@ -181,7 +186,8 @@ int disk_rules_read(const char *boot_path, struct disk_rules *ret_rules, struct 
         i++;
     r = 0;
     if (policy == NULL || i == 3)
-        r = error_set(err, EINVAL, "storage.bad-boot", "", "%s names no known policy of disks", boot_path);
+        r = error_set(err, EINVAL, "storage.bad-boot", "", "%s names no known policy of disks",
+                      boot_path);
     else
         rules.policy = (enum disk_policy)i;
     yyjson_doc_free(doc);

@@ -36,7 +36,8 @@ struct disk_rules {
     enum disk_policy policy;
     bool usb;
     bool has_boot_partition;
-    uint8_t boot_partition[16]; /* unique GUID of the partition that the firmware started, as systemd's EFI stub says */
+    uint8_t boot_partition
+        [16]; /* unique GUID of the partition that the firmware started, as systemd's EFI stub says */
 };
 
 /* Reads "disks" of boot.json. Code storage.bad-boot. */

@@ -58,7 +58,8 @@ static uint32_t crc32_of(const uint8_t *data, size_t len)
 }
 
 /* Order of the 16 bytes in the text form: the first three fields are little-endian. */
-static const uint8_t text_order[GPT_GUID_SIZE] = {3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15};
+static const uint8_t text_order[GPT_GUID_SIZE] = {3, 2, 1,  0,  5,  4,  7,  6,
+                                                  8, 9, 10, 11, 12, 13, 14, 15};
 
 void gpt_guid_format(const uint8_t guid[GPT_GUID_SIZE], char *ret_text)
 {
@@ -109,8 +110,8 @@ struct table {
  * Checks the header at `lba` and the entries it names; both must lie in `edge`, whose first byte is byte `base` of the
  * disk. 0 or -EINVAL.
  */
-static int table_read(const uint8_t *edge, size_t edge_len, uint64_t base, uint64_t lba, uint64_t disk_size,
-                      uint32_t sector, struct table *ret_table)
+static int table_read(const uint8_t *edge, size_t edge_len, uint64_t base, uint64_t lba,
+                      uint64_t disk_size, uint32_t sector, struct table *ret_table)
 {
     uint64_t sectors = disk_size / sector;
     uint64_t at = lba * sector;
@@ -122,11 +123,13 @@ static int table_read(const uint8_t *edge, size_t edge_len, uint64_t base, uint6
     uint8_t copy[HEADER_SIZE];
     memcpy(copy, header, sizeof(copy));
     put_le(copy + H_CRC, 0, 4);
-    if (get_le(header + H_CRC, 4) != crc32_of(copy, sizeof(copy)) || get_le(header + H_MY_LBA, 8) != lba)
+    if (get_le(header + H_CRC, 4) != crc32_of(copy, sizeof(copy)) ||
+        get_le(header + H_MY_LBA, 8) != lba)
         return -EINVAL;
     uint64_t count = get_le(header + H_ENTRIES, 4);
     uint64_t entries_lba = get_le(header + H_ENTRIES_LBA, 8);
-    if (get_le(header + H_ENTRY_SIZE, 4) != ENTRY_SIZE || count == 0 || count > GPT_ENTRIES || entries_lba >= sectors)
+    if (get_le(header + H_ENTRY_SIZE, 4) != ENTRY_SIZE || count == 0 || count > GPT_ENTRIES ||
+        entries_lba >= sectors)
         return -EINVAL;
     uint64_t bytes = count * ENTRY_SIZE;
     at = entries_lba * sector;
@@ -139,7 +142,8 @@ static int table_read(const uint8_t *edge, size_t edge_len, uint64_t base, uint6
     return 0;
 }
 
-static bool table_find(const struct table *table, uint64_t disk_size, uint32_t sector, struct gpt_partition *ret_partition)
+static bool table_find(const struct table *table, uint64_t disk_size, uint32_t sector,
+                       struct gpt_partition *ret_partition)
 {
     uint64_t sectors = disk_size / sector;
     for (size_t i = 0; i < table->count; i++) {
@@ -161,12 +165,13 @@ static bool table_find(const struct table *table, uint64_t disk_size, uint32_t s
 
 static bool sizes_ok(size_t edge, uint64_t disk_size, uint32_t sector)
 {
-    return sector >= 512 && sector <= 4096 && (sector & (sector - 1)) == 0 && edge >= (size_t)16 * sector &&
-           edge % sector == 0 && disk_size % sector == 0 && disk_size >= edge;
+    return sector >= 512 && sector <= 4096 && (sector & (sector - 1)) == 0 &&
+           edge >= (size_t)16 * sector && edge % sector == 0 && disk_size % sector == 0 &&
+           disk_size >= edge;
 }
 
-int gpt_find(const uint8_t *head, const uint8_t *tail, size_t edge, uint64_t disk_size, uint32_t sector,
-             struct gpt_partition *ret_partition, bool *ret_repair)
+int gpt_find(const uint8_t *head, const uint8_t *tail, size_t edge, uint64_t disk_size,
+             uint32_t sector, struct gpt_partition *ret_partition, bool *ret_repair)
 {
     if (!sizes_ok(edge, disk_size, sector))
         return -EINVAL;
@@ -174,7 +179,8 @@ int gpt_find(const uint8_t *head, const uint8_t *tail, size_t edge, uint64_t dis
     struct table primary;
     struct table backup;
     bool has_primary = table_read(head, edge, 0, 1, disk_size, sector, &primary) == 0;
-    bool has_backup = table_read(tail, edge, disk_size - edge, sectors - 1, disk_size, sector, &backup) == 0;
+    bool has_backup =
+        table_read(tail, edge, disk_size - edge, sectors - 1, disk_size, sector, &backup) == 0;
     *ret_repair = !has_primary || !has_backup;
     if (has_primary)
         return table_find(&primary, disk_size, sector, ret_partition) ? 1 : 0;
@@ -185,7 +191,8 @@ bool gpt_has_partition(const uint8_t *head, size_t edge, uint64_t disk_size, uin
                        const uint8_t guid[GPT_GUID_SIZE])
 {
     struct table table;
-    if (!sizes_ok(edge, disk_size, sector) || table_read(head, edge, 0, 1, disk_size, sector, &table) < 0)
+    if (!sizes_ok(edge, disk_size, sector) ||
+        table_read(head, edge, 0, 1, disk_size, sector, &table) < 0)
         return false;
     for (size_t i = 0; i < table.count; i++)
         if (memcmp(table.entries + i * ENTRY_SIZE + 16, guid, GPT_GUID_SIZE) == 0)
@@ -193,8 +200,9 @@ bool gpt_has_partition(const uint8_t *head, size_t edge, uint64_t disk_size, uin
     return false;
 }
 
-static void header_build(uint8_t *at, uint64_t my_lba, uint64_t other_lba, uint64_t entries_lba, uint64_t first,
-                         uint64_t last, const uint8_t disk_guid[GPT_GUID_SIZE], uint32_t entries_crc)
+static void header_build(uint8_t *at, uint64_t my_lba, uint64_t other_lba, uint64_t entries_lba,
+                         uint64_t first, uint64_t last, const uint8_t disk_guid[GPT_GUID_SIZE],
+                         uint32_t entries_crc)
 {
     memcpy(at, "EFI PART", 8);
     put_le(at + H_REVISION, 0x00010000, 4);
@@ -239,8 +247,8 @@ int gpt_build(uint8_t *head, uint8_t *tail, size_t edge, uint64_t disk_size, uin
     uint32_t crc = crc32_of(entry, ENTRIES_BYTES);
     memcpy(tail + edge - sector - ENTRIES_BYTES, entry, ENTRIES_BYTES);
     header_build(head + sector, 1, sectors - 1, 2, first_usable, last_usable, disk_guid, crc);
-    header_build(tail + edge - sector, sectors - 1, 1, sectors - 1 - entry_sectors, first_usable, last_usable,
-                 disk_guid, crc);
+    header_build(tail + edge - sector, sectors - 1, 1, sectors - 1 - entry_sectors, first_usable,
+                 last_usable, disk_guid, crc);
 
     /* The protective MBR (5.2.3): one partition of type 0xee over everything. */
     uint8_t *mbr = head + 446;

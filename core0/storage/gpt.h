@@ -35,8 +35,8 @@ int gpt_guid_parse(const char *text, uint8_t ret_guid[GPT_GUID_SIZE]);
  * the backup table (in `tail`, its last `edge` bytes). Only tables whose checksums and bounds are right count.
  * 1: found; *ret_repair is true when either table is not a good one. 0: none. -EINVAL: impossible sizes.
  */
-int gpt_find(const uint8_t *head, const uint8_t *tail, size_t edge, uint64_t disk_size, uint32_t sector,
-             struct gpt_partition *ret_partition, bool *ret_repair);
+int gpt_find(const uint8_t *head, const uint8_t *tail, size_t edge, uint64_t disk_size,
+             uint32_t sector, struct gpt_partition *ret_partition, bool *ret_repair);
 /* Is there a partition with this unique GUID? For finding the medium that the machine booted from. */
 bool gpt_has_partition(const uint8_t *head, size_t edge, uint64_t disk_size, uint32_t sector,
                        const uint8_t guid[GPT_GUID_SIZE]);

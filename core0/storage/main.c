@@ -21,9 +21,11 @@ static void tell_pools(const struct storage *storage)
 {
     char text[128] = "";
     size_t len = 0;
-    for (const struct pool *pool = storage->pools; pool != NULL && len < sizeof(text) - 64; pool = pool->next)
-        len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%s %s %llu MiB%s", len > 0 ? ", " : "", pool->disk,
-                                pool_kind(pool), (unsigned long long)(pool->size >> 20),
+    for (const struct pool *pool = storage->pools; pool != NULL && len < sizeof(text) - 64;
+         pool = pool->next)
+        len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%s %s %llu MiB%s",
+                                len > 0 ? ", " : "", pool->disk, pool_kind(pool),
+                                (unsigned long long)(pool->size >> 20),
                                 pool->ephemeral ? " (memory)" : "");
     notify_fact("pool", text);
     notify_status("%s", text);
@@ -96,13 +98,17 @@ static void claim_ended(struct loop_child *child, pid_t pid, int status, void *d
             snprintf(entry->detail, sizeof(entry->detail), "%.150s", err.message);
         }
     }
-    log_line(entry->state == CLAIM_FAILED ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO, "disk %s (%llu MiB, %s): %s%s%s",
-             entry->disk.name, (unsigned long long)(entry->disk.size >> 20), entry->disk.rotational ? "hdd" : "ssd",
+    log_line(entry->state == CLAIM_FAILED ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO,
+             "disk %s (%llu MiB, %s): %s%s%s", entry->disk.name,
+             (unsigned long long)(entry->disk.size >> 20), entry->disk.rotational ? "hdd" : "ssd",
              claim_state_name(entry->state), claim.created ? ", made now" : "",
-             entry->state == CLAIM_POOL ? "" : entry->detail[0] != '\0' ? ": " : "");
+             entry->state == CLAIM_POOL ? ""
+             : entry->detail[0] != '\0' ? ": "
+                                        : "");
     if (entry->state != CLAIM_POOL && entry->detail[0] != '\0')
         log_info("disk %s: %s", entry->disk.name, entry->detail);
-    notify_event("disk", "\"name\":\"%s\",\"state\":\"%s\"", entry->disk.name, claim_state_name(entry->state));
+    notify_event("disk", "\"name\":\"%s\",\"state\":\"%s\"", entry->disk.name,
+                 claim_state_name(entry->state));
     if (storage->working == 0)
         become_ready(storage);
     else if (storage->ready)
@@ -153,7 +159,8 @@ static int start(struct daemon *daemon, void **ret_state, struct error *err)
         }
         int failed = begin_disk(storage, entry);
         if (failed < 0)
-            snprintf(entry->detail, sizeof(entry->detail), "cannot be looked at: %s", strerror(-failed));
+            snprintf(entry->detail, sizeof(entry->detail), "cannot be looked at: %s",
+                     strerror(-failed));
     }
     free(disks);
     if (r < 0)

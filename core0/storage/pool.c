@@ -76,7 +76,8 @@ static int make_images(int fd, uint64_t bytes)
         return r;
     if (fchmodat(fd, "images", 0711, 0) < 0)
         return -errno;
-    cleanup_close int images = openat(fd, "images", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    cleanup_close int images =
+        openat(fd, "images", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     uint64_t id;
     r = images < 0 ? -errno : btrfs_subvolume_id(images, &id);
     return r < 0 ? r : btrfs_limit_set(fd, id, bytes);
@@ -108,8 +109,8 @@ static int pool_prepare(const struct pool *pool, uint64_t own)
     return make_images(pool->fd, own / 4 * 3);
 }
 
-int pool_add(struct storage *storage, const struct claim *claim, const struct disk *disk, bool ephemeral,
-             struct error *err)
+int pool_add(struct storage *storage, const struct claim *claim, const struct disk *disk,
+             bool ephemeral, struct error *err)
 {
     struct pool *pool = calloc(1, sizeof(*pool));
     if (pool == NULL)
@@ -164,7 +165,8 @@ int pool_mount_primary(struct storage *storage, struct error *err)
     if (r == 0 && mount(path, STORAGE_ROOT, NULL, MS_BIND, NULL) < 0)
         r = -errno;
     if (r < 0)
-        return error_set(err, -r, "storage.pool-failed", "", "%s cannot be mounted: %s", STORAGE_ROOT, strerror(-r));
+        return error_set(err, -r, "storage.pool-failed", "", "%s cannot be mounted: %s",
+                         STORAGE_ROOT, strerror(-r));
     pool->primary = true;
     return 0;
 }

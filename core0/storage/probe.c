@@ -63,14 +63,15 @@ static size_t first_byte(const uint8_t *data, size_t len)
     return len;
 }
 
-void probe_edges(const uint8_t *head, const uint8_t *tail, size_t edge, uint64_t disk_size, uint32_t sector,
-                 struct probe_result *ret_result)
+void probe_edges(const uint8_t *head, const uint8_t *tail, size_t edge, uint64_t disk_size,
+                 uint32_t sector, struct probe_result *ret_result)
 {
     struct probe_result result = {.kind = PROBE_FOREIGN};
     bool repair;
     if (gpt_find(head, tail, edge, disk_size, sector, &result.partition, &repair) == 1) {
         result.kind = PROBE_POOL;
-        snprintf(result.what, sizeof(result.what), repair ? "pool, one partition table damaged" : "pool");
+        snprintf(result.what, sizeof(result.what),
+                 repair ? "pool, one partition table damaged" : "pool");
         *ret_result = result;
         return;
     }

@@ -82,8 +82,9 @@ static const struct json_field key_fields[] = {
     {"key", JSON_STRING, offsetof(struct volume_params, key), true, 0, 255},
 };
 
-#define READ(fields, params, dest, err) \
-    json_read(params, fields, sizeof(fields) / sizeof((fields)[0]), 0, dest, "storage.bad-request", err)
+#define READ(fields, params, dest, err)                                                            \
+    json_read(params, fields, sizeof(fields) / sizeof((fields)[0]), 0, dest,                       \
+              "storage.bad-request", err)
 
 static void ensure_volume(struct varlink_call *call, yyjson_val *params, void *data)
 {

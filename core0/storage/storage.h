@@ -51,8 +51,8 @@ struct storage {
 
 /* ---- pool.c ---- */
 /* Opens a pool that was just mounted, switches limits on, makes its folders, and adds it. */
-int pool_add(struct storage *storage, const struct claim *claim, const struct disk *disk, bool ephemeral,
-             struct error *err);
+int pool_add(struct storage *storage, const struct claim *claim, const struct disk *disk,
+             bool ephemeral, struct error *err);
 /* Bytes of a pool of that size that volumes may be promised, and how many its own folders may take. */
 void pool_plan(uint64_t size, uint64_t *ret_usable, uint64_t *ret_own);
 /* Mounts the fastest pool at STORAGE_ROOT, unless it is mounted already. */
@@ -79,8 +79,8 @@ typedef int volume_fn(const struct volume *volume, void *data);
 int volume_key_check(const char *key, struct error *err);
 /* Calls fn for each volume of the pool, in no order. Stops at the first answer other than 0 and returns it. */
 int volume_each(const struct pool *pool, volume_fn *fn, void *data);
-int volume_ensure(struct storage *storage, const char *key, const char *kind, uint64_t size, struct volume *ret_volume,
-                  bool *ret_created, struct error *err);
+int volume_ensure(struct storage *storage, const char *key, const char *kind, uint64_t size,
+                  struct volume *ret_volume, bool *ret_created, struct error *err);
 int volume_keep(struct storage *storage, const char *key, int64_t until, struct error *err);
 int volume_remove(struct storage *storage, const char *key, struct error *err);
 uint64_t volume_reserved(const struct pool *pool);

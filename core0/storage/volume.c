@@ -22,13 +22,14 @@
 
 #define ATTRIBUTE "trusted.croft.volume"
 #define ATTRIBUTE_ROOM ((uint64_t)1 << 20) /* what btrfs sets aside for one change of metadata */
-#define SIZE_MIN ((uint64_t)1 << 20) /* below, btrfs's own blocks are all there is */
+#define SIZE_MIN ((uint64_t)1 << 20)       /* below, btrfs's own blocks are all there is */
 
 /* "<size> <keep until>": two numbers, nothing that would want a parser. */
 static int attribute_write(int fd, uint64_t size, int64_t keep_until)
 {
     char text[64];
-    int len = snprintf(text, sizeof(text), "%llu %lld", (unsigned long long)size, (long long)keep_until);
+    int len =
+        snprintf(text, sizeof(text), "%llu %lld", (unsigned long long)size, (long long)keep_until);
     if (fsetxattr(fd, ATTRIBUTE, text, (size_t)len, 0) < 0)
         return -errno;
     /* The description must be on the disk before anybody relies on it. */
@@ -74,7 +75,8 @@ static bool is_key_part(const char *part, size_t len)
     if (len == 0 || len > 64 || part[0] == '.' || part[0] == '-')
         return false;
     for (size_t i = 0; i < len; i++)
-        if (strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-", part[i]) == NULL)
+        if (strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-", part[i]) ==
+            NULL)
             return false;
     return true;
 }
@@ -92,7 +94,8 @@ int volume_key_check(const char *key, struct error *err)
         if (*at == '\0')
             break;
     }
-    if (!good || parts != 4 || (strncmp(key, "volume/", 7) != 0 && strncmp(key, "scratch/", 8) != 0))
+    if (!good || parts != 4 ||
+        (strncmp(key, "volume/", 7) != 0 && strncmp(key, "scratch/", 8) != 0))
         return error_set(err, EINVAL, "storage.bad-key", "", "'%.80s' is no key of a volume", key);
     return 0;
 }
@@ -112,7 +115,8 @@ static int open_volumes(const struct pool *pool)
 }
 
 /* Reads the volume `name` of the open folder. -ENOENT: none; -ENODATA: half made. */
-static int volume_load(const struct pool *pool, int folder, const char *name, struct volume *ret_volume)
+static int volume_load(const struct pool *pool, int folder, const char *name,
+                       struct volume *ret_volume)
 {
     cleanup_close int fd = openat(folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
@@ -204,7 +208,8 @@ void volume_recover(const struct pool *pool)
 }
 
 /* Finds the volume on any pool. 0, -ENOENT, or what went wrong. *ret_folder is the open folder it lies in. */
-static int volume_find(const struct storage *storage, const char *name, struct volume *ret_volume, int *ret_folder)
+static int volume_find(const struct storage *storage, const char *name, struct volume *ret_volume,
+                       int *ret_folder)
 {
     for (const struct pool *pool = storage->pools; pool != NULL; pool = pool->next) {
         int folder = open_volumes(pool);
@@ -230,15 +235,15 @@ static int fail(struct error *err, const char *key, int r)
 {
     if (error_is_set(err))
         return r;
-    return error_set(err, -r, r == -EIO ? "storage.disk-failed" : "storage.failed", "see the log of storaged",
-                     "volume %s: %s", key, strerror(-r));
+    return error_set(err, -r, r == -EIO ? "storage.disk-failed" : "storage.failed",
+                     "see the log of storaged", "volume %s: %s", key, strerror(-r));
 }
 
 static int no_space(struct error *err, const char *kind, uint64_t wanted, uint64_t best)
 {
     return error_set(err, ENOSPC, "storage.no-space", "reserve less, or a node with larger disks",
-                     "no %s pool has %llu bytes left; the most is %llu", kind, (unsigned long long)wanted,
-                     (unsigned long long)best);
+                     "no %s pool has %llu bytes left; the most is %llu", kind,
+                     (unsigned long long)wanted, (unsigned long long)best);
 }
 
 static uint64_t pool_free(const struct pool *pool)
@@ -247,7 +252,8 @@ static uint64_t pool_free(const struct pool *pool)
     return pool->usable > reserved ? pool->usable - reserved : 0;
 }
 
-static int volume_grow(struct volume *volume, int folder, const char *name, uint64_t size, struct error *err)
+static int volume_grow(struct volume *volume, int folder, const char *name, uint64_t size,
+                       struct error *err)
 {
     if (size < volume->size)
         return error_set(err, EINVAL, "storage.too-small", "ask for at least what it has",
@@ -278,7 +284,8 @@ static int volume_make(const struct pool *pool, const char *key, const char *nam
         return fail(err, key, r);
     r = set_limit(pool, folder, name, size);
     if (r == 0) {
-        cleanup_close int fd = openat(folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        cleanup_close int fd =
+            openat(folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (fd < 0 || fchmod(fd, 0755) < 0)
             r = -errno;
         if (r == 0)
@@ -293,18 +300,19 @@ static int volume_make(const struct pool *pool, const char *key, const char *nam
     return 0;
 }
 
-int volume_ensure(struct storage *storage, const char *key, const char *kind, uint64_t size, struct volume *ret_volume,
-                  bool *ret_created, struct error *err)
+int volume_ensure(struct storage *storage, const char *key, const char *kind, uint64_t size,
+                  struct volume *ret_volume, bool *ret_created, struct error *err)
 {
     char name[256];
     int r = volume_key_check(key, err);
     if (r < 0)
         return r;
     if (strcmp(kind, "ssd") != 0 && strcmp(kind, "hdd") != 0)
-        return error_set(err, EINVAL, "storage.bad-kind", "ssd or hdd", "'%.20s' is no kind of disk", kind);
+        return error_set(err, EINVAL, "storage.bad-kind", "ssd or hdd",
+                         "'%.20s' is no kind of disk", kind);
     if (size < SIZE_MIN)
-        return error_set(err, EINVAL, "storage.too-small", "at least 1 MiB", "a volume of %llu bytes is too small",
-                         (unsigned long long)size);
+        return error_set(err, EINVAL, "storage.too-small", "at least 1 MiB",
+                         "a volume of %llu bytes is too small", (unsigned long long)size);
     key_to_name(key, name);
     struct volume volume;
     int found = -1;
@@ -312,8 +320,8 @@ int volume_ensure(struct storage *storage, const char *key, const char *kind, ui
     cleanup_close int folder = found;
     if (r == 0) {
         if (strcmp(pool_kind(volume.pool), kind) != 0)
-            return error_set(err, EEXIST, "storage.conflict", "use another name", "volume %s exists on an %s", key,
-                             pool_kind(volume.pool));
+            return error_set(err, EEXIST, "storage.conflict", "use another name",
+                             "volume %s exists on an %s", key, pool_kind(volume.pool));
         r = volume_grow(&volume, folder, name, size, err);
         if (r == 0) {
             *ret_volume = volume;

@@ -57,12 +57,12 @@ int zram_pool(struct storage *storage, struct error *err)
             r = file_write_text("/sys/block/zram0/disksize", number);
     }
     if (r < 0)
-        return error_set(err, -r, "storage.no-pool", "add a disk", "no disk, and no memory device either: %s",
-                         strerror(-r));
+        return error_set(err, -r, "storage.no-pool", "add a disk",
+                         "no disk, and no memory device either: %s", strerror(-r));
     struct claim claim;
     r = claim_make_pool("zram0", "discard", true, &claim);
     if (r < 0)
-        return error_set(err, -r, "storage.no-pool", "add a disk", "the pool in memory cannot be made: %s",
-                         claim.detail);
+        return error_set(err, -r, "storage.no-pool", "add a disk",
+                         "the pool in memory cannot be made: %s", claim.detail);
     return pool_add(storage, &claim, &disk, true, err);
 }

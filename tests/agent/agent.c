@@ -152,7 +152,7 @@ static bool drain(int fd, struct buffer *b)
 // Runs argv with the given standard input. A grandchild that keeps the pipes open does not hold
 // the answer back: what counts is the end of the child itself.
 static int run(char **argv, const char *input, size_t input_size, int timeout_ms,
-    struct buffer *out, struct buffer *err)
+               struct buffer *out, struct buffer *err)
 {
     int in_pipe[2], out_pipe[2], err_pipe[2], exec_pipe[2];
     if (pipe2(in_pipe, O_CLOEXEC) || pipe2(out_pipe, O_CLOEXEC) || pipe2(err_pipe, O_CLOEXEC) ||
@@ -189,8 +189,10 @@ static int run(char **argv, const char *input, size_t input_size, int timeout_ms
     if (pidfd < 0) {
         die("agent: pidfd_open");
     }
-    struct pollfd p[4] = {{pidfd, POLLIN, 0}, {out_pipe[0], POLLIN, 0}, {err_pipe[0], POLLIN, 0},
-        {input_size ? in_pipe[1] : -1, POLLOUT, 0}};
+    struct pollfd p[4] = {{pidfd, POLLIN, 0},
+                          {out_pipe[0], POLLIN, 0},
+                          {err_pipe[0], POLLIN, 0},
+                          {input_size ? in_pipe[1] : -1, POLLOUT, 0}};
     if (!input_size) {
         close(in_pipe[1]);
     }
@@ -323,8 +325,8 @@ static int netlink(int protocol, const void *request, size_t size, struct buffer
 
 // Sends bytes to a Unix stream socket and reads up to and including the first 0 byte (varlink's
 // end of message) or the end of the stream.
-static int unix_call(
-    const char *path, const void *request, size_t size, int timeout_ms, struct buffer *out)
+static int unix_call(const char *path, const void *request, size_t size, int timeout_ms,
+                     struct buffer *out)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
     if (strlen(path) >= sizeof addr.sun_path) {
@@ -378,7 +380,7 @@ static int op_write(const struct request *r, struct buffer *out, struct buffer *
     (void)out;
     (void)err;
     return r->fields == 3 ? file_write(r->field[0], (mode_t)strtoul(r->field[1], NULL, 8),
-                                r->field[2], r->length[2])
+                                       r->field[2], r->length[2])
                           : -EINVAL;
 }
 
@@ -404,12 +406,7 @@ static int op_unix(const struct request *r, struct buffer *out, struct buffer *e
 }
 
 static int (*const ops[])(const struct request *, struct buffer *, struct buffer *) = {
-    [1] = op_exec,
-    [2] = op_read,
-    [3] = op_write,
-    [4] = op_kill,
-    [5] = op_netlink,
-    [6] = op_unix,
+    [1] = op_exec, [2] = op_read, [3] = op_write, [4] = op_kill, [5] = op_netlink, [6] = op_unix,
 };
 
 static void write_all(int fd, const char *data, size_t size)
@@ -426,8 +423,8 @@ static void write_all(int fd, const char *data, size_t size)
     }
 }
 
-static void frame_send(
-    int fd, uint32_t id, int32_t status, const struct buffer *a, const struct buffer *b, int64_t us)
+static void frame_send(int fd, uint32_t id, int32_t status, const struct buffer *a,
+                       const struct buffer *b, int64_t us)
 {
     struct buffer frame = {0};
     char time[24];

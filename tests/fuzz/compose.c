@@ -35,9 +35,8 @@ static void check(yyjson_mut_doc *doc)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct compose_options options = {.path = "nowhere/compose.yml",
-                                      .project = "p",
-                                      .environment = {.get = variable}};
+    struct compose_options options = {
+        .path = "nowhere/compose.yml", .project = "p", .environment = {.get = variable}};
     struct compose_result result;
     struct error err = {0};
     yyjson_mut_doc *file;

@@ -60,7 +60,7 @@ static int file_replay(const char *path)
     size_t size = fread(data, 1, sizeof data, file);
     fclose(file);
     input_run(data, size);
-    for (size_t cut = 0; cut < size; cut += size > CUTS_MAX ? size / CUTS_MAX : 1)
+    for (size_t cut = 0; cut<size; cut += size> CUTS_MAX ? size / CUTS_MAX : 1)
         input_run(data, cut);
     input_mutate(data, size, (uint32_t)size * 2654435761U + 1);
     return 0;

@@ -19,8 +19,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(edges, data, half);
     memcpy(edges + 2 * EDGE - half, data + size - half, half);
     probe_edges(edges, edges + EDGE, EDGE, (uint64_t)16 << 20, 512, &result);
-    if (result.kind == PROBE_POOL &&
-        result.partition.start + result.partition.size > (uint64_t)16 << 20)
+    if (result.kind == PROBE_POOL && result.partition.start + result.partition.size > (uint64_t)16
+                                                                                          << 20)
         abort();
     free(edges);
     return 0;

@@ -20,10 +20,11 @@ static void as_logs(const uint8_t *data, size_t size)
 
     memset(logs, 0, sizeof(logs));
     for (size_t i = 0; i < 2; i++) {
-        abi_topic(i == 0 ? "Changed(uint64,uint64,uint32,uint8,uint64,uint64,bytes32,bytes32,address,"
-                           "uint64)"
-                         : "Proposed(uint64,uint64,address,uint32,uint32,bytes32,bytes32,bytes32,"
-                           "bytes32,uint64,uint64,uint32,bool,bytes,string[])",
+        abi_topic(i == 0
+                      ? "Changed(uint64,uint64,uint32,uint8,uint64,uint64,bytes32,bytes32,address,"
+                        "uint64)"
+                      : "Proposed(uint64,uint64,address,uint32,uint32,bytes32,bytes32,bytes32,"
+                        "bytes32,uint64,uint64,uint32,bool,bytes,string[])",
                   logs[i].topics[0]);
         logs[i].topics[1][31] = 1;
         logs[i].topics[2][31] = 1;

@@ -41,7 +41,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         uint8_t content[100];
         tree->layer = 1 + (unsigned)count / 3;
         /* What a parser promises: clean names. */
-        if (strstr(entry->path, "..") != NULL && (strcmp(entry->path, "..") == 0 || strncmp(entry->path, "../", 3) == 0))
+        if (strstr(entry->path, "..") != NULL &&
+            (strcmp(entry->path, "..") == 0 || strncmp(entry->path, "../", 3) == 0))
             abort();
         struct error apply_err = {0};
         (void)tree_apply(tree, entry, false, &node, &apply_err);

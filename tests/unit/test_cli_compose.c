@@ -31,9 +31,10 @@ static const struct compose_environment environment = {.get = variable};
 /* 0 with the specification, or -errno with err. */
 static int convert(const char *yaml, struct compose_result *ret, struct error *err)
 {
-    static const char lock_text[] = "{\"nginx\":{\"id\":\"" ID "\",\"hubs\":[\"http://192.0.2.1\"]}}";
-    struct compose_options options = {.path = "shop/compose.yml", .ssd = true,
-                                      .environment = environment};
+    static const char lock_text[] =
+        "{\"nginx\":{\"id\":\"" ID "\",\"hubs\":[\"http://192.0.2.1\"]}}";
+    struct compose_options options = {
+        .path = "shop/compose.yml", .ssd = true, .environment = environment};
     yyjson_mut_doc *file;
     yyjson_doc *lock = yyjson_read(lock_text, strlen(lock_text), 0);
 
@@ -91,31 +92,34 @@ static void test_everything(void **state)
     struct spec *spec;
 
     (void)state;
-    to_spec("name: shop\n"
-            "x-defaults: &defaults\n  restart: always\n  labels: {team: a}\n"
-            "services:\n"
-            "  web:\n    <<: *defaults\n    image: nginx\n"
-            "    command: [\"nginx\", \"-g\", \"daemon off;\"]\n"
-            "    entrypoint: sh -c \"a 'b' c\"\n"
-            "    environment: {GREETING: \"${NOBODY:-hello}\", N: 3, FLAG: true, MISSING: }\n"
-            "    user: \"1000:1000\"\n    working_dir: /srv\n    read_only: true\n"
-            "    ports: [\"${PORT}:80\", \"5353:53/udp\", \"9000-9001:90-91\", {target: 443, published: \"8443\"}]\n"
-            "    volumes: [\"data:/data\", {type: volume, source: data, target: /ro, read_only: true},"
-            " {type: tmpfs, target: /t, tmpfs: {size: 1M}}]\n"
-            "    tmpfs: /run\n"
-            "    networks: {front: {aliases: [www]}, default: }\n"
-            "    depends_on: {db: {condition: service_healthy}}\n"
-            "    healthcheck: {test: curl -f http://localhost/, interval: 1m30s, timeout: 500ms, retries: 3, start_period: 5s}\n"
-            "    deploy: {resources: {limits: {cpus: \"0.25\", memory: 64M, pids: 100}}}\n"
-            "    cap_add: [NET_ADMIN]\n    cap_drop: [ALL]\n    stop_signal: SIGQUIT\n"
-            "    stop_grace_period: 1m\n    extra_hosts: [\"a:192.0.2.9\"]\n"
-            "    configs: [page]\n    secrets: [{source: key, target: k, mode: 0440, uid: \"5\"}]\n"
-            "  db:\n    image: " ID "\n    healthcheck: {test: [\"CMD\", \"true\"]}\n"
-            "networks: {front: {internal: true}}\n"
-            "volumes: {data: {driver_opts: {size: 2G, kind: hdd}}}\n"
-            "configs: {page: {content: hi}}\nsecrets: {key: {content: s3cret}}\n"
-            "x-croft: {keep: 48h, update: replace, scratch: 64M}\n",
-            &spec);
+    to_spec(
+        "name: shop\n"
+        "x-defaults: &defaults\n  restart: always\n  labels: {team: a}\n"
+        "services:\n"
+        "  web:\n    <<: *defaults\n    image: nginx\n"
+        "    command: [\"nginx\", \"-g\", \"daemon off;\"]\n"
+        "    entrypoint: sh -c \"a 'b' c\"\n"
+        "    environment: {GREETING: \"${NOBODY:-hello}\", N: 3, FLAG: true, MISSING: }\n"
+        "    user: \"1000:1000\"\n    working_dir: /srv\n    read_only: true\n"
+        "    ports: [\"${PORT}:80\", \"5353:53/udp\", \"9000-9001:90-91\", {target: 443, "
+        "published: \"8443\"}]\n"
+        "    volumes: [\"data:/data\", {type: volume, source: data, target: /ro, read_only: true},"
+        " {type: tmpfs, target: /t, tmpfs: {size: 1M}}]\n"
+        "    tmpfs: /run\n"
+        "    networks: {front: {aliases: [www]}, default: }\n"
+        "    depends_on: {db: {condition: service_healthy}}\n"
+        "    healthcheck: {test: curl -f http://localhost/, interval: 1m30s, timeout: 500ms, "
+        "retries: 3, start_period: 5s}\n"
+        "    deploy: {resources: {limits: {cpus: \"0.25\", memory: 64M, pids: 100}}}\n"
+        "    cap_add: [NET_ADMIN]\n    cap_drop: [ALL]\n    stop_signal: SIGQUIT\n"
+        "    stop_grace_period: 1m\n    extra_hosts: [\"a:192.0.2.9\"]\n"
+        "    configs: [page]\n    secrets: [{source: key, target: k, mode: 0440, uid: \"5\"}]\n"
+        "  db:\n    image: " ID "\n    healthcheck: {test: [\"CMD\", \"true\"]}\n"
+        "networks: {front: {internal: true}}\n"
+        "volumes: {data: {driver_opts: {size: 2G, kind: hdd}}}\n"
+        "configs: {page: {content: hi}}\nsecrets: {key: {content: s3cret}}\n"
+        "x-croft: {keep: 48h, update: replace, scratch: 64M}\n",
+        &spec);
     assert_string_equal(spec->project, "shop");
     assert_int_equal(spec->keep_ms, 48ULL * 3600 * 1000);
     assert_true(spec->replace);
@@ -147,9 +151,10 @@ static void test_everything(void **state)
     assert_string_equal(yyjson_get_str(yyjson_arr_get(entrypoint, 2)), "a 'b' c");
     yyjson_val *health = yyjson_obj_get(web->object, "healthcheck");
     assert_int_equal(yyjson_get_uint(yyjson_obj_get(health, "interval")), 90000);
-    assert_string_equal(yyjson_get_str(yyjson_arr_get(yyjson_obj_get(health, "test"), 0)), "CMD-SHELL");
-    assert_string_equal(yyjson_get_str(yyjson_obj_get(yyjson_obj_get(web->object, "restart"), "policy")),
-                        "always");
+    assert_string_equal(yyjson_get_str(yyjson_arr_get(yyjson_obj_get(health, "test"), 0)),
+                        "CMD-SHELL");
+    assert_string_equal(
+        yyjson_get_str(yyjson_obj_get(yyjson_obj_get(web->object, "restart"), "policy")), "always");
     spec_free(spec);
 }
 
@@ -171,8 +176,10 @@ static void test_refusals(void **state)
     (void)state;
     refused(SERVICE("    build: .\n"), "deploy.unsupported-key", "build");
     refused(SERVICE("    privileged: true\n"), "deploy.unsupported-key", "privileged");
-    refused(SERVICE("    volumes: [\"/etc:/etc\"]\n"), "deploy.unsupported-key", "folder of the host");
-    refused(SERVICE("    ports: [\"127.0.0.1:80:80\"]\n"), "deploy.unsupported-key", "address of the host");
+    refused(SERVICE("    volumes: [\"/etc:/etc\"]\n"), "deploy.unsupported-key",
+            "folder of the host");
+    refused(SERVICE("    ports: [\"127.0.0.1:80:80\"]\n"), "deploy.unsupported-key",
+            "address of the host");
     refused(SERVICE("    ports: [\"80\"]\n"), "deploy.bad-compose", "published");
     refused(SERVICE("    ports: [\"70000:80\"]\n"), "deploy.bad-compose", "ports");
     refused(SERVICE("    deploy: {replicas: 2}\n"), "deploy.unsupported-key", "replicas");
@@ -200,7 +207,8 @@ static void test_aliases_are_bounded(void **state)
         size_t len = strlen(yaml);
         int written = snprintf(yaml + len, sizeof(yaml) - len, "x-%d: &a%d [*a%d", i, i, i - 1);
         for (int k = 0; k < 9; k++) {
-            written += snprintf(yaml + len + written, sizeof(yaml) - len - (size_t)written, ",*a%d", i - 1);
+            written += snprintf(yaml + len + written, sizeof(yaml) - len - (size_t)written, ",*a%d",
+                                i - 1);
         }
         snprintf(yaml + len + written, sizeof(yaml) - len - (size_t)written, "]\n");
     }
@@ -209,13 +217,28 @@ static void test_aliases_are_bounded(void **state)
 
 static void test_values(void **state)
 {
-    static const struct { const char *text; int ret; uint64_t value; } durations[] = {
-        {"1m30s", 0, 90000}, {"500ms", 0, 500}, {"1.5s", 0, 1500}, {"1h", 0, 3600000}, {"1us", 0, 1},
-        {"10", -1, 0}, {"", -1, 0}, {"5x", -1, 0}, {"s", -1, 0},
+    static const struct {
+        const char *text;
+        int ret;
+        uint64_t value;
+    } durations[] = {
+        {"1m30s", 0, 90000}, {"500ms", 0, 500}, {"1.5s", 0, 1500},
+        {"1h", 0, 3600000},  {"1us", 0, 1},     {"10", -1, 0},
+        {"", -1, 0},         {"5x", -1, 0},     {"s", -1, 0},
     };
-    static const struct { const char *text; int ret; uint64_t value; } sizes[] = {
-        {"1024", 0, 1024}, {"1k", 0, 1024}, {"128M", 0, 128ULL << 20}, {"1.5gb", 0, 3ULL << 29},
-        {"0", -1, 0}, {"-1", -1, 0}, {"1q", -1, 0}, {"99999999999999999999t", -1, 0},
+    static const struct {
+        const char *text;
+        int ret;
+        uint64_t value;
+    } sizes[] = {
+        {"1024", 0, 1024},
+        {"1k", 0, 1024},
+        {"128M", 0, 128ULL << 20},
+        {"1.5gb", 0, 3ULL << 29},
+        {"0", -1, 0},
+        {"-1", -1, 0},
+        {"1q", -1, 0},
+        {"99999999999999999999t", -1, 0},
     };
     uint64_t value;
 
@@ -244,10 +267,16 @@ static void test_values(void **state)
 static void test_spec_refusals(void **state)
 {
     static const char *const texts[] = {
-        "{}", "[]", "{\"version\":2}", "{ \"version\":1}", "",
-        "{\"images\":{},\"networks\":{},\"project\":\"a\",\"resources\":{\"addresses\":0,\"hdd\":0,\"memory\":0,"
+        "{}",
+        "[]",
+        "{\"version\":2}",
+        "{ \"version\":1}",
+        "",
+        "{\"images\":{},\"networks\":{},\"project\":\"a\",\"resources\":{\"addresses\":0,\"hdd\":0,"
+        "\"memory\":0,"
         "\"milliCores\":0,\"ssd\":0},\"services\":{},\"version\":1}",
-        "{\"images\":{},\"networks\":{},\"project\":\"../a\",\"resources\":{\"addresses\":0,\"hdd\":0,\"memory\":0,"
+        "{\"images\":{},\"networks\":{},\"project\":\"../"
+        "a\",\"resources\":{\"addresses\":0,\"hdd\":0,\"memory\":0,"
         "\"milliCores\":0,\"ssd\":0},\"services\":{\"a\":{}},\"version\":1}",
     };
     (void)state;

@@ -104,11 +104,13 @@ static void test_hashes(void **state)
     uint8_t prk[32];
     hkdf_sha256_extract(salt, 13, ikm, 22, prk);
     hkdf_sha256_expand(prk, info, 10, out, 42);
-    assert_hex(out, 42,
-               "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865");
+    assert_hex(
+        out, 42,
+        "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865");
     hkdf_sha256(ikm, 22, "", out, 42);
-    assert_hex(out, 42,
-               "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d9d201395faa4b61a96c8");
+    assert_hex(
+        out, 42,
+        "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d9d201395faa4b61a96c8");
     assert_true(crypto_equal("abc", "abc", 3));
     assert_false(crypto_equal("abc", "abd", 3));
 }
@@ -118,8 +120,10 @@ static void test_texts(void **state)
     (void)state;
     static const struct {
         const char *plain, *text;
-    } cases[] = {{"", ""}, {"f", "Zg=="}, {"fo", "Zm8="}, {"foo", "Zm9v"}, {"foob", "Zm9vYg=="}, {"foobar", "Zm9vYmFy"}};
-    static const char *const bad[] = {"Z", "Zg=", "Zh==", "Zm9=", "Zm 8", "Zg==Zg==", "=", "====", "Zm8=\n"};
+    } cases[] = {{"", ""},        {"f", "Zg=="},        {"fo", "Zm8="},
+                 {"foo", "Zm9v"}, {"foob", "Zm9vYg=="}, {"foobar", "Zm9vYmFy"}};
+    static const char *const bad[] = {"Z",        "Zg=", "Zh==", "Zm9=",  "Zm 8",
+                                      "Zg==Zg==", "=",   "====", "Zm8=\n"};
     uint8_t *data;
     size_t len;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -151,13 +155,16 @@ static void test_hpke_rfc(void **state)
     from_hex("3948cfe0ad1ddb695d780e59077195da6c56506b027329794ab02bca80815c4d", recipient, 32);
     size_t info_len = from_hex("4f6465206f6e2061204772656369616e2055726e", info, sizeof(info));
     size_t aad_len = from_hex("436f756e742d30", aad, sizeof(aad));
-    size_t len = from_hex("4265617574792069732074727574682c20747275746820626561757479", plain, sizeof(plain));
+    size_t len = from_hex("4265617574792069732074727574682c20747275746820626561757479", plain,
+                          sizeof(plain));
     struct buffer out;
     buffer_init(&out, 0);
-    assert_int_equal(hpke_seal_with(1, ephemeral, recipient, info, info_len, aad, aad_len, plain, len, &out), 0);
+    assert_int_equal(
+        hpke_seal_with(1, ephemeral, recipient, info, info_len, aad, aad_len, plain, len, &out), 0);
     assert_hex(out.data, out.len,
                "37fda3567bdbd628e88668c3c8d7e97d1d1253b6d4ea6d44c150f741f1bf4431"
-               "f938558b5d72f1a23810b4be2ab4f84331acc02fc97babc53a52ae8218a355a96d8770ac83d07bea87e13c512a");
+               "f938558b5d72f1a23810b4be2ab4f84331acc02fc97babc53a52ae8218a355a96d8770ac83d07bea87e"
+               "13c512a");
     buffer_done(&out);
 }
 
@@ -197,23 +204,27 @@ static void test_sealed_vectors(void **state)
         len += spec_len;
 
         buffer_init(&out, 0);
-        assert_int_equal(hpke_seal_with(2, ephemeral, public_key, info, info_len, NULL, 0, plain, len, &out), 0);
+        assert_int_equal(
+            hpke_seal_with(2, ephemeral, public_key, info, info_len, NULL, 0, plain, len, &out), 0);
         assert_int_equal(out.len, sealed_len);
         assert_memory_equal(out.data, sealed, sealed_len);
         buffer_clear(&out);
-        assert_int_equal(hpke_open(recipient, info, info_len, NULL, 0, sealed, sealed_len, &out), 0);
+        assert_int_equal(hpke_open(recipient, info, info_len, NULL, 0, sealed, sealed_len, &out),
+                         0);
         assert_int_equal(out.len, len);
         assert_memory_equal(out.data, plain, len);
         /* one changed byte anywhere opens nothing and leaves nothing behind */
         for (size_t i = 0; i < sealed_len; i += 13) {
             buffer_clear(&out);
             sealed[i] ^= 1;
-            assert_int_equal(hpke_open(recipient, info, info_len, NULL, 0, sealed, sealed_len, &out), -EBADMSG);
+            assert_int_equal(
+                hpke_open(recipient, info, info_len, NULL, 0, sealed, sealed_len, &out), -EBADMSG);
             assert_int_equal(out.len, 0);
             sealed[i] ^= 1;
         }
         info[info_len - 1] ^= 1;
-        assert_int_equal(hpke_open(recipient, info, info_len, NULL, 0, sealed, sealed_len, &out), -EBADMSG);
+        assert_int_equal(hpke_open(recipient, info, info_len, NULL, 0, sealed, sealed_len, &out),
+                         -EBADMSG);
         assert_int_equal(hpke_open(recipient, info, info_len, NULL, 0, sealed, 47, &out), -EBADMSG);
         buffer_done(&out);
     }
@@ -244,9 +255,10 @@ static void test_signatures(void **state)
 {
     (void)state;
     uint8_t key[32], digest[32], signature[65], address[20], signer[20];
-    static const uint8_t order[32] = {
-        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfe,
-        0xba, 0xae, 0xdc, 0xe6, 0xaf, 0x48, 0xa0, 0x3b, 0xbf, 0xd2, 0x5e, 0x8c, 0xd0, 0x36, 0x41, 0x41};
+    static const uint8_t order[32] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+                                      0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfe,
+                                      0xba, 0xae, 0xdc, 0xe6, 0xaf, 0x48, 0xa0, 0x3b,
+                                      0xbf, 0xd2, 0x5e, 0x8c, 0xd0, 0x36, 0x41, 0x41};
     from_hex("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80", key, 32);
     assert_int_equal(ecdsa_address(key, address), 0);
     assert_hex(address, 20, "f39fd6e51aad88f6f4ce6ab8827279cfffb92266");
@@ -277,10 +289,10 @@ static void test_signatures(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_keccak),     cmocka_unit_test(test_hashes),
-        cmocka_unit_test(test_texts),      cmocka_unit_test(test_hpke_rfc),
-        cmocka_unit_test(test_x25519),     cmocka_unit_test(test_sealed_vectors),
-        cmocka_unit_test(test_keys),       cmocka_unit_test(test_signatures),
+        cmocka_unit_test(test_keccak), cmocka_unit_test(test_hashes),
+        cmocka_unit_test(test_texts),  cmocka_unit_test(test_hpke_rfc),
+        cmocka_unit_test(test_x25519), cmocka_unit_test(test_sealed_vectors),
+        cmocka_unit_test(test_keys),   cmocka_unit_test(test_signatures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -68,8 +68,22 @@ static void test_rlp(void **state)
 {
     (void)state;
     static const char *const bad[] = {
-        "",         "8100",   "817f",     "b800",   "b83700", "b90001",     "c1",     "83646f", "c483646f67ff",
-        "bfffffffffffffffff", "ffffffffffffffffff", "f80000", "8180ff", "b8", "f9", "c28100" /* inner */,
+        "",
+        "8100",
+        "817f",
+        "b800",
+        "b83700",
+        "b90001",
+        "c1",
+        "83646f",
+        "c483646f67ff",
+        "bfffffffffffffffff",
+        "ffffffffffffffffff",
+        "f80000",
+        "8180ff",
+        "b8",
+        "f9",
+        "c28100" /* inner */,
     };
     struct buffer data, out;
     struct rlp_item item, members[4];
@@ -102,7 +116,8 @@ static void test_rlp(void **state)
     static const struct {
         uint64_t value;
         const char *text;
-    } numbers[] = {{0, "0x80"}, {15, "0x0f"}, {127, "0x7f"}, {128, "0x8180"}, {1024, "0x820400"}, {UINT64_MAX, "0x88ffffffffffffffff"}};
+    } numbers[] = {{0, "0x80"},     {15, "0x0f"},       {127, "0x7f"},
+                   {128, "0x8180"}, {1024, "0x820400"}, {UINT64_MAX, "0x88ffffffffffffffff"}};
     for (size_t i = 0; i < 6; i++) {
         buffer_clear(&out);
         rlp_put_uint64(&out, numbers[i].value);
@@ -146,9 +161,12 @@ static void test_address(void **state)
         eth_address_format(address, text);
         assert_string_equal(text, good[i]);
     }
-    assert_int_equal(eth_address_parse("0x5aaeb6053F3E94C9b9A09f33669435E7Ef1BeAed", address), -EINVAL);
-    assert_int_equal(eth_address_parse("5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed", address), -EINVAL);
-    assert_int_equal(eth_address_parse("0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAe", address), -EINVAL);
+    assert_int_equal(eth_address_parse("0x5aaeb6053F3E94C9b9A09f33669435E7Ef1BeAed", address),
+                     -EINVAL);
+    assert_int_equal(eth_address_parse("5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed", address),
+                     -EINVAL);
+    assert_int_equal(eth_address_parse("0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAe", address),
+                     -EINVAL);
     assert_int_equal(eth_address_parse("", address), -EINVAL);
 
     uint8_t word[32];
@@ -171,7 +189,8 @@ static void test_abi(void **state)
     /* Solidity's documentation, "Use of Dynamic Types": f(0x123, [0x456, 0x789], "1234567890", "Hello, world!") */
     struct abi_value numbers[] = {abi_uint(0x456), abi_uint(0x789)};
     uint8_t ten[32] = "1234567890";
-    struct abi_value values[] = {abi_uint(0x123), abi_items(numbers, 2), abi_word(ten), abi_string("Hello, world!")};
+    struct abi_value values[] = {abi_uint(0x123), abi_items(numbers, 2), abi_word(ten),
+                                 abi_string("Hello, world!")};
     static const char expected[] =
         "0x8be65246"
         "0000000000000000000000000000000000000000000000000000000000000123"
@@ -189,7 +208,8 @@ static void test_abi(void **state)
     buffer_init(&out, 0);
     assert_int_equal(abi_encode_call("f(uint256,uint32[],bytes10,bytes)", values, 4, &out), 0);
     assert_hex(out.data, out.len, expected);
-    assert_int_equal(abi_decode("(uint256,uint32[],bytes10,bytes)", out.data + 4, out.len - 4, &decoded), 0);
+    assert_int_equal(
+        abi_decode("(uint256,uint32[],bytes10,bytes)", out.data + 4, out.len - 4, &decoded), 0);
     assert_int_equal(decoded.count, 4);
     assert_int_equal(decoded.values[1].len, 2);
     assert_int_equal(abi_get_uint(&decoded.values[1].items[1], &number), 0);
@@ -198,11 +218,15 @@ static void test_abi(void **state)
     abi_decoded_done(&decoded);
     /* every truncation fails, every set bit of the padding too */
     for (size_t len = 0; len < out.len - 4; len++)
-        assert_int_equal(abi_decode("(uint256,uint32[],bytes10,bytes)", out.data + 4, len, &decoded), -EBADMSG);
-    static const size_t padding[] = {2 * 32 + 10, 2 * 32 + 31, 5 * 32, 5 * 32 + 27, 8 * 32 + 13, 8 * 32 + 31, 3 * 32 + 4};
+        assert_int_equal(
+            abi_decode("(uint256,uint32[],bytes10,bytes)", out.data + 4, len, &decoded), -EBADMSG);
+    static const size_t padding[] = {2 * 32 + 10, 2 * 32 + 31, 5 * 32,    5 * 32 + 27,
+                                     8 * 32 + 13, 8 * 32 + 31, 3 * 32 + 4};
     for (size_t i = 0; i < sizeof(padding) / sizeof(padding[0]); i++) {
         out.data[4 + padding[i]] ^= 1;
-        assert_int_equal(abi_decode("(uint256,uint32[],bytes10,bytes)", out.data + 4, out.len - 4, &decoded), -EBADMSG);
+        assert_int_equal(
+            abi_decode("(uint256,uint32[],bytes10,bytes)", out.data + 4, out.len - 4, &decoded),
+            -EBADMSG);
         out.data[4 + padding[i]] ^= 1;
     }
     buffer_done(&out);
@@ -226,8 +250,8 @@ static void test_story(void **state)
     yyjson_doc *doc = vectors("story");
     struct buffer data, again;
     struct abi_decoded decoded;
-    static const char propose[] =
-        "propose((uint64,uint32,uint32,bytes32,bytes32,bytes,bytes32,bytes32,string[],uint64,uint64,uint32,bool))";
+    static const char propose[] = "propose((uint64,uint32,uint32,bytes32,bytes32,bytes,bytes32,"
+                                  "bytes32,string[],uint64,uint64,uint32,bool))";
     hex(str(yyjson_doc_get_root(doc), "propose"), &data);
     assert_int_equal(abi_decode(propose, data.data + 4, data.len - 4, &decoded), 0);
     buffer_init(&again, 0);
@@ -246,8 +270,11 @@ static void test_messages(void **state)
     static const struct {
         const char *name;
         enum grid_kind kind;
-    } kinds[] = {{"Registration", GRID_REGISTER}, {"Report", GRID_REPORT}, {"Profile", GRID_PROFILE},
-                 {"KeyEpoch", GRID_KEY_EPOCH}, {"Result", GRID_RESULT}};
+    } kinds[] = {{"Registration", GRID_REGISTER},
+                 {"Report", GRID_REPORT},
+                 {"Profile", GRID_PROFILE},
+                 {"KeyEpoch", GRID_KEY_EPOCH},
+                 {"Result", GRID_RESULT}};
     yyjson_doc *doc = vectors("typed-data");
     yyjson_val *root = yyjson_doc_get_root(doc);
     struct grid_chain chain = {.chain_id = yyjson_get_uint(yyjson_obj_get(root, "chainId"))};
@@ -270,11 +297,13 @@ static void test_messages(void **state)
         struct grid_message message, copy;
         assert_string_equal(str(vector, "typeString"), grid_kinds[kinds[i].kind].type);
         buffer_init(&text, 0);
-        buffer_printf(&text, "{\"message\":%s,\"signature\":\"%s\"%s%s%s}", members, str(vector, "signature"),
-                      kinds[i].kind == GRID_REGISTER ? ",\"join\":\"" : "",
-                      kinds[i].kind == GRID_REGISTER ? join : "", kinds[i].kind == GRID_REGISTER ? "\"" : "");
+        buffer_printf(
+            &text, "{\"message\":%s,\"signature\":\"%s\"%s%s%s}", members, str(vector, "signature"),
+            kinds[i].kind == GRID_REGISTER ? ",\"join\":\"" : "",
+            kinds[i].kind == GRID_REGISTER ? join : "", kinds[i].kind == GRID_REGISTER ? "\"" : "");
         struct error err = {.code = ""};
-        if (grid_message_from_json(kinds[i].kind, (const char *)text.data, text.len, &message, &err) != 0)
+        if (grid_message_from_json(kinds[i].kind, (const char *)text.data, text.len, &message,
+                                   &err) != 0)
             fail_msg("%s: %s", kinds[i].name, err.message);
         assert_int_equal(grid_message_digest(&message, &chain, digest), 0);
         assert_hex(digest, 32, str(vector, "digest"));
@@ -288,7 +317,9 @@ static void test_messages(void **state)
         /* there and back */
         buffer_clear(&text);
         assert_int_equal(grid_message_to_json(&message, &text), 0);
-        assert_int_equal(grid_message_from_json(kinds[i].kind, (const char *)text.data, text.len, &copy, NULL), 0);
+        assert_int_equal(
+            grid_message_from_json(kinds[i].kind, (const char *)text.data, text.len, &copy, NULL),
+            0);
         buffer_clear(&call);
         assert_int_equal(grid_message_call(&copy, &call), 0);
         assert_hex(call.data, call.len, str(vector, "calldata"));
@@ -303,16 +334,23 @@ static void test_transaction(void **state)
 {
     (void)state;
     /* made by foundry's cast */
-    static const char expected[] =
-        "0x02f8d2827a6907843b9aca0084b2d05e00830186a0945fbdb2315678afecb367f032d93f642f64180aa380b8643908111600000000"
-        "00000000000000000000000000000000000000000000000000000020000000000000000000000000000000000000000000000000"
-        "0000000000000004"
-        "64656d6f00000000000000000000000000000000000000000000000000000000c080a03d602edfe268b2cae5dbd7d41010e6c46a8ee3"
-        "fbd16e5ff57cce3c1617cae08ca014545776c1f4b06ff4ce2b8def2115dcc8fd03a45818df12b67e8a75aae3db03";
+    static const char expected[] = "0x02f8d2827a6907843b9aca0084b2d05e00830186a0945fbdb2315678afecb"
+                                   "367f032d93f642f64180aa380b8643908111600000000"
+                                   "000000000000000000000000000000000000000000000000000000200000000"
+                                   "00000000000000000000000000000000000000000"
+                                   "0000000000000004"
+                                   "64656d6f0000000000000000000000000000000000000000000000000000000"
+                                   "0c080a03d602edfe268b2cae5dbd7d41010e6c46a8ee3"
+                                   "fbd16e5ff57cce3c1617cae08ca014545776c1f4b06ff4ce2b8def2115dcc8f"
+                                   "d03a45818df12b67e8a75aae3db03";
     struct abi_value name = abi_string("demo");
     struct buffer call, raw;
     uint8_t key[32], hash[32], check[32];
-    struct eth_tx tx = {.chain_id = 31337, .nonce = 7, .max_priority_fee = 1000000000, .max_fee = 3000000000, .gas = 100000};
+    struct eth_tx tx = {.chain_id = 31337,
+                        .nonce = 7,
+                        .max_priority_fee = 1000000000,
+                        .max_fee = 3000000000,
+                        .gas = 100000};
     buffer_init(&call, 0);
     buffer_init(&raw, 0);
     hex_decode("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80", key, 32);
@@ -331,7 +369,8 @@ static void test_transaction(void **state)
 static void test_headers(void **state)
 {
     (void)state;
-    static const char *const forks[] = {"berlin", "london", "shanghai", "cancun", "prague", "osaka"};
+    static const char *const forks[] = {"berlin", "london", "shanghai",
+                                        "cancun", "prague", "osaka"};
     yyjson_doc *doc = vectors("chain");
     yyjson_val *blocks = yyjson_obj_get(yyjson_doc_get_root(doc), "blocks");
     struct eth_header header;
@@ -351,9 +390,11 @@ static void test_headers(void **state)
         "\"sha3Uncles\":\"0x1dcc4de8dec75d7aab85b567b6ccd41ad312451b948a7413f0a142fd40d49347\","
         "\"miner\":\"0x0000000000000000000000000000000000000000\","
         "\"stateRoot\":\"0xd7f8974fb5ac78d9ac099b9ad5018bedc2ce0a72dad1827a1709da30580f0544\","
-        "\"transactionsRoot\":\"0x56e81f171bcc55a6ff8345e692c0f86e5b48e01b996cadc001622fb5e363b421\","
+        "\"transactionsRoot\":"
+        "\"0x56e81f171bcc55a6ff8345e692c0f86e5b48e01b996cadc001622fb5e363b421\","
         "\"receiptsRoot\":\"0x56e81f171bcc55a6ff8345e692c0f86e5b48e01b996cadc001622fb5e363b421\","
-        "\"logsBloom\":\"0x%0512d\",\"difficulty\":\"0x400000000\",\"number\":\"0x0\",\"gasLimit\":\"0x1388\","
+        "\"logsBloom\":\"0x%0512d\",\"difficulty\":\"0x400000000\",\"number\":\"0x0\",\"gasLimit\":"
+        "\"0x1388\","
         "\"gasUsed\":\"0x0\",\"timestamp\":\"0x0\","
         "\"extraData\":\"0x11bbe8db4e347b4e8c937c1c8370e4b5ed33adb3db69cbdb7a38e1e50b1b82fa\","
         "\"mixHash\":\"0x0000000000000000000000000000000000000000000000000000000000000000\","
@@ -381,7 +422,8 @@ static int verify(const char *text, size_t len)
     static const char *const keys[] = {
         "0000000000000000000000000000000000000000000000000000000000000000",
         "0000000000000000000000000000000000000000000000000000000000000001"};
-    yyjson_arr_foreach(yyjson_obj_get(yyjson_obj_get(root, "proof"), "storageProof"), index, max, item)
+    yyjson_arr_foreach(yyjson_obj_get(yyjson_obj_get(root, "proof"), "storageProof"), index, max,
+                       item)
     {
         if (index < 2)
             hex_decode(keys[index], slots[index], 32);
@@ -393,8 +435,8 @@ static int verify(const char *text, size_t len)
     if (r == 0)
         r = eth_header_from_json(yyjson_obj_get(root, "block"), &header, NULL);
     if (r == 0)
-        r = eth_proof_slots(yyjson_obj_get(root, "proof"), header.state_root, address, (const uint8_t(*)[32])slots,
-                            count < 8 ? 8 : count, values, NULL);
+        r = eth_proof_slots(yyjson_obj_get(root, "proof"), header.state_root, address,
+                            (const uint8_t(*)[32])slots, count < 8 ? 8 : count, values, NULL);
     yyjson_doc_free(doc);
     return r;
 }
@@ -448,31 +490,42 @@ static void test_proofs(void **state)
 
     assert_int_equal(eth_header_from_json(yyjson_obj_get(root, "block"), &header, &err), 0);
     assert_int_equal(eth_rpc_bytes(yyjson_obj_get(root, "address"), address, 20), 0);
-    assert_int_equal(eth_proof_account(yyjson_obj_get(root, "proof"), header.state_root, address, &account, &err), 1);
+    assert_int_equal(eth_proof_account(yyjson_obj_get(root, "proof"), header.state_root, address,
+                                       &account, &err),
+                     1);
     /* slot 0: the address of Reservations; slot 1: nothing */
-    assert_int_equal(eth_proof_slot(yyjson_obj_get(root, "proof"), account.storage_root, slot, value, &err), 0);
+    assert_int_equal(
+        eth_proof_slot(yyjson_obj_get(root, "proof"), account.storage_root, slot, value, &err), 0);
     hex_encode_0x(value + 12, 20, shown);
     assert_string_equal(shown, "0xe7f1725e7734ce288f8367e1bb143e90bb3f0512");
     slot[31] = 1;
     memset(value, 0xff, 32);
-    assert_int_equal(eth_proof_slot(yyjson_obj_get(root, "proof"), account.storage_root, slot, value, &err), 0);
+    assert_int_equal(
+        eth_proof_slot(yyjson_obj_get(root, "proof"), account.storage_root, slot, value, &err), 0);
     static const uint8_t zero[32];
     assert_memory_equal(value, zero, 32);
     /* a slot that nobody asked for has no proof */
     slot[31] = 7;
-    assert_int_equal(eth_proof_slot(yyjson_obj_get(root, "proof"), account.storage_root, slot, value, &err), -EBADMSG);
+    assert_int_equal(
+        eth_proof_slot(yyjson_obj_get(root, "proof"), account.storage_root, slot, value, &err),
+        -EBADMSG);
     assert_string_equal(err.code, "chain.bad-proof");
     /* an account that is not there */
     assert_int_equal(eth_rpc_bytes(yyjson_obj_get(root, "absentAddress"), address, 20), 0);
-    assert_int_equal(eth_proof_account(yyjson_obj_get(root, "absent"), header.state_root, address, &account, NULL), 0);
+    assert_int_equal(eth_proof_account(yyjson_obj_get(root, "absent"), header.state_root, address,
+                                       &account, NULL),
+                     0);
     memset(&err, 0, sizeof(err));
     assert_int_equal(eth_proof_slots(yyjson_obj_get(root, "absent"), header.state_root, address,
-                                     (const uint8_t(*)[32])zero, 0, NULL, &err), -ENOENT);
+                                     (const uint8_t(*)[32])zero, 0, NULL, &err),
+                     -ENOENT);
     assert_string_equal(err.code, "chain.no-contract");
     yyjson_doc_free(doc);
 
-    assert_true(flip_all(text, len, "\"state\": {", "\"proof\"", NULL) > 1000);         /* header and address */
-    assert_true(flip_all(text, len, "\"accountProof\"", "\"storageProof\"", NULL) > 500); /* account proof */
+    assert_true(flip_all(text, len, "\"state\": {", "\"proof\"", NULL) >
+                1000); /* header and address */
+    assert_true(flip_all(text, len, "\"accountProof\"", "\"storageProof\"", NULL) >
+                500); /* account proof */
     free(text);
 }
 
@@ -511,15 +564,18 @@ static void test_storage_proofs(void **state)
         for (size_t k = 0; k < count; k++) {
             for (size_t b = 0; b < data[k].len; b++, bytes++) {
                 data[k].data[b] ^= 0x20;
-                assert_int_equal(eth_proof_follow(root, key, 32, nodes, count, &value, &len), -EBADMSG);
+                assert_int_equal(eth_proof_follow(root, key, 32, nodes, count, &value, &len),
+                                 -EBADMSG);
                 data[k].data[b] ^= 0x20;
             }
         }
         nodes[count] = nodes[0];
         assert_int_equal(eth_proof_follow(root, key, 32, nodes, count + 1, &value, &len), -EBADMSG);
         if (count > 1) {
-            assert_int_equal(eth_proof_follow(root, key, 32, nodes, count - 1, &value, &len), -EBADMSG);
-            assert_int_equal(eth_proof_follow(root, key, 32, nodes + 1, count, &value, &len), -EBADMSG);
+            assert_int_equal(eth_proof_follow(root, key, 32, nodes, count - 1, &value, &len),
+                             -EBADMSG);
+            assert_int_equal(eth_proof_follow(root, key, 32, nodes + 1, count, &value, &len),
+                             -EBADMSG);
         }
         /* proofs of one slot prove nothing about another */
         key[0] ^= 0xff;
@@ -561,9 +617,15 @@ static void test_reverts(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rlp),         cmocka_unit_test(test_address), cmocka_unit_test(test_abi),
-        cmocka_unit_test(test_story),       cmocka_unit_test(test_messages), cmocka_unit_test(test_transaction),
-        cmocka_unit_test(test_headers),     cmocka_unit_test(test_proofs),  cmocka_unit_test(test_storage_proofs),
+        cmocka_unit_test(test_rlp),
+        cmocka_unit_test(test_address),
+        cmocka_unit_test(test_abi),
+        cmocka_unit_test(test_story),
+        cmocka_unit_test(test_messages),
+        cmocka_unit_test(test_transaction),
+        cmocka_unit_test(test_headers),
+        cmocka_unit_test(test_proofs),
+        cmocka_unit_test(test_storage_proofs),
         cmocka_unit_test(test_reverts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

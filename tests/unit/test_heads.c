@@ -70,7 +70,8 @@ static void frame(struct peer *peer, uint8_t opcode, const char *text)
 
 static void block_json(uint64_t number, char *text, size_t size)
 {
-    snprintf(text, size, "{\"number\":\"0x%llx\",\"hash\":\"0x%064llx\"}", (unsigned long long)number, (unsigned long long)number);
+    snprintf(text, size, "{\"number\":\"0x%llx\",\"hash\":\"0x%064llx\"}",
+             (unsigned long long)number, (unsigned long long)number);
 }
 
 static void tell_head(struct endpoint *endpoint)
@@ -78,7 +79,9 @@ static void tell_head(struct endpoint *endpoint)
     char block[200], text[400];
     block_json(endpoint->block, block, sizeof(block));
     snprintf(text, sizeof(text),
-             "{\"jsonrpc\":\"2.0\",\"method\":\"eth_subscription\",\"params\":{\"subscription\":\"0x1\",\"result\":%s}}", block);
+             "{\"jsonrpc\":\"2.0\",\"method\":\"eth_subscription\",\"params\":{\"subscription\":"
+             "\"0x1\",\"result\":%s}}",
+             block);
     for (size_t i = 0; i < endpoint->count; i++) {
         struct peer *peer = &endpoint->peers[i];
         if (peer->fd >= 0 && peer->subscribed && !endpoint->deaf && !endpoint->mute)
@@ -91,7 +94,8 @@ static void upgrade(struct peer *peer, const char *head)
     char key[128] = "", answer[400];
     uint8_t hash[20];
     const char *at = strstr(head, "Sec-WebSocket-Key: ");
-    if (peer->endpoint->no_upgrade || at == NULL || sscanf(at, "Sec-WebSocket-Key: %60s", key) != 1) {
+    if (peer->endpoint->no_upgrade || at == NULL ||
+        sscanf(at, "Sec-WebSocket-Key: %60s", key) != 1) {
         static const char no[] = "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
         out(peer, no, sizeof(no) - 1);
         return;
@@ -99,9 +103,11 @@ static void upgrade(struct peer *peer, const char *head)
     strcat(key, "258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
     mbedtls_sha1((const unsigned char *)key, strlen(key), hash);
     char *accept = base64_encode(hash, 20);
-    int len = snprintf(answer, sizeof(answer),
-                       "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                       "Sec-WebSocket-Accept: %s\r\n\r\n", accept);
+    int len =
+        snprintf(answer, sizeof(answer),
+                 "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                 "Sec-WebSocket-Accept: %s\r\n\r\n",
+                 accept);
     free(accept);
     out(peer, answer, (size_t)len);
     peer->websocket = 1;
@@ -116,8 +122,10 @@ static void serve_post(struct peer *peer, const char *body)
     if (at != NULL)
         sscanf(at, "\"id\":%u", &id);
     block_json(peer->endpoint->block, block, sizeof(block));
-    int len = snprintf(text, sizeof(text), "{\"jsonrpc\":\"2.0\",\"id\":%u,\"result\":%s}", id, block);
-    len = snprintf(answer, sizeof(answer), "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len, text);
+    int len =
+        snprintf(text, sizeof(text), "{\"jsonrpc\":\"2.0\",\"id\":%u,\"result\":%s}", id, block);
+    len = snprintf(answer, sizeof(answer), "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len,
+                   text);
     out(peer, answer, (size_t)len);
 }
 
@@ -208,7 +216,8 @@ static void endpoint_start(struct endpoint *endpoint, struct loop *loop)
     assert_int_equal(listen(endpoint->fd, 16), 0);
     assert_int_equal(getsockname(endpoint->fd, (struct sockaddr *)&address, &len), 0);
     endpoint->port = ntohs(address.sin_port);
-    assert_int_equal(loop_io_add(loop, endpoint->fd, EPOLLIN, on_accept, endpoint, &endpoint->io), 0);
+    assert_int_equal(loop_io_add(loop, endpoint->fd, EPOLLIN, on_accept, endpoint, &endpoint->io),
+                     0);
 }
 
 static void endpoint_stop(struct endpoint *endpoint)
@@ -262,11 +271,13 @@ static void world_start(struct world *world, int endpoints)
     assert_int_equal(loop_new(&world->loop), 0);
     endpoint_start(&world->a, world->loop);
     endpoint_start(&world->b, world->loop);
-    snprintf(urls, sizeof(urls), endpoints == 2 ? "http://127.0.0.1:%u,http://127.0.0.1:%u" : "http://127.0.0.1:%u",
+    snprintf(urls, sizeof(urls),
+             endpoints == 2 ? "http://127.0.0.1:%u,http://127.0.0.1:%u" : "http://127.0.0.1:%u",
              world->a.port, world->b.port);
     struct eth_rpc_options options = {.urls = urls, .timeout_us = 3 * SECOND};
     assert_int_equal(eth_rpc_new(world->loop, &options, &world->rpc, NULL), 0);
-    assert_int_equal(eth_heads_new(world->loop, world->rpc, on_head, on_state, &world->seen, &world->heads), 0);
+    assert_int_equal(
+        eth_heads_new(world->loop, world->rpc, on_head, on_state, &world->seen, &world->heads), 0);
 }
 
 static void world_stop(struct world *world)

@@ -70,8 +70,12 @@ static int set_up(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
     struct error err = {.code = ""};
-    static const struct http_server_limits limits = {
-        .body = 1000, .head = 2000, .request_us = 300000, .idle_us = 500000, .connections = 40, .per_address = 40};
+    static const struct http_server_limits limits = {.body = 1000,
+                                                     .head = 2000,
+                                                     .request_us = 300000,
+                                                     .idle_us = 500000,
+                                                     .connections = 40,
+                                                     .per_address = 40};
     assert_int_equal(loop_new(&f->loop), 0);
     assert_int_equal(http_server_new(f->loop, &limits, handle, f, &f->server), 0);
     assert_int_equal(http_server_listen(f->server, "127.0.0.1", 0, &f->port, &err), 0);
@@ -206,7 +210,8 @@ static void test_sink(void **state)
 {
     struct fixture *f = *state;
     struct sink sink = {.f = f};
-    start(f, "/big/300000", (struct http_request){.data = on_data, .done = on_sink_done, .user = &sink});
+    start(f, "/big/300000",
+          (struct http_request){.data = on_data, .done = on_sink_done, .user = &sink});
     run(f, 1);
     assert_int_equal(sink.bytes, 300000);
     /* a refusal never reaches the sink */
@@ -215,12 +220,15 @@ static void test_sink(void **state)
     assert_int_equal(sink.bytes, 300000);
     assert_memory_equal(f->body.data, "nothing here", 12);
     sink.stop_at = 300001;
-    start(f, "/big/300000", (struct http_request){.data = on_data, .done = on_sink_done, .user = &sink});
+    start(f, "/big/300000",
+          (struct http_request){.data = on_data, .done = on_sink_done, .user = &sink});
     run(f, 3);
     assert_string_equal(f->code, "http.aborted");
     /* cancelled from inside its own sink: silent, and what was started there runs */
     sink = (struct sink){.f = f};
-    sink.cancel = start(f, "/big/300000", (struct http_request){.data = on_data, .done = on_sink_done, .user = &sink});
+    sink.cancel =
+        start(f, "/big/300000",
+              (struct http_request){.data = on_data, .done = on_sink_done, .user = &sink});
     run(f, 4);
     assert_int_equal(f->body.len, 1);
     http_transfer_cancel(start(f, "/hold", (struct http_request){0}));
@@ -240,7 +248,8 @@ static int dial(const struct fixture *f)
 }
 
 /* The answer's text until the server closes or 1 s has passed; *ret_closed says which. */
-static size_t talk(struct fixture *f, int fd, const char *text, size_t len, char *answer, size_t size, int *ret_closed)
+static size_t talk(struct fixture *f, int fd, const char *text, size_t len, char *answer,
+                   size_t size, int *ret_closed)
 {
     uint64_t end = loop_clock() + 1000000;
     size_t got = 0;
@@ -268,8 +277,10 @@ static void test_bad_peers(void **state)
         {"GET / HTTP/1.1\r\n\r\n", "400"}, /* no Host */
         {"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "400"},
         {"GET http://x/ HTTP/1.1\r\nHost: a\r\n\r\n", "400"},
-        {"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n", "411"},
-        {"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx", "400"},
+        {"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+         "411"},
+        {"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
+         "400"},
         {"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", "400"},
         {"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\nx", "400"},
         {"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n", "400"},
@@ -297,7 +308,8 @@ static void test_bad_peers(void **state)
     close(fd);
     free(big);
     /* two requests in one packet are answered in turn; then the idle connection is closed */
-    static const char two[] = "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nonePOST /echo HTTP/1.1\r\nHost: a\r\n"
+    static const char two[] = "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nonePOST "
+                              "/echo HTTP/1.1\r\nHost: a\r\n"
                               "Content-Length: 3\r\n\r\ntwo";
     fd = dial(f);
     talk(f, fd, two, sizeof(two) - 1, answer, sizeof(answer), &closed);

@@ -19,13 +19,18 @@ static const uint8_t digest[VERITY_DIGEST_SIZE] = {1, 2, 3};
 static void test_build(void **state)
 {
     static const char oci[] =
-        "{\"Env\":[\"PATH=/bin\"],\"Cmd\":[\"sh\"],\"Entrypoint\":null,\"User\":\"\",\"Hostname\":\"x\","
+        "{\"Env\":[\"PATH=/"
+        "bin\"],\"Cmd\":[\"sh\"],\"Entrypoint\":null,\"User\":\"\",\"Hostname\":\"x\","
         "\"Volumes\":{\"/data\":{}},\"OnBuild\":[],\"Labels\":{\"b\":\"2\",\"a\":\"1\"},"
-        "\"Healthcheck\":{\"Test\":[\"CMD\",\"x\"],\"Interval\":30000000000,\"Timeout\":0,\"Unknown\":1}}";
+        "\"Healthcheck\":{\"Test\":[\"CMD\",\"x\"],\"Interval\":30000000000,\"Timeout\":0,"
+        "\"Unknown\":1}}";
     static const char wanted[] =
-        "{\"Cmd\":[\"sh\"],\"Env\":[\"PATH=/bin\"],\"Healthcheck\":{\"Interval\":30000000000,\"Test\":[\"CMD\",\"x\"]},"
-        "\"Labels\":{\"a\":\"1\",\"b\":\"2\"},\"Volumes\":{\"/data\":{}},\"architecture\":\"amd64\",\"metadata\":"
-        "{\"digest\":\"0102030000000000000000000000000000000000000000000000000000000000\",\"size\":4096},\"os\":\"linux\"}";
+        "{\"Cmd\":[\"sh\"],\"Env\":[\"PATH=/"
+        "bin\"],\"Healthcheck\":{\"Interval\":30000000000,\"Test\":[\"CMD\",\"x\"]},"
+        "\"Labels\":{\"a\":\"1\",\"b\":\"2\"},\"Volumes\":{\"/"
+        "data\":{}},\"architecture\":\"amd64\",\"metadata\":"
+        "{\"digest\":\"0102030000000000000000000000000000000000000000000000000000000000\",\"size\":"
+        "4096},\"os\":\"linux\"}";
     struct buffer out;
     struct error err = {0};
     struct image_config config;
@@ -33,7 +38,9 @@ static void test_build(void **state)
     (void)state;
     buffer_init(&out, 0);
     yyjson_doc *doc = yyjson_read(oci, strlen(oci), 0);
-    assert_int_equal(image_config_build(yyjson_doc_get_root(doc), "amd64", "linux", digest, 4096, &out, &err), 0);
+    assert_int_equal(
+        image_config_build(yyjson_doc_get_root(doc), "amd64", "linux", digest, 4096, &out, &err),
+        0);
     assert_string_equal((char *)out.data, wanted);
     assert_int_equal(image_config_read((char *)out.data, out.len, &config, &err), 0);
     assert_memory_equal(config.digest, digest, sizeof(digest));
@@ -61,8 +68,10 @@ static void test_refused_config(void **state)
         "{\"Env\":[\"A=\\u0000\"],\"architecture\":\"amd64\"," META ",\"os\":\"linux\"}",
         "{\"Cmd\":\"sh\",\"architecture\":\"amd64\"," META ",\"os\":\"linux\"}",
         "{\"Volumes\":{\"/a\":{\"x\":1}},\"architecture\":\"amd64\"," META ",\"os\":\"linux\"}",
-        "{\"architecture\":\"amd64\",\"metadata\":{\"digest\":\"zz\",\"size\":4096},\"os\":\"linux\"}",
-        "{\"architecture\":\"amd64\",\"metadata\":{\"digest\":\"" DIGEST "\",\"size\":0},\"os\":\"linux\"}",
+        "{\"architecture\":\"amd64\",\"metadata\":{\"digest\":\"zz\",\"size\":4096},\"os\":"
+        "\"linux\"}",
+        "{\"architecture\":\"amd64\",\"metadata\":{\"digest\":\"" DIGEST
+        "\",\"size\":0},\"os\":\"linux\"}",
     };
 
     (void)state;
@@ -83,9 +92,11 @@ static void test_index(void **state)
 {
     static const char index[] =
         "{\"schemaVersion\":2,\"manifests\":["
-        "{\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",\"digest\":\"sha256:" DIGEST "\",\"size\":7,"
+        "{\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",\"digest\":\"sha256:" DIGEST
+        "\",\"size\":7,"
         "\"annotations\":{\"org.opencontainers.image.ref.name\":\"one\"}},"
-        "{\"mediaType\":\"application/vnd.oci.image.index.v1+json\",\"digest\":\"sha256:" DIGEST "\",\"size\":8,"
+        "{\"mediaType\":\"application/vnd.oci.image.index.v1+json\",\"digest\":\"sha256:" DIGEST
+        "\",\"size\":8,"
         "\"platform\":{\"architecture\":\"amd64\",\"os\":\"linux\"},"
         "\"annotations\":{\"org.opencontainers.image.ref.name\":\"reg.example/x:two\"}}]}";
     struct oci_descriptor found;
@@ -108,8 +119,9 @@ static void test_index(void **state)
 
 static void test_docker(void **state)
 {
-    static const char text[] = "[{\"Config\":\"c.json\",\"RepoTags\":[\"reg:5000/x:1\"],\"Layers\":[\"a/layer.tar\"]},"
-                               "{\"Config\":\"d.json\",\"RepoTags\":[\"y:2\"],\"Layers\":[]}]";
+    static const char text[] =
+        "[{\"Config\":\"c.json\",\"RepoTags\":[\"reg:5000/x:1\"],\"Layers\":[\"a/layer.tar\"]},"
+        "{\"Config\":\"d.json\",\"RepoTags\":[\"y:2\"],\"Layers\":[]}]";
     struct docker_manifest manifest;
     struct error err = {0};
 

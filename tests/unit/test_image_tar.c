@@ -41,7 +41,8 @@ static void seal(uint8_t *header)
     snprintf((char *)header + 148, 8, "%06o", sum);
 }
 
-static void put(struct memory *memory, char type, const char *name, const char *link, const char *content, size_t len)
+static void put(struct memory *memory, char type, const char *name, const char *link,
+                const char *content, size_t len)
 {
     uint8_t *header = memory->data + memory->len;
     memset(header, 0, 512);
@@ -165,8 +166,13 @@ static void test_refused(void **state)
         const char *name;
         const char *link;
     } bad[] = {
-        {'0', "../etc/passwd", ""}, {'0', "a/../../b", ""}, {'1', "a", "../b"}, {'1', "a", ""},
-        {'2', "a", ""},             {'S', "sparse", ""},    {'Z', "a", ""},
+        {'0', "../etc/passwd", ""},
+        {'0', "a/../../b", ""},
+        {'1', "a", "../b"},
+        {'1', "a", ""},
+        {'2', "a", ""},
+        {'S', "sparse", ""},
+        {'Z', "a", ""},
     };
     struct tar *tar;
     const struct tar_entry *entry;
@@ -210,7 +216,8 @@ static void test_cut_off(void **state)
 
 /* ---- layers ---- */
 
-static struct tree_node *apply(struct tree *tree, enum tar_type type, const char *path, const char *link)
+static struct tree_node *apply(struct tree *tree, enum tar_type type, const char *path,
+                               const char *link)
 {
     static struct tar_entry entry;
     struct error err = {0};
@@ -253,7 +260,8 @@ static void test_layers(void **state)
     apply(tree, TAR_SYMLINK, "lib", "usr/lib");
     tree->layer = 2;
     assert_null(apply(tree, TAR_FILE, "etc/.wh.a", ""));
-    apply(tree, TAR_FILE, "var/old/new", ""); /* before the opaque mark: of this layer, so it stays */
+    apply(tree, TAR_FILE, "var/old/new",
+          ""); /* before the opaque mark: of this layer, so it stays */
     assert_null(apply(tree, TAR_FILE, "var/old/.wh..wh..opq", ""));
     apply(tree, TAR_FILE, "lib/so", "");
     struct tree_node *first = find(tree, "etc/b");
@@ -302,8 +310,9 @@ static void test_layer_errors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_file),    cmocka_unit_test(test_pax),    cmocka_unit_test(test_gnu_long_name),
-        cmocka_unit_test(test_refused), cmocka_unit_test(test_cut_off), cmocka_unit_test(test_layers),
+        cmocka_unit_test(test_file),          cmocka_unit_test(test_pax),
+        cmocka_unit_test(test_gnu_long_name), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_cut_off),       cmocka_unit_test(test_layers),
         cmocka_unit_test(test_layer_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -64,12 +64,14 @@ static void read_story(struct story *story)
     yyjson_doc_free(sealed);
     story->block = 7;
     story->logs = calloc(yyjson_arr_size(logs), sizeof(*story->logs));
-    yyjson_arr_foreach(logs, i, max, item) {
+    yyjson_arr_foreach(logs, i, max, item)
+    {
         struct eth_log *log = &story->logs[story->count++];
         const char *data = yyjson_get_str(yyjson_obj_get(item, "data"));
         memcpy(log->address, story->scope.reservations, 20);
         log->block_number = story->block;
-        yyjson_arr_foreach(yyjson_obj_get(item, "topics"), t, topics, topic) {
+        yyjson_arr_foreach(yyjson_obj_get(item, "topics"), t, topics, topic)
+        {
             decode(topic, log->topics[log->topic_count++], 32);
         }
         log->data_len = (strlen(data) - 2) / 2;
@@ -142,7 +144,8 @@ static bool hint(const struct eth_log *log, size_t byte)
     if (changed) {
         return word == 3 || word == 6 || word == 7; /* previousBlock, actor, time */
     }
-    return (word >= 6 && word <= 9) || word == 5; /* blob, times, keep, replace: checked elsewhere or hints */
+    return (word >= 6 && word <= 9) ||
+           word == 5; /* blob, times, keep, replace: checked elsewhere or hints */
 }
 
 static void test_no_byte_can_change(void **state)
@@ -210,7 +213,8 @@ static void test_heads_of_vectors(void **state)
     yyjson_val *item;
 
     (void)state;
-    yyjson_arr_foreach(yyjson_doc_get_root(doc), i, max, item) {
+    yyjson_arr_foreach(yyjson_doc_get_root(doc), i, max, item)
+    {
         struct ledger_change change = {0};
         change.sequence = yyjson_get_uint(yyjson_obj_get(item, "sequence"));
         change.id = strtoull(yyjson_get_str(yyjson_obj_get(item, "id")), NULL, 10);
@@ -274,8 +278,8 @@ static void test_final_is_final(void **state)
     (void)state;
     read_story(&story);
     assert_int_equal(fold(&story, &ledger), 0);
-    struct ledger_change change = {.block = 9, .id = 1, .revision = 1, .state = CHAIN_CLOSED,
-                                   .sequence = 5};
+    struct ledger_change change = {
+        .block = 9, .id = 1, .revision = 1, .state = CHAIN_CLOSED, .sequence = 5};
     memcpy(change.commitment, ledger_find(&ledger, 1, 1)->commitment, 32);
     assert_int_equal(ledger_apply(&ledger, &change, &err), 0);
     assert_null(ledger_current(&ledger, 1));
@@ -297,7 +301,8 @@ static void test_slots(void **state)
     (void)state;
     read_story(&story);
     slot_list(story.scope.node, slots);
-    yyjson_arr_foreach(yyjson_obj_get(yyjson_doc_get_root(story.doc), "storage"), i, max, item) {
+    yyjson_arr_foreach(yyjson_obj_get(yyjson_doc_get_root(story.doc), "storage"), i, max, item)
+    {
         const char *field = yyjson_get_str(yyjson_obj_get(item, "field"));
         decode(yyjson_obj_get(item, "slot"), expected, 32);
         decode(yyjson_obj_get(item, "value"), value, 32);
@@ -318,9 +323,9 @@ static void test_slots(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_story),          cmocka_unit_test(test_no_byte_can_change),
-        cmocka_unit_test(test_left_out),       cmocka_unit_test(test_heads_of_vectors),
-        cmocka_unit_test(test_json_round),     cmocka_unit_test(test_final_is_final),
+        cmocka_unit_test(test_story),      cmocka_unit_test(test_no_byte_can_change),
+        cmocka_unit_test(test_left_out),   cmocka_unit_test(test_heads_of_vectors),
+        cmocka_unit_test(test_json_round), cmocka_unit_test(test_final_is_final),
         cmocka_unit_test(test_slots),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -27,8 +27,9 @@ static struct disk *disk_new(uint64_t size, uint32_t sector)
     struct disk *disk = calloc(1, sizeof(*disk));
     assert_non_null(disk);
     if (sector != 0)
-        assert_int_equal(gpt_build(disk->head, disk->tail, GPT_EDGE, size, sector, guids[0], guids[1],
-                                   &disk->partition), 0);
+        assert_int_equal(gpt_build(disk->head, disk->tail, GPT_EDGE, size, sector, guids[0],
+                                   guids[1], &disk->partition),
+                         0);
     return disk;
 }
 
@@ -58,7 +59,8 @@ static void test_build_and_find(void **state)
         assert_int_equal(disk->partition.start, 1 << 20);
         assert_int_equal(disk->partition.size % (1 << 20), 0);
         assert_true(disk->partition.start + disk->partition.size <= DISK - 33 * 512);
-        assert_int_equal(gpt_find(disk->head, disk->tail, GPT_EDGE, DISK, sectors[i], &found, &repair), 1);
+        assert_int_equal(
+            gpt_find(disk->head, disk->tail, GPT_EDGE, DISK, sectors[i], &found, &repair), 1);
         assert_false(repair);
         assert_int_equal(found.number, 1);
         assert_int_equal(found.start, disk->partition.start);
@@ -67,12 +69,14 @@ static void test_build_and_find(void **state)
         /* Cut off after the backup table, the first that is written. */
         memset(disk->head, 0, GPT_EDGE);
         memset(&found, 0, sizeof(found));
-        assert_int_equal(gpt_find(disk->head, disk->tail, GPT_EDGE, DISK, sectors[i], &found, &repair), 1);
+        assert_int_equal(
+            gpt_find(disk->head, disk->tail, GPT_EDGE, DISK, sectors[i], &found, &repair), 1);
         assert_true(repair);
         assert_int_equal(found.start, disk->partition.start);
         /* The end is gone as well: nothing of ours. */
         memset(disk->tail, 0, GPT_EDGE);
-        assert_int_equal(gpt_find(disk->head, disk->tail, GPT_EDGE, DISK, sectors[i], &found, &repair), 0);
+        assert_int_equal(
+            gpt_find(disk->head, disk->tail, GPT_EDGE, DISK, sectors[i], &found, &repair), 0);
         free(disk);
     }
 }
@@ -151,8 +155,12 @@ static void test_small(void **state)
     struct disk *disk = disk_new(DISK, 0);
 
     (void)state;
-    assert_int_equal(gpt_build(disk->head, disk->tail, GPT_EDGE, 8 << 20, 512, guid, guid, &disk->partition), -ENOSPC);
-    assert_int_equal(gpt_build(disk->head, disk->tail, GPT_EDGE, DISK, 513, guid, guid, &disk->partition), -EINVAL);
+    assert_int_equal(
+        gpt_build(disk->head, disk->tail, GPT_EDGE, 8 << 20, 512, guid, guid, &disk->partition),
+        -ENOSPC);
+    assert_int_equal(
+        gpt_build(disk->head, disk->tail, GPT_EDGE, DISK, 513, guid, guid, &disk->partition),
+        -EINVAL);
     free(disk);
 }
 

@@ -119,9 +119,8 @@ int ecdsa_recover(const uint8_t digest[32], const uint8_t signature[ECDSA_SIGNAT
     secp256k1_ecdsa_recoverable_signature recoverable;
     secp256k1_ecdsa_signature plain;
     secp256k1_pubkey public_key;
-    if (recovery > 1 ||
-        !secp256k1_ecdsa_recoverable_signature_parse_compact(context(), &recoverable, signature,
-                                                             recovery))
+    if (recovery > 1 || !secp256k1_ecdsa_recoverable_signature_parse_compact(
+                            context(), &recoverable, signature, recovery))
         return -EBADMSG;
     secp256k1_ecdsa_recoverable_signature_convert(context(), &plain, &recoverable);
     if (secp256k1_ecdsa_signature_normalize(context(), NULL, &plain)) /* s was in the upper half */

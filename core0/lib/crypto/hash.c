@@ -13,7 +13,7 @@
 #include <sys/random.h>
 
 _Static_assert(sizeof(mbedtls_sha256_context) <= sizeof(((struct sha256 *)0)->state),
-              "struct sha256 has no room for mbedTLS's context");
+               "struct sha256 has no room for mbedTLS's context");
 
 static mbedtls_sha256_context *context_of(struct sha256 *sha)
 {

@@ -34,7 +34,8 @@ void hkdf_sha256_expand(const uint8_t prk[SHA256_SIZE], const void *info, size_t
 /* Both steps without salt, info = label: how the node's keys come from its seed. */
 void hkdf_sha256(const void *ikm, size_t ikm_len, const char *label, void *ret_out, size_t out_len);
 
-void crypto_random(void *ret_data, size_t len); /* getrandom(2); blocks until the kernel is seeded */
+void crypto_random(void *ret_data,
+                   size_t len); /* getrandom(2); blocks until the kernel is seeded */
 /* For mbedTLS functions that want a generator: (f_rng, NULL). */
 int crypto_random_mbedtls(void *unused, unsigned char *ret_data, size_t len);
 bool crypto_equal(const void *a, const void *b, size_t len); /* time independent of the content */

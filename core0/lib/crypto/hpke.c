@@ -21,7 +21,8 @@
 /* suite ids of RFC 9180, sections 4.1 and 5.1 */
 static const uint8_t kem_suite[] = {'K', 'E', 'M', 0x00, 0x20};
 #define HPKE_SUITE_SIZE 10
-static const uint8_t hpke_suite[HPKE_SUITE_SIZE] = {'H', 'P', 'K', 'E', 0x00, 0x20, 0x00, 0x01, 0x00, 0x00};
+static const uint8_t hpke_suite[HPKE_SUITE_SIZE] = {'H',  'P',  'K',  'E',  0x00,
+                                                    0x20, 0x00, 0x01, 0x00, 0x00};
 
 static int x25519_multiply(const uint8_t scalar[X25519_SIZE], const uint8_t *peer,
                            uint8_t ret_point[X25519_SIZE])
@@ -183,10 +184,10 @@ static int key_schedule(unsigned aead, const uint8_t secret[32], const void *inf
 }
 
 /* Everything up to the AEAD: from the private key of one side and the public key of the other. */
-static int derive(unsigned aead, const uint8_t private_key[X25519_SIZE], const uint8_t peer[X25519_SIZE],
-                  const uint8_t enc[X25519_SIZE], const uint8_t recipient[X25519_SIZE],
-                  const void *info, size_t info_len, mbedtls_gcm_context *gcm,
-                  uint8_t ret_nonce[NONCE_SIZE])
+static int derive(unsigned aead, const uint8_t private_key[X25519_SIZE],
+                  const uint8_t peer[X25519_SIZE], const uint8_t enc[X25519_SIZE],
+                  const uint8_t recipient[X25519_SIZE], const void *info, size_t info_len,
+                  mbedtls_gcm_context *gcm, uint8_t ret_nonce[NONCE_SIZE])
 {
     uint8_t dh[X25519_SIZE], secret[32], key[KEY_SIZE_MAX];
     size_t key_size = aead == AEAD_AES_256_GCM ? 32 : 16;
@@ -203,9 +204,10 @@ static int derive(unsigned aead, const uint8_t private_key[X25519_SIZE], const u
     return r;
 }
 
-int hpke_seal_with(unsigned aead, const uint8_t ephemeral[X25519_SIZE], const uint8_t public_key[X25519_SIZE],
-                   const void *info, size_t info_len, const void *aad, size_t aad_len,
-                   const void *plain, size_t plain_len, struct buffer *out)
+int hpke_seal_with(unsigned aead, const uint8_t ephemeral[X25519_SIZE],
+                   const uint8_t public_key[X25519_SIZE], const void *info, size_t info_len,
+                   const void *aad, size_t aad_len, const void *plain, size_t plain_len,
+                   struct buffer *out)
 {
     uint8_t enc[X25519_SIZE], nonce[NONCE_SIZE];
     int r = x25519_public(ephemeral, enc);
@@ -238,8 +240,8 @@ int hpke_seal(const uint8_t public_key[X25519_SIZE], const void *info, size_t in
 {
     uint8_t private_key[X25519_SIZE], unused[X25519_SIZE];
     x25519_generate(private_key, unused);
-    int r = hpke_seal_with(AEAD_AES_256_GCM, private_key, public_key, info, info_len, aad, aad_len, plain, plain_len,
-                           out);
+    int r = hpke_seal_with(AEAD_AES_256_GCM, private_key, public_key, info, info_len, aad, aad_len,
+                           plain, plain_len, out);
     crypto_wipe(private_key, sizeof(private_key));
     return r;
 }
@@ -265,9 +267,9 @@ int hpke_open(const uint8_t private_key[X25519_SIZE], const void *info, size_t i
     r = derive(AEAD_AES_256_GCM, private_key, enc, enc, public_key, info, info_len, &gcm, nonce);
     if (r == -EINVAL) /* the sender's key is of small order */
         r = -EBADMSG;
-    if (r >= 0 && mbedtls_gcm_auth_decrypt(&gcm, plain_len, nonce, NONCE_SIZE, aad, aad_len,
-                                           cipher + plain_len, TAG_SIZE, cipher,
-                                           out->data + out->len) != 0)
+    if (r >= 0 &&
+        mbedtls_gcm_auth_decrypt(&gcm, plain_len, nonce, NONCE_SIZE, aad, aad_len,
+                                 cipher + plain_len, TAG_SIZE, cipher, out->data + out->len) != 0)
         r = -EBADMSG;
     if (r >= 0)
         out->len += plain_len;

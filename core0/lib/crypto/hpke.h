@@ -24,9 +24,10 @@ int hpke_seal(const uint8_t public_key[X25519_SIZE], const void *info, size_t in
               struct buffer *out);
 /* As hpke_seal with the ephemeral key and the AEAD given (1: AES-128-GCM, 2: AES-256-GCM): for test vectors only, as RFC 9180
  * prints none for X25519 with AES-256. */
-int hpke_seal_with(unsigned aead, const uint8_t ephemeral[X25519_SIZE], const uint8_t public_key[X25519_SIZE],
-                   const void *info, size_t info_len, const void *aad, size_t aad_len,
-                   const void *plain, size_t plain_len, struct buffer *out);
+int hpke_seal_with(unsigned aead, const uint8_t ephemeral[X25519_SIZE],
+                   const uint8_t public_key[X25519_SIZE], const void *info, size_t info_len,
+                   const void *aad, size_t aad_len, const void *plain, size_t plain_len,
+                   struct buffer *out);
 /* Appends the plaintext to out. -EBADMSG: it was not sealed to this key with this info and aad. */
 int hpke_open(const uint8_t private_key[X25519_SIZE], const void *info, size_t info_len,
               const void *aad, size_t aad_len, const void *sealed, size_t sealed_len,

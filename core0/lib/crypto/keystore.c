@@ -27,8 +27,9 @@
 
 static int bad_file(struct error *err, const char *what)
 {
-    return error_set(err, EBADMSG, BAD_FILE, "take a keystore file as geth, foundry or croft write it",
-                     "the key file %s", what);
+    return error_set(err, EBADMSG, BAD_FILE,
+                     "take a keystore file as geth, foundry or croft write it", "the key file %s",
+                     what);
 }
 
 static int derive_scrypt(yyjson_val *params, const char *password, uint8_t ret_key[DERIVED_SIZE],
@@ -59,7 +60,8 @@ static int derive_scrypt(yyjson_val *params, const char *password, uint8_t ret_k
         return bad_file(err, "asks for more memory than 512 MiB");
     if (libscrypt_scrypt((const uint8_t *)password, strlen(password), salt, salt_len, in.n,
                          (uint32_t)in.r, (uint32_t)in.p, ret_key, DERIVED_SIZE) != 0)
-        return error_set(err, ENOMEM, "key.no-memory", "", "scrypt could not get %llu MiB of memory",
+        return error_set(err, ENOMEM, "key.no-memory", "",
+                         "scrypt could not get %llu MiB of memory",
                          (unsigned long long)(128 * in.n * in.r >> 20));
     return 0;
 }
@@ -222,13 +224,14 @@ int keystore_encrypt(const uint8_t key[ECDSA_KEY_SIZE], const char *password, un
     hex_encode(cipher, sizeof(cipher), cipher_text);
     hex_encode(mac, sizeof(mac), mac_text);
     hex_encode(address, sizeof(address), address_text);
-    int r = buffer_printf(out,
-                          "{\"address\":\"%s\",\"crypto\":{\"cipher\":\"aes-128-ctr\","
-                          "\"cipherparams\":{\"iv\":\"%s\"},\"ciphertext\":\"%s\",\"kdf\":\"scrypt\","
-                          "\"kdfparams\":{\"dklen\":32,\"n\":%llu,\"p\":1,\"r\":8,\"salt\":\"%s\"},"
-                          "\"mac\":\"%s\"},\"id\":\"%.8s-%.4s-%.4s-%.4s-%s\",\"version\":3}\n",
-                          address_text, iv_text, cipher_text, 1ULL << log2_n, salt_text, mac_text,
-                          text, text + 8, text + 12, text + 16, text + 20);
+    int r =
+        buffer_printf(out,
+                      "{\"address\":\"%s\",\"crypto\":{\"cipher\":\"aes-128-ctr\","
+                      "\"cipherparams\":{\"iv\":\"%s\"},\"ciphertext\":\"%s\",\"kdf\":\"scrypt\","
+                      "\"kdfparams\":{\"dklen\":32,\"n\":%llu,\"p\":1,\"r\":8,\"salt\":\"%s\"},"
+                      "\"mac\":\"%s\"},\"id\":\"%.8s-%.4s-%.4s-%.4s-%s\",\"version\":3}\n",
+                      address_text, iv_text, cipher_text, 1ULL << log2_n, salt_text, mac_text, text,
+                      text + 8, text + 12, text + 16, text + 20);
     return r < 0 ? error_set(err, -r, "key.no-memory", "", "no memory for the key file") : 0;
 }
 
@@ -252,7 +255,8 @@ static int read_text(const char *path, char *text, size_t len, char *(*ask)(void
         *--end = '\0';
     uint8_t key[ECDSA_KEY_SIZE];
     if (hex_decode(start, key, sizeof(key)) < 0 || !ecdsa_key_valid(key))
-        return error_set(err, EBADMSG, BAD_FILE, "a key file holds 64 hexadecimal digits, or a keystore",
+        return error_set(err, EBADMSG, BAD_FILE,
+                         "a key file holds 64 hexadecimal digits, or a keystore",
                          "%s holds no private key", path);
     memcpy(ret_key, key, sizeof(key));
     crypto_wipe(key, sizeof(key));

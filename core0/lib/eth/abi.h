@@ -13,18 +13,19 @@
 
 /* One value; which member counts follows from the type. */
 struct abi_value {
-    uint8_t word[32]; /* atomic types as the ABI pads them (address in the last 20 bytes, bytesN in the first N) */
-    const uint8_t *data; /* bytes and string: NUL follows in decoded ones */
-    size_t len;          /* bytes of data, or number of items */
+    uint8_t word
+        [32]; /* atomic types as the ABI pads them (address in the last 20 bytes, bytesN in the first N) */
+    const uint8_t *data;     /* bytes and string: NUL follows in decoded ones */
+    size_t len;              /* bytes of data, or number of items */
     struct abi_value *items; /* tuple members or array elements */
 };
 
 struct abi_value abi_uint(uint64_t value);
 struct abi_value abi_bool(bool value);
-struct abi_value abi_word(const uint8_t word[32]);      /* bytes32, uint256 */
+struct abi_value abi_word(const uint8_t word[32]); /* bytes32, uint256 */
 struct abi_value abi_address(const uint8_t address[20]);
-struct abi_value abi_bytes(const void *data, size_t len); /* borrowed */
-struct abi_value abi_string(const char *text);             /* borrowed */
+struct abi_value abi_bytes(const void *data, size_t len);          /* borrowed */
+struct abi_value abi_string(const char *text);                     /* borrowed */
 struct abi_value abi_items(struct abi_value *items, size_t count); /* array or tuple; borrowed */
 
 /* 0 or -EBADMSG when the word does not fit. */

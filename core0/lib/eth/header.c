@@ -13,8 +13,9 @@
 #include "lib/crypto/text.h"
 #include "lib/eth/rlp.h"
 
-#define EXTRA_MAX 4096 /* a QBFT chain keeps validators and seals in extraData; Ethereum's own limit is 32 */
-#define OLD_FIELDS 15  /* before London */
+#define EXTRA_MAX                                                                                  \
+    4096 /* a QBFT chain keeps validators and seals in extraData; Ethereum's own limit is 32 */
+#define OLD_FIELDS 15 /* before London */
 
 enum field_kind { FIELD_BYTES, FIELD_NUMBER, FIELD_EXTRA };
 
@@ -38,12 +39,12 @@ static const struct field {
     {"extraData", FIELD_EXTRA, 0},
     {"mixHash", FIELD_BYTES, 32},
     {"nonce", FIELD_BYTES, 8},
-    {"baseFeePerGas", FIELD_NUMBER, 0},          /* London, EIP-1559 */
-    {"withdrawalsRoot", FIELD_BYTES, 32},        /* Shanghai, EIP-4895 */
-    {"blobGasUsed", FIELD_NUMBER, 0},            /* Cancun, EIP-4844 */
-    {"excessBlobGas", FIELD_NUMBER, 0},          /* Cancun, EIP-4844 */
-    {"parentBeaconBlockRoot", FIELD_BYTES, 32},  /* Cancun, EIP-4788 */
-    {"requestsHash", FIELD_BYTES, 32},           /* Prague, EIP-7685; Osaka adds none */
+    {"baseFeePerGas", FIELD_NUMBER, 0},         /* London, EIP-1559 */
+    {"withdrawalsRoot", FIELD_BYTES, 32},       /* Shanghai, EIP-4895 */
+    {"blobGasUsed", FIELD_NUMBER, 0},           /* Cancun, EIP-4844 */
+    {"excessBlobGas", FIELD_NUMBER, 0},         /* Cancun, EIP-4844 */
+    {"parentBeaconBlockRoot", FIELD_BYTES, 32}, /* Cancun, EIP-4788 */
+    {"requestsHash", FIELD_BYTES, 32},          /* Prague, EIP-7685; Osaka adds none */
 };
 #define FIELD_COUNT (sizeof(fields) / sizeof(fields[0]))
 
@@ -61,8 +62,8 @@ enum {
 static int bad_header(struct error *err, const char *field, const char *what)
 {
     return error_set(err, EBADMSG, "chain.bad-header",
-                     "the chain endpoint lies or is broken: use another one",
-                     "the block's %s %s", field, what);
+                     "the chain endpoint lies or is broken: use another one", "the block's %s %s",
+                     field, what);
 }
 
 static int put_field(const struct field *field, yyjson_val *value, struct buffer *scratch,

@@ -45,8 +45,8 @@ struct eth_heads {
     uint64_t messages;
     uint64_t number;
     uint8_t hash[32];
-    bool known;         /* number and hash are of a head that was told */
-    bool first;         /* tell the next head even if it is the one before */
+    bool known; /* number and hash are of a head that was told */
+    bool first; /* tell the next head even if it is the one before */
     bool told, told_reachable, told_subscribed;
 };
 
@@ -129,7 +129,8 @@ static void on_block(yyjson_val *block, const struct error *err, void *data)
     /* a newer block than the subscription told means that it is deaf */
     uint64_t number;
     if (heads->state == SUBSCRIBED && heads->known && !heads->first &&
-        eth_rpc_quantity(yyjson_obj_get(block, "number"), &number) == 0 && number > heads->number + 1)
+        eth_rpc_quantity(yyjson_obj_get(block, "number"), &number) == 0 &&
+        number > heads->number + 1)
         disconnect(heads);
     tell_state(heads, true, NULL);
     arm(heads);

@@ -19,7 +19,8 @@ struct eth_heads;
  * endpoint says. Also called once after each (re)connection. */
 typedef void eth_heads_fn(uint64_t number, const uint8_t hash[32], void *data);
 /* reachable: some endpoint answered last time. err is set when not. Called on changes only. */
-typedef void eth_heads_state_fn(bool reachable, bool subscribed, const struct error *err, void *data);
+typedef void eth_heads_state_fn(bool reachable, bool subscribed, const struct error *err,
+                                void *data);
 
 int eth_heads_new(struct loop *loop, struct eth_rpc *rpc, eth_heads_fn *fn,
                   eth_heads_state_fn *state_fn, void *data, struct eth_heads **ret_heads);

@@ -92,8 +92,8 @@ int eth_receipt_from_json(yyjson_val *value, struct eth_receipt *ret_receipt, st
         eth_rpc_quantity(yyjson_obj_get(value, "status"), &status) < 0)
         return bad_answer(err, "a malformed receipt");
     receipt.succeeded = status == 1;
-    int r = eth_logs_from_json(yyjson_obj_get(value, "logs"), &receipt.logs, &receipt.log_count,
-                               err);
+    int r =
+        eth_logs_from_json(yyjson_obj_get(value, "logs"), &receipt.logs, &receipt.log_count, err);
     if (r < 0)
         return r;
     *ret_receipt = receipt;

@@ -14,8 +14,8 @@ struct eth_proof_node {
     size_t len;
 };
 
-#define ETH_PROOF_NODES_MAX 64          /* a path has at most 64 nibbles */
-#define ETH_PROOF_NODE_SIZE_MAX 1024    /* bytes; a branch of 16 hashes and a value has less */
+#define ETH_PROOF_NODES_MAX 64       /* a path has at most 64 nibbles */
+#define ETH_PROOF_NODE_SIZE_MAX 1024 /* bytes; a branch of 16 hashes and a value has less */
 
 /* Follows key (32 bytes: the hash of address or slot) from root through nodes.
  * 1: it is there, *ret_value points into the last node. 0: it is proved to be absent. -EBADMSG: the proof proves nothing.

@@ -46,11 +46,8 @@ int rlp_next(const uint8_t *data, size_t len, size_t *offset, struct rlp_item *r
     }
     if (size > left - prefix)
         return -EBADMSG;
-    *ret_item = (struct rlp_item){.data = at + prefix,
-                                  .len = size,
-                                  .raw = at,
-                                  .raw_len = prefix + size,
-                                  .list = list};
+    *ret_item = (struct rlp_item){
+        .data = at + prefix, .len = size, .raw = at, .raw_len = prefix + size, .list = list};
     *offset += prefix + size;
     return 1;
 }

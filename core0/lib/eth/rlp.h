@@ -29,5 +29,7 @@ int rlp_uint64(const struct rlp_item *item, uint64_t *ret_value);
 /* Encoding appends to out; 0, -ENOMEM, -EFBIG. */
 int rlp_put_bytes(struct buffer *out, const void *data, size_t len);
 int rlp_put_uint64(struct buffer *out, uint64_t value);
-int rlp_put_uint(struct buffer *out, const uint8_t *big_endian, size_t len); /* leading zeros are dropped */
-int rlp_put_list(struct buffer *out, const void *payload, size_t len); /* payload: encoded members */
+int rlp_put_uint(struct buffer *out, const uint8_t *big_endian,
+                 size_t len); /* leading zeros are dropped */
+int rlp_put_list(struct buffer *out, const void *payload,
+                 size_t len); /* payload: encoded members */

@@ -53,7 +53,10 @@ static char *http_form(const char *url, size_t len)
 {
     static const struct {
         const char *from, *to;
-    } schemes[] = {{"ws://", "http://"}, {"wss://", "https://"}, {"http://", "http://"}, {"https://", "https://"}};
+    } schemes[] = {{"ws://", "http://"},
+                   {"wss://", "https://"},
+                   {"http://", "http://"},
+                   {"https://", "https://"}};
     for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++) {
         size_t skip = strlen(schemes[i].from);
         if (len > skip && strncasecmp(url, schemes[i].from, skip) == 0) {
@@ -75,7 +78,8 @@ static int add_endpoint(struct eth_rpc *rpc, const char *url, size_t len, bool p
     char *form = len <= 2048 ? http_form(url, len) : NULL;
     if (form == NULL || url_origin(form, origin) < 0) {
         free(form);
-        return error_set(err, EINVAL, "chain.bad-url", "http, https, ws or wss, separated by commas",
+        return error_set(err, EINVAL, "chain.bad-url",
+                         "http, https, ws or wss, separated by commas",
                          "a chain endpoint is no URL");
     }
     if (!plain_allowed && strncasecmp(form, "http:", 5) == 0 && !url_is_loopback(form)) {
@@ -321,7 +325,8 @@ int eth_rpc_call(struct eth_rpc *rpc, int endpoint, const char *method, const ch
     request->only = endpoint >= 0;
     request->fn = fn;
     request->data = data;
-    if (asprintf(&request->body, "{\"jsonrpc\":\"2.0\",\"id\":%llu,\"method\":\"%s\",\"params\":%s}",
+    if (asprintf(&request->body,
+                 "{\"jsonrpc\":\"2.0\",\"id\":%llu,\"method\":\"%s\",\"params\":%s}",
                  (unsigned long long)request->id, method, params) < 0)
         request->body = NULL;
     request->next = rpc->requests;
@@ -449,7 +454,8 @@ int eth_rpc_view(struct eth_rpc *rpc, const uint8_t to[20], const char *signatur
     if (r >= 0) {
         r = eth_rpc_bytes_buffer(eth_rpc_result(doc), &answer);
         if (r >= 0 && answer.len == 0)
-            r = error_set(err, ENOENT, "chain.no-contract", "check the registry's address and the chain",
+            r = error_set(err, ENOENT, "chain.no-contract",
+                          "check the registry's address and the chain",
                           "there is no contract at the address that was called");
         else if (r < 0 || (r = abi_decode(result_types, answer.data, answer.len, ret_decoded)) < 0)
             r = error_set(err, EBADMSG, "chain.bad-answer", "use another chain endpoint",

@@ -29,7 +29,8 @@ struct eth_rpc_request;
 struct eth_rpc_options {
     const char *urls;    /* separated by commas */
     uint64_t timeout_us; /* per endpoint and request; 0: 10 s */
-    bool plain_allowed;  /* http and ws; else refused with chain.plain-refused unless to a loopback address */
+    bool
+        plain_allowed; /* http and ws; else refused with chain.plain-refused unless to a loopback address */
 };
 
 int eth_rpc_new(struct loop *loop, const struct eth_rpc_options *options, struct eth_rpc **ret_rpc,

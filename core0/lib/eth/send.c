@@ -105,7 +105,8 @@ static int wait_receipt(const struct eth_sender *sender, struct loop *loop, cons
         if (r != 0)
             break;
         if (loop_clock() > deadline) {
-            r = error_set(err, ETIMEDOUT, "chain.timeout", "it may still be mined: look before repeating",
+            r = error_set(err, ETIMEDOUT, "chain.timeout",
+                          "it may still be mined: look before repeating",
                           "the transaction %s is not mined yet", hash);
             break;
         }
@@ -114,7 +115,8 @@ static int wait_receipt(const struct eth_sender *sender, struct loop *loop, cons
         while (!nap.over && r == 0)
             r = loop_step(loop, -1);
         if (r != 0) {
-            r = error_set(err, EINTR, "chain.interrupted", "", "interrupted while waiting for %s", hash);
+            r = error_set(err, EINTR, "chain.interrupted", "", "interrupted while waiting for %s",
+                          hash);
             break;
         }
         pause = pause < 1000000 ? pause * 2 : 1000000;

@@ -16,7 +16,8 @@ struct eth_sender {
     struct eth_rpc *rpc;
     uint64_t chain_id; /* checked against eth_chainId: chain.wrong-id */
     uint8_t key[32];
-    uint64_t timeout_us; /* until mined; 0: 120 s, then chain.timeout (-ETIMEDOUT) with the hash in the message */
+    uint64_t
+        timeout_us; /* until mined; 0: 120 s, then chain.timeout (-ETIMEDOUT) with the hash in the message */
 };
 
 /* Fees paid: base fee doubled plus eth_maxPriorityFeePerGas; gas = estimate * 5/4. A revert at the estimate comes back as its

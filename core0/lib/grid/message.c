@@ -22,10 +22,11 @@ const struct grid_kind_info grid_kinds[GRID_KIND_COUNT] = {
          "register((uint64,address,uint64,bytes32,string[],bytes32,bytes32,uint32,uint8,bytes32,"
          "bytes32,bool),bytes,bytes)",
          false, 1500000},
-    [GRID_REPORT] = {"report",
-                     "Report(uint64 node,uint64 nonce,bytes32 bootId,uint64 uptime,bytes32 capacity,"
-                     "bytes32 version)",
-                     "report((uint64,uint64,bytes32,uint64,bytes32,bytes32),bytes)", false, 250000},
+    [GRID_REPORT] =
+        {"report",
+         "Report(uint64 node,uint64 nonce,bytes32 bootId,uint64 uptime,bytes32 capacity,"
+         "bytes32 version)",
+         "report((uint64,uint64,bytes32,uint64,bytes32,bytes32),bytes)", false, 250000},
     [GRID_PROFILE] = {"profile",
                       "Profile(uint64 node,uint64 nonce,bytes32 bootId,string[] addresses,"
                       "bytes32 tlsKeyHash,uint8 runMode,bytes32 imageDigest)",
@@ -34,11 +35,13 @@ const struct grid_kind_info grid_kinds[GRID_KIND_COUNT] = {
     [GRID_KEY_EPOCH] = {"key-epoch",
                         "KeyEpoch(uint64 node,uint64 nonce,bytes32 bootId,bytes32 sealingKey,"
                         "uint32 keyEpoch)",
-                        "changeKeyEpoch((uint64,uint64,bytes32,bytes32,uint32),bytes)", false, 250000},
+                        "changeKeyEpoch((uint64,uint64,bytes32,bytes32,uint32),bytes)", false,
+                        250000},
     [GRID_RESULT] = {"result",
                      "Result(uint64 node,uint64 nonce,bytes32 bootId,uint64 reservation,"
                      "uint32 revision,uint8 state,bytes32 reason)",
-                     "result((uint64,uint64,bytes32,uint64,uint32,uint8,bytes32),bytes)", true, 700000},
+                     "result((uint64,uint64,bytes32,uint64,uint32,uint8,bytes32),bytes)", true,
+                     700000},
 };
 
 int grid_kind_find(const char *name, enum grid_kind *ret_kind)
@@ -168,7 +171,8 @@ const uint8_t *grid_message_word(const struct grid_message *message, const char 
 
 /* ---- signatures ---- */
 
-static void domain_of(const struct grid_chain *chain, bool reservations, struct eth_domain *ret_domain)
+static void domain_of(const struct grid_chain *chain, bool reservations,
+                      struct eth_domain *ret_domain)
 {
     *ret_domain = (struct eth_domain){.name = "Croft", .version = "1", .chain_id = chain->chain_id};
     memcpy(ret_domain->contract, reservations ? chain->reservations : chain->registry, 20);
@@ -285,8 +289,8 @@ int grid_message_to_json(const struct grid_message *message, struct buffer *out)
 
 static int bad_message(struct error *err, const struct member *member, const char *what)
 {
-    return error_set(err, EBADMSG, "relay.bad-message", "", "the member %.*s %s", (int)member->name_len,
-                     member->name, what);
+    return error_set(err, EBADMSG, "relay.bad-message", "", "the member %.*s %s",
+                     (int)member->name_len, member->name, what);
 }
 
 static int take_hosts(yyjson_val *value, struct grid_message *message)
@@ -322,7 +326,8 @@ static int take_member(yyjson_val *object, const struct member *member, size_t i
     } else if (type_is_uint(member)) {
         int bits = atoi(member->type + 4);
         uint64_t number = yyjson_get_uint(value);
-        if (yyjson_is_uint(value) && number < (uint64_t)1 << 53 && (bits >= 64 || number >> bits == 0))
+        if (yyjson_is_uint(value) && number < (uint64_t)1 << 53 &&
+            (bits >= 64 || number >> bits == 0))
             r = 0;
         eth_word_from_uint64(number, to->word);
     } else if (text != NULL && type_is(member, "address")) {
@@ -363,7 +368,8 @@ int grid_message_from_json(enum grid_kind kind, const char *text, size_t len,
     if (r >= 0 && in.join != NULL) {
         message.joined = true;
         if (kind != GRID_REGISTER || hex_decode(in.join, message.join, ECDSA_SIGNATURE_SIZE) < 0)
-            r = error_set(err, EBADMSG, "relay.bad-message", "", "the token's signature is malformed");
+            r = error_set(err, EBADMSG, "relay.bad-message", "",
+                          "the token's signature is malformed");
     }
     yyjson_doc_free(doc);
     if (r < 0)

@@ -15,7 +15,14 @@
 #include "lib/error.h"
 #include "lib/eth/abi.h"
 
-enum grid_kind { GRID_REGISTER, GRID_REPORT, GRID_PROFILE, GRID_KEY_EPOCH, GRID_RESULT, GRID_KIND_COUNT };
+enum grid_kind {
+    GRID_REGISTER,
+    GRID_REPORT,
+    GRID_PROFILE,
+    GRID_KEY_EPOCH,
+    GRID_RESULT,
+    GRID_KIND_COUNT
+};
 
 #define GRID_MEMBERS_MAX 12
 #define GRID_MESSAGE_MAX 8192 /* bytes of a message as JSON */
@@ -43,8 +50,8 @@ struct grid_message {
     struct abi_value values[GRID_MEMBERS_MAX];
     size_t count;
     uint8_t signature[ECDSA_SIGNATURE_SIZE];
-    uint8_t join[ECDSA_SIGNATURE_SIZE]; /* of a registration */
-    bool joined;                        /* join is there */
+    uint8_t join[ECDSA_SIGNATURE_SIZE];         /* of a registration */
+    bool joined;                                /* join is there */
     struct abi_value hosts[GRID_ADDRESSES_MAX]; /* items of `addresses` */
     char host_text[GRID_ADDRESSES_MAX][GRID_HOST_MAX + 1];
 };
@@ -55,9 +62,12 @@ void grid_message_copy(const struct grid_message *from, struct grid_message *ret
 /* Members by name; a programming error (no such member) aborts. */
 void grid_message_init(struct grid_message *message, enum grid_kind kind); /* all zero */
 void grid_message_set_uint(struct grid_message *message, const char *member, uint64_t value);
-void grid_message_set_word(struct grid_message *message, const char *member, const uint8_t word[32]);
-void grid_message_set_address(struct grid_message *message, const char *member, const uint8_t address[20]);
-int grid_message_set_hosts(struct grid_message *message, const char *const *hosts, size_t count); /* -EINVAL */
+void grid_message_set_word(struct grid_message *message, const char *member,
+                           const uint8_t word[32]);
+void grid_message_set_address(struct grid_message *message, const char *member,
+                              const uint8_t address[20]);
+int grid_message_set_hosts(struct grid_message *message, const char *const *hosts,
+                           size_t count); /* -EINVAL */
 uint64_t grid_message_uint(const struct grid_message *message, const char *member);
 const uint8_t *grid_message_word(const struct grid_message *message, const char *member);
 

@@ -14,7 +14,8 @@
 #include "lib/http/curl_loop.h"
 #include "lib/http/url.h"
 
-#define REFUSAL_MAX 4096 /* bytes of a refusal's body that are kept when a sink takes the good ones */
+#define REFUSAL_MAX                                                                                \
+    4096 /* bytes of a refusal's body that are kept when a sink takes the good ones */
 #define DEFAULT_MAX_BODY ((uint64_t)1 << 20)
 #define CA_FILE "/etc/ssl/certs/ca-certificates.crt"
 
@@ -54,12 +55,10 @@ int http_client_new(struct loop *loop, const struct http_client_options *options
     if (client == NULL)
         return -ENOMEM;
     client->ca_file = strdup(ca_file);
-    int r = client->ca_file == NULL ? -ENOMEM
-                                    : curl_loop_new(loop,
-                                                    options->connections_max > 0
-                                                        ? options->connections_max
-                                                        : 16,
-                                                    &client->curl);
+    int r = client->ca_file == NULL
+                ? -ENOMEM
+                : curl_loop_new(loop, options->connections_max > 0 ? options->connections_max : 16,
+                                &client->curl);
     if (r < 0) {
         free(client->ca_file);
         free(client);
@@ -123,21 +122,22 @@ static const struct failure {
 } failures[] = {
     {CURLE_URL_MALFORMAT, EINVAL, "http.bad-url", "is no URL that can be fetched"},
     {CURLE_UNSUPPORTED_PROTOCOL, EINVAL, "http.bad-url", "is no http or https URL"},
-    {CURLE_COULDNT_RESOLVE_HOST, EHOSTUNREACH, "http.unreachable", "has a name that does not resolve"},
+    {CURLE_COULDNT_RESOLVE_HOST, EHOSTUNREACH, "http.unreachable",
+     "has a name that does not resolve"},
     {CURLE_COULDNT_CONNECT, EHOSTUNREACH, "http.unreachable", "cannot be connected to"},
     {CURLE_OPERATION_TIMEDOUT, ETIMEDOUT, "http.timeout", "did not answer in time"},
     {CURLE_FILESIZE_EXCEEDED, EFBIG, "http.too-big", "answers with more than the limit"},
     {CURLE_TOO_MANY_REDIRECTS, ELOOP, "http.unreachable", "redirects too often"},
     {CURLE_PEER_FAILED_VERIFICATION, EPROTO, "http.tls", "has a certificate that is not trusted"},
     {CURLE_SSL_CONNECT_ERROR, EPROTO, "http.tls", "does not speak TLS as we do"},
-    {CURLE_SSL_CACERT_BADFILE, EPROTO, "http.tls", "cannot be checked: the bundle of certificates is missing"},
+    {CURLE_SSL_CACERT_BADFILE, EPROTO, "http.tls",
+     "cannot be checked: the bundle of certificates is missing"},
 };
 
 static void set_failure(const struct http_transfer *transfer, CURLcode result, struct error *err)
 {
-    static const struct failure other = {.error = EHOSTUNREACH,
-                                         .code = "http.unreachable",
-                                         .what = "broke the connection off"};
+    static const struct failure other = {
+        .error = EHOSTUNREACH, .code = "http.unreachable", .what = "broke the connection off"};
     const struct failure *failure = &other;
     for (size_t i = 0; i < sizeof(failures) / sizeof(failures[0]); i++) {
         if (failures[i].result == result)
@@ -192,13 +192,15 @@ static int set_options(struct http_client *client, struct http_transfer *transfe
 {
     CURL *easy = transfer->job.easy;
     const char *method = request->method;
-    uint64_t stall_s = (request->stall_timeout_us > 0 ? request->stall_timeout_us : 30000000) / 1000000;
+    uint64_t stall_s =
+        (request->stall_timeout_us > 0 ? request->stall_timeout_us : 30000000) / 1000000;
     bool secure = strncasecmp(request->url, "https:", 6) == 0;
 
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, secure ? "https" : "http,https");
-    curl_easy_setopt(easy, CURLOPT_PROXY, ""); /* the environment must not decide who sees our requests */
+    curl_easy_setopt(easy, CURLOPT_PROXY,
+                     ""); /* the environment must not decide who sees our requests */
     curl_easy_setopt(easy, CURLOPT_CAINFO, client->ca_file);
     curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer->reason);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_write);
@@ -236,7 +238,8 @@ static int set_options(struct http_client *client, struct http_transfer *transfe
         transfer->headers = list;
         list = curl_slist_append(list, line);
     }
-    for (size_t i = 0; list != NULL && request->headers != NULL && request->headers[i] != NULL; i++) {
+    for (size_t i = 0; list != NULL && request->headers != NULL && request->headers[i] != NULL;
+         i++) {
         transfer->headers = list;
         list = curl_slist_append(list, request->headers[i]);
     }
@@ -260,8 +263,8 @@ int http_request_start(struct http_client *client, const struct http_request *re
         return -ENOMEM;
     memcpy(transfer->origin, origin, sizeof(origin));
     transfer->max_body = request->max_body > 0 ? request->max_body : DEFAULT_MAX_BODY;
-    buffer_init(&transfer->body, transfer->max_body < REFUSAL_MAX ? REFUSAL_MAX
-                                                                   : (size_t)transfer->max_body);
+    buffer_init(&transfer->body,
+                transfer->max_body < REFUSAL_MAX ? REFUSAL_MAX : (size_t)transfer->max_body);
     transfer->data = request->data;
     transfer->done = request->done;
     transfer->user = request->user;

@@ -23,37 +23,40 @@ struct http_client_options {
 
 int http_client_new(struct loop *loop, const struct http_client_options *options,
                     struct http_client **ret_client);
-void http_client_free(struct http_client *client); /* cancels every transfer; callbacks are not called */
+void http_client_free(
+    struct http_client *client); /* cancels every transfer; callbacks are not called */
 
 /* Takes a piece of the body (status 2xx only). Anything but 0 ends the transfer with http.aborted. */
 typedef int http_data_fn(const void *data, size_t len, void *user);
 
 struct http_response {
-    int status;              /* 0: none came */
-    const uint8_t *body;     /* NULL with a sink (a refusal's body comes here up to 4 KiB); NUL follows; valid in the callback */
+    int status; /* 0: none came */
+    const uint8_t *
+        body; /* NULL with a sink (a refusal's body comes here up to 4 KiB); NUL follows; valid in the callback */
     size_t body_len;
     const char *content_type; /* "" if none */
     uint64_t received;        /* bytes of the body in all */
 };
 /* err NULL: a response came completely (whatever its status, unless HTTP_FAIL_ON_STATUS). */
-typedef void http_done_fn(const struct http_response *response, const struct error *err, void *user);
+typedef void http_done_fn(const struct http_response *response, const struct error *err,
+                          void *user);
 
 #define HTTP_FAIL_ON_STATUS 1u /* a status other than 2xx is the error http.status */
 #define HTTP_NO_REDIRECT 2u
 
 struct http_request {
-    const char *method;        /* NULL: GET, or POST with a body; "PUT", "HEAD" */
-    const char *url;           /* http or https only */
-    const void *body;          /* copied */
+    const char *method; /* NULL: GET, or POST with a body; "PUT", "HEAD" */
+    const char *url;    /* http or https only */
+    const void *body;   /* copied */
     size_t body_len;
-    const char *content_type;  /* NULL: application/json */
-    const char *const *headers; /* "Name: value", ended by NULL; may be NULL */
-    uint64_t timeout_us;       /* for all of it; 0: 60 s. UINT64_MAX: only the next two */
+    const char *content_type;    /* NULL: application/json */
+    const char *const *headers;  /* "Name: value", ended by NULL; may be NULL */
+    uint64_t timeout_us;         /* for all of it; 0: 60 s. UINT64_MAX: only the next two */
     uint64_t connect_timeout_us; /* 0: 10 s */
-    uint64_t stall_timeout_us; /* fewer than 1 byte per second for that long; 0: 30 s */
-    uint64_t max_body;         /* bytes; 0: 1 MiB. http.too-big beyond, also when Content-Length says so */
-    http_data_fn *data;        /* sink; NULL: collected in memory */
-    http_done_fn *done;        /* never called from inside http_request_start or _cancel */
+    uint64_t stall_timeout_us;   /* fewer than 1 byte per second for that long; 0: 30 s */
+    uint64_t max_body;  /* bytes; 0: 1 MiB. http.too-big beyond, also when Content-Length says so */
+    http_data_fn *data; /* sink; NULL: collected in memory */
+    http_done_fn *done; /* never called from inside http_request_start or _cancel */
     void *user;
     unsigned flags;
 };

@@ -14,10 +14,10 @@
 struct curl_loop;
 
 struct curl_job {
-    CURL *easy; /* CURLOPT_PRIVATE is set to the job */
+    CURL *easy;                                          /* CURLOPT_PRIVATE is set to the job */
     void (*done)(struct curl_job *job, CURLcode result); /* outside of libcurl; once */
     void (*release)(struct curl_job *job); /* frees what holds the job; easy is gone already */
-    bool dropped; /* libcurl's callbacks must do nothing and abort */
+    bool dropped;                          /* libcurl's callbacks must do nothing and abort */
     /* private */
     struct curl_loop *owner;
     struct curl_job *next, *previous;

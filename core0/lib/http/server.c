@@ -37,7 +37,7 @@ struct http_exchange {
     struct buffer in;
     struct buffer out;
     size_t sent;
-    bool close; /* after the answer */
+    bool close;   /* after the answer */
     bool started; /* the first byte of a request is there */
     struct http_head head;
     char *text; /* copies of method and path, each ended by NUL */
@@ -162,11 +162,25 @@ static const struct {
     int status;
     const char *reason;
 } reasons[] = {
-    {200, "OK"},          {202, "Accepted"},       {204, "No Content"},        {400, "Bad Request"},
-    {403, "Forbidden"},   {404, "Not Found"},      {405, "Method Not Allowed"}, {408, "Request Timeout"},
-    {409, "Conflict"},    {411, "Length Required"}, {413, "Content Too Large"}, {422, "Unprocessable Content"},
-    {429, "Too Many Requests"}, {431, "Request Header Fields Too Large"}, {500, "Internal Server Error"},
-    {501, "Not Implemented"}, {502, "Bad Gateway"}, {503, "Service Unavailable"}, {505, "HTTP Version Not Supported"},
+    {200, "OK"},
+    {202, "Accepted"},
+    {204, "No Content"},
+    {400, "Bad Request"},
+    {403, "Forbidden"},
+    {404, "Not Found"},
+    {405, "Method Not Allowed"},
+    {408, "Request Timeout"},
+    {409, "Conflict"},
+    {411, "Length Required"},
+    {413, "Content Too Large"},
+    {422, "Unprocessable Content"},
+    {429, "Too Many Requests"},
+    {431, "Request Header Fields Too Large"},
+    {500, "Internal Server Error"},
+    {501, "Not Implemented"},
+    {502, "Bad Gateway"},
+    {503, "Service Unavailable"},
+    {505, "HTTP Version Not Supported"},
 };
 
 /* consume: bytes of the request, dropped once the answer (which may quote them) is built. */
@@ -181,10 +195,9 @@ static void answer(struct http_exchange *connection, int status, const char *con
     connection->state = WRITING;
     connection->sent = 0;
     buffer_clear(&connection->out);
-    int r = buffer_printf(&connection->out,
-                          "HTTP/1.1 %d %s\r\nContent-Length: %zu\r\nContent-Type: %s\r\n%s\r\n",
-                          status, reason, len, content_type,
-                          connection->close ? "Connection: close\r\n" : "");
+    int r = buffer_printf(
+        &connection->out, "HTTP/1.1 %d %s\r\nContent-Length: %zu\r\nContent-Type: %s\r\n%s\r\n",
+        status, reason, len, content_type, connection->close ? "Connection: close\r\n" : "");
     if (r >= 0 && len > 0)
         r = buffer_append(&connection->out, body, len);
     buffer_consume(&connection->in, consume);
@@ -208,8 +221,8 @@ static void try_request(struct http_exchange *connection)
     const struct http_server_limits *limits = &connection->server->limits;
     if (connection->in.len == 0)
         return;
-    int r = http_head_parse((const char *)connection->in.data, connection->in.len,
-                            &connection->head);
+    int r =
+        http_head_parse((const char *)connection->in.data, connection->in.len, &connection->head);
     if (r < 0) {
         refuse(connection, -r);
         return;
@@ -442,7 +455,8 @@ const char *http_exchange_header(const struct http_exchange *exchange, const cha
         const struct http_header *header = &exchange->head.headers[i];
         if (header->name_len == strlen(name) &&
             strncasecmp(header->name, name, header->name_len) == 0) {
-            size_t end = (size_t)(header->value - (const char *)exchange->in.data) + header->value_len;
+            size_t end =
+                (size_t)(header->value - (const char *)exchange->in.data) + header->value_len;
             exchange->in.data[end] = '\0';
             return header->value;
         }

@@ -16,12 +16,12 @@ struct http_server;
 struct http_exchange;
 
 struct http_server_limits {
-    unsigned connections;   /* 0: 256; one more is closed at once */
-    unsigned per_address;   /* 0: 32 */
-    size_t head;            /* bytes of request line and headers; 0: 8 KiB, then 431 */
-    size_t body;            /* bytes; 0: 64 KiB, then 413 */
-    uint64_t request_us;    /* from the first byte to the last of a request; 0: 10 s, then 408 */
-    uint64_t idle_us;       /* between requests; 0: 30 s */
+    unsigned connections; /* 0: 256; one more is closed at once */
+    unsigned per_address; /* 0: 32 */
+    size_t head;          /* bytes of request line and headers; 0: 8 KiB, then 431 */
+    size_t body;          /* bytes; 0: 64 KiB, then 413 */
+    uint64_t request_us;  /* from the first byte to the last of a request; 0: 10 s, then 408 */
+    uint64_t idle_us;     /* between requests; 0: 30 s */
 };
 
 /* Must be answered exactly once, now or later. */
@@ -36,9 +36,12 @@ int http_server_listen(struct http_server *server, const char *host, uint16_t po
 void http_server_free(struct http_server *server);
 
 const char *http_exchange_method(const struct http_exchange *exchange);
-const char *http_exchange_path(const struct http_exchange *exchange); /* as sent, with the query, no NUL inside */
-const char *http_exchange_header(const struct http_exchange *exchange, const char *name); /* any case; NULL: absent */
-const uint8_t *http_exchange_body(const struct http_exchange *exchange, size_t *ret_len); /* ret_len bytes, no NUL */
+const char *http_exchange_path(
+    const struct http_exchange *exchange); /* as sent, with the query, no NUL inside */
+const char *http_exchange_header(const struct http_exchange *exchange,
+                                 const char *name); /* any case; NULL: absent */
+const uint8_t *http_exchange_body(const struct http_exchange *exchange,
+                                  size_t *ret_len);                   /* ret_len bytes, no NUL */
 const char *http_exchange_peer(const struct http_exchange *exchange); /* numeric address */
 /* The peer went away before the answer: the exchange is freed after the callback. */
 void http_exchange_set_gone(struct http_exchange *exchange,

@@ -106,8 +106,7 @@ static void receive(struct ws *ws)
     for (;;) {
         size_t len = 0;
         const struct curl_ws_frame *frame = NULL;
-        CURLcode result =
-            curl_ws_recv(ws->connection->job.easy, data, sizeof(data), &len, &frame);
+        CURLcode result = curl_ws_recv(ws->connection->job.easy, data, sizeof(data), &len, &frame);
         if (result == CURLE_AGAIN)
             return;
         if (result != CURLE_OK || frame == NULL || (frame->flags & CURLWS_CLOSE) != 0) {
@@ -157,8 +156,7 @@ static void on_connected(struct curl_job *job, CURLcode result)
         return;
     }
     if (curl_easy_getinfo(job->easy, CURLINFO_ACTIVESOCKET, &fd) != CURLE_OK ||
-        fd == CURL_SOCKET_BAD ||
-        loop_io_add(ws->loop, fd, EPOLLIN, on_io, ws, &ws->io) < 0) {
+        fd == CURL_SOCKET_BAD || loop_io_add(ws->loop, fd, EPOLLIN, on_io, ws, &ws->io) < 0) {
         close_with(ws, "http.unreachable", "has no socket after the upgrade");
         return;
     }
@@ -255,5 +253,7 @@ int ws_ping(struct ws *ws)
     size_t sent;
     if (!ws->open || ws->out_sent > 0)
         return -ENOTCONN;
-    return curl_ws_send(ws->connection->job.easy, "", 0, &sent, 0, CURLWS_PING) == CURLE_OK ? 0 : -EAGAIN;
+    return curl_ws_send(ws->connection->job.easy, "", 0, &sent, 0, CURLWS_PING) == CURLE_OK
+               ? 0
+               : -EAGAIN;
 }

@@ -17,7 +17,7 @@ enum ws_event {
     WS_OPEN,
     WS_MESSAGE, /* data: text, NUL-terminated beyond len */
     WS_PONG,
-    WS_CLOSED,  /* last event; err is set. ws_free is still the caller's (allowed in the callback) */
+    WS_CLOSED, /* last event; err is set. ws_free is still the caller's (allowed in the callback) */
 };
 typedef void ws_fn(struct ws *ws, enum ws_event event, const char *data, size_t len,
                    const struct error *err, void *user);

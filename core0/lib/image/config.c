@@ -19,18 +19,20 @@ static const struct member {
     const char *name;
     enum kind kind;
 } members[] = {
-    {"Env", KIND_TEXTS},      {"Entrypoint", KIND_TEXTS},    {"Cmd", KIND_TEXTS}, {"User", KIND_TEXT},
-    {"WorkingDir", KIND_TEXT}, {"StopSignal", KIND_TEXT},    {"Healthcheck", KIND_HEALTH}, {"Volumes", KIND_SET},
-    {"ExposedPorts", KIND_SET}, {"Labels", KIND_MAP},
+    {"Env", KIND_TEXTS},          {"Entrypoint", KIND_TEXTS}, {"Cmd", KIND_TEXTS},
+    {"User", KIND_TEXT},          {"WorkingDir", KIND_TEXT},  {"StopSignal", KIND_TEXT},
+    {"Healthcheck", KIND_HEALTH}, {"Volumes", KIND_SET},      {"ExposedPorts", KIND_SET},
+    {"Labels", KIND_MAP},
 };
-static const char *const health_numbers[] = {"Interval", "Timeout", "StartPeriod", "StartInterval", "Retries"};
+static const char *const health_numbers[] = {"Interval", "Timeout", "StartPeriod", "StartInterval",
+                                             "Retries"};
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 static int bad(struct error *err, const char *what)
 {
-    return error_set(err, EBADMSG, "image.bad-config", "convert the image again", "the image's configuration: %s",
-                     what);
+    return error_set(err, EBADMSG, "image.bad-config", "convert the image again",
+                     "the image's configuration: %s", what);
 }
 
 /* A text without NUL: what becomes an argument or a variable cannot hold one. */
@@ -85,7 +87,9 @@ static bool is_kind(yyjson_val *value, enum kind kind)
             return false;
         yyjson_obj_foreach(value, index, max, key, item)
         {
-            if (!is_text(key) || (kind == KIND_MAP ? !is_text(item) : !yyjson_is_obj(item) || yyjson_obj_size(item) > 0))
+            if (!is_text(key) ||
+                (kind == KIND_MAP ? !is_text(item)
+                                  : !yyjson_is_obj(item) || yyjson_obj_size(item) > 0))
                 return false;
         }
         return true;
@@ -97,7 +101,8 @@ static bool is_kind(yyjson_val *value, enum kind kind)
 
 static bool is_empty(yyjson_val *value)
 {
-    return value == NULL || yyjson_is_null(value) || (yyjson_is_str(value) && yyjson_get_len(value) == 0) ||
+    return value == NULL || yyjson_is_null(value) ||
+           (yyjson_is_str(value) && yyjson_get_len(value) == 0) ||
            (yyjson_is_arr(value) && yyjson_arr_size(value) == 0) ||
            (yyjson_is_obj(value) && yyjson_obj_size(value) == 0);
 }
@@ -111,7 +116,8 @@ static yyjson_mut_val *copy_health(yyjson_mut_doc *doc, yyjson_val *value)
         yyjson_mut_obj_add_val(doc, copy, "Test", yyjson_val_mut_copy(doc, test));
     for (size_t i = 0; i < COUNT(health_numbers); i++) {
         yyjson_val *number = yyjson_obj_get(value, health_numbers[i]);
-        if (number != NULL && !yyjson_is_null(number) && !(yyjson_is_uint(number) && yyjson_get_uint(number) == 0))
+        if (number != NULL && !yyjson_is_null(number) &&
+            !(yyjson_is_uint(number) && yyjson_get_uint(number) == 0))
             yyjson_mut_obj_add_val(doc, copy, health_numbers[i], yyjson_val_mut_copy(doc, number));
     }
     return copy;
@@ -182,7 +188,8 @@ static int check_members(yyjson_val *root, struct error *err)
     return 0;
 }
 
-int image_config_read(const char *text, size_t len, struct image_config *ret_config, struct error *err)
+int image_config_read(const char *text, size_t len, struct image_config *ret_config,
+                      struct error *err)
 {
     struct metadata {
         const char *digest;
@@ -192,12 +199,14 @@ int image_config_read(const char *text, size_t len, struct image_config *ret_con
         {"digest", JSON_STRING, offsetof(struct metadata, digest), true, 0, 64},
         {"size", JSON_UINT, offsetof(struct metadata, size), true, 1, EROFS_METADATA_MAX},
     };
-    struct image_config config = {.doc = json_parse(text, len, IMAGE_CONFIG_MAX, "image.bad-config", err)};
+    struct image_config config = {
+        .doc = json_parse(text, len, IMAGE_CONFIG_MAX, "image.bad-config", err)};
     if (config.doc == NULL)
         return -EBADMSG;
     yyjson_val *root = yyjson_doc_get_root(config.doc);
     int r = 0;
-    if (!yyjson_is_obj(root) || yyjson_obj_get(root, "architecture") == NULL || yyjson_obj_get(root, "os") == NULL)
+    if (!yyjson_is_obj(root) || yyjson_obj_get(root, "architecture") == NULL ||
+        yyjson_obj_get(root, "os") == NULL)
         r = bad(err, "metadata, architecture or os is missing");
     else if (json_is_canonical(text, len) != 0)
         r = bad(err, "it is not canonical JSON");
@@ -206,7 +215,8 @@ int image_config_read(const char *text, size_t len, struct image_config *ret_con
     if (r == 0 && !yyjson_is_obj(yyjson_obj_get(root, "metadata")))
         r = bad(err, "metadata is missing");
     if (r == 0)
-        r = json_read(yyjson_obj_get(root, "metadata"), fields, COUNT(fields), 0, &metadata, "image.bad-config", err);
+        r = json_read(yyjson_obj_get(root, "metadata"), fields, COUNT(fields), 0, &metadata,
+                      "image.bad-config", err);
     if (r == 0 && image_id_check(metadata.digest, NULL) < 0)
         r = bad(err, "the metadata's digest is malformed");
     if (r < 0) {

@@ -30,7 +30,8 @@ int image_config_build(yyjson_val *oci, const char *architecture, const char *os
                        const uint8_t digest[VERITY_DIGEST_SIZE], uint64_t size, struct buffer *out,
                        struct error *err);
 /* Reads one, refusing what is not canonical or has other members. image.bad-config. */
-int image_config_read(const char *text, size_t len, struct image_config *ret_config, struct error *err);
+int image_config_read(const char *text, size_t len, struct image_config *ret_config,
+                      struct error *err);
 void image_config_done(struct image_config *config);
 /* SHA-256 of the text in lower-case hexadecimal. */
 void image_id(const void *text, size_t len, char ret_id[IMAGE_ID_TEXT]);

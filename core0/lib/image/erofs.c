@@ -57,7 +57,8 @@ static uint64_t le(const uint8_t *at, size_t bytes)
 
 static int bad(struct error *err, const char *what)
 {
-    return error_set(err, EBADMSG, "image.bad-metadata", "convert the image again", "the image's metadata: %s", what);
+    return error_set(err, EBADMSG, "image.bad-metadata", "convert the image again",
+                     "the image's metadata: %s", what);
 }
 
 /* len bytes at an offset, or NULL when they are not all there. */
@@ -79,7 +80,8 @@ static int grow(void **array, size_t *capacity, size_t count, size_t size)
     return 0;
 }
 
-static int inode_read(const struct walk *walk, uint64_t nid, struct inode *ret_inode, struct error *err)
+static int inode_read(const struct walk *walk, uint64_t nid, struct inode *ret_inode,
+                      struct error *err)
 {
     struct inode inode = {.at = walk->meta_at + nid * SLOT};
     const uint8_t *at = nid < walk->slots ? span(walk, inode.at, SLOT) : NULL;
@@ -99,7 +101,8 @@ static int inode_read(const struct walk *walk, uint64_t nid, struct inode *ret_i
     inode.xattr_len = icount == 0 ? 0 : XATTR_HEADER + (icount - 1) * 4;
     if (span(walk, inode.body, inode.xattr_len) == NULL)
         return bad(err, "attributes are cut off");
-    if (inode.layout != LAYOUT_PLAIN && inode.layout != LAYOUT_INLINE && inode.layout != LAYOUT_CHUNKS)
+    if (inode.layout != LAYOUT_PLAIN && inode.layout != LAYOUT_INLINE &&
+        inode.layout != LAYOUT_CHUNKS)
         return bad(err, "an inode is compressed");
     *ret_inode = inode;
     return 0;
@@ -131,7 +134,8 @@ static uint64_t xattr_read(const struct walk *walk, uint64_t at, uint64_t room, 
         /* struct ovl_metacopy: version 0, length, flags, algorithm (1: SHA-256), digest. */
         if (value_len == 36 && value[0] == 0 && value[1] == 36 && value[3] == 1)
             found->digest = value + 4;
-    } else if (entry[1] == XATTR_TRUSTED && name_len == 16 && memcmp(name, "overlay.redirect", 16) == 0) {
+    } else if (entry[1] == XATTR_TRUSTED && name_len == 16 &&
+               memcmp(name, "overlay.redirect", 16) == 0) {
         found->redirect = value;
         found->redirect_len = (size_t)value_len;
     }
@@ -149,7 +153,8 @@ static int add_object(struct walk *walk, const struct inode *inode, struct error
             return bad(err, "shared attributes are cut off");
         for (uint64_t i = 0; i < shared; i++, at += 4) {
             uint64_t shared_at = walk->xattr_at + le(walk->data + at, 4) * 4;
-            if (xattr_read(walk, shared_at, shared_at < walk->len ? walk->len - shared_at : 0, &found) == 0)
+            if (xattr_read(walk, shared_at, shared_at < walk->len ? walk->len - shared_at : 0,
+                           &found) == 0)
                 return bad(err, "a shared attribute lies outside");
         }
         while (at < end) {
@@ -167,12 +172,14 @@ static int add_object(struct walk *walk, const struct inode *inode, struct error
     char path[VERITY_DIGEST_TEXT + 2];
     hex_encode(found.digest, VERITY_DIGEST_SIZE, hex);
     int path_len = snprintf(path, sizeof(path), "/%.2s/%s", hex, hex + 2);
-    if (found.redirect_len != (size_t)path_len || memcmp(found.redirect, path, (size_t)path_len) != 0)
+    if (found.redirect_len != (size_t)path_len ||
+        memcmp(found.redirect, path, (size_t)path_len) != 0)
         return bad(err, "a file's object is not named by its digest");
     if (walk->count >= EROFS_OBJECTS_MAX)
         return bad(err, "too many files");
     if (grow((void **)&walk->objects, &walk->capacity, walk->count, sizeof(*walk->objects)) < 0)
-        return error_set(err, ENOMEM, "image.no-memory", "", "no memory for an image of that many files");
+        return error_set(err, ENOMEM, "image.no-memory", "",
+                         "no memory for an image of that many files");
     memcpy(walk->objects[walk->count].digest, found.digest, VERITY_DIGEST_SIZE);
     walk->objects[walk->count++].size = inode->size;
     return 0;
@@ -194,7 +201,8 @@ static int visit(struct walk *walk, uint64_t nid, struct error *err)
     if (!S_ISDIR(inode.mode))
         return 0;
     if (grow((void **)&walk->todo, &walk->todo_capacity, walk->todo_count, sizeof(*walk->todo)) < 0)
-        return error_set(err, ENOMEM, "image.no-memory", "", "no memory for an image of that many folders");
+        return error_set(err, ENOMEM, "image.no-memory", "",
+                         "no memory for an image of that many folders");
     walk->todo[walk->todo_count++] = nid;
     return 0;
 }
@@ -226,20 +234,22 @@ static int read_folder(struct walk *walk, uint64_t nid, struct error *err)
         return bad(err, "a folder's data is malformed");
     uint64_t blocks = (inode.size + walk->block - 1) / walk->block;
     for (uint64_t i = 0; r == 0 && i < blocks; i++) {
-        uint64_t len = inode.size - i * walk->block < walk->block ? inode.size - i * walk->block : walk->block;
+        uint64_t len =
+            inode.size - i * walk->block < walk->block ? inode.size - i * walk->block : walk->block;
         uint64_t at = inode.layout == LAYOUT_INLINE && i + 1 == blocks
                           ? inode.body + inode.xattr_len
                           : ((uint64_t)inode.raw_block + i) * walk->block;
         const uint8_t *data = span(walk, at, len);
-        r = data == NULL ? bad(err, "a folder's data lies outside") : read_entries(walk, data, len, err);
+        r = data == NULL ? bad(err, "a folder's data lies outside")
+                         : read_entries(walk, data, len, err);
     }
     return r;
 }
 
 static int by_digest(const void *a, const void *b)
 {
-    return memcmp(((const struct erofs_object *)a)->digest, ((const struct erofs_object *)b)->digest,
-                  VERITY_DIGEST_SIZE);
+    return memcmp(((const struct erofs_object *)a)->digest,
+                  ((const struct erofs_object *)b)->digest, VERITY_DIGEST_SIZE);
 }
 
 /* Sorts and keeps each object once. */
@@ -260,8 +270,8 @@ static int settle(struct walk *walk, struct error *err)
     return 0;
 }
 
-int erofs_objects(const uint8_t *data, size_t len, struct erofs_object **ret_objects, size_t *ret_count,
-                  struct error *err)
+int erofs_objects(const uint8_t *data, size_t len, struct erofs_object **ret_objects,
+                  size_t *ret_count, struct error *err)
 {
     struct walk walk = {.data = data, .len = len};
     const uint8_t *super = span(&walk, SUPER_AT, SUPER_SIZE);

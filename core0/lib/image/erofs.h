@@ -12,8 +12,8 @@
 #include "lib/error.h"
 #include "lib/image/verity.h"
 
-#define EROFS_OBJECTS_MAX ((size_t)1 << 20)       /* regular files of one image */
-#define EROFS_METADATA_MAX ((uint64_t)512 << 20)  /* bytes of a metadata file */
+#define EROFS_OBJECTS_MAX ((size_t)1 << 20)      /* regular files of one image */
+#define EROFS_METADATA_MAX ((uint64_t)512 << 20) /* bytes of a metadata file */
 
 struct erofs_object {
     uint8_t digest[VERITY_DIGEST_SIZE];
@@ -24,5 +24,5 @@ struct erofs_object {
  * All objects, sorted by digest, each once. *ret_objects: free(). Errors: image.bad-metadata. The same object with two
  * sizes is an error too.
  */
-int erofs_objects(const uint8_t *data, size_t len, struct erofs_object **ret_objects, size_t *ret_count,
-                  struct error *err);
+int erofs_objects(const uint8_t *data, size_t len, struct erofs_object **ret_objects,
+                  size_t *ret_count, struct error *err);

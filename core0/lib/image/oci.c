@@ -36,7 +36,8 @@ static int digest_read(yyjson_val *value, uint8_t ret_digest[SHA256_SIZE], struc
     return hex_decode(text + 7, ret_digest, SHA256_SIZE);
 }
 
-static int descriptor_read(yyjson_val *value, struct oci_descriptor *ret_descriptor, struct error *err)
+static int descriptor_read(yyjson_val *value, struct oci_descriptor *ret_descriptor,
+                           struct error *err)
 {
     struct oci_descriptor descriptor = {0};
     if (!yyjson_is_obj(value))
@@ -46,8 +47,10 @@ static int descriptor_read(yyjson_val *value, struct oci_descriptor *ret_descrip
         return bad(err, "a descriptor has no size");
     descriptor.size = yyjson_get_uint(size);
     const char *type = yyjson_get_str(yyjson_obj_get(value, "mediaType"));
-    descriptor.is_index = type != NULL && (strcmp(type, "application/vnd.oci.image.index.v1+json") == 0 ||
-                                           strcmp(type, "application/vnd.docker.distribution.manifest.list.v2+json") == 0);
+    descriptor.is_index =
+        type != NULL &&
+        (strcmp(type, "application/vnd.oci.image.index.v1+json") == 0 ||
+         strcmp(type, "application/vnd.docker.distribution.manifest.list.v2+json") == 0);
     int r = digest_read(yyjson_obj_get(value, "digest"), descriptor.digest, err);
     if (r == 0)
         *ret_descriptor = descriptor;
@@ -56,7 +59,8 @@ static int descriptor_read(yyjson_val *value, struct oci_descriptor *ret_descrip
 
 static bool tag_matches(yyjson_val *entry, const char *tag)
 {
-    const char *name = yyjson_get_str(yyjson_obj_get(yyjson_obj_get(entry, "annotations"), TAG_ANNOTATION));
+    const char *name =
+        yyjson_get_str(yyjson_obj_get(yyjson_obj_get(entry, "annotations"), TAG_ANNOTATION));
     if (name == NULL)
         return false;
     /* Some writers put the whole reference there. */
@@ -71,8 +75,8 @@ static bool platform_matches(yyjson_val *entry, const char *architecture)
            yyjson_equals_str(yyjson_obj_get(platform, "os"), "linux");
 }
 
-int oci_index_find(const char *text, size_t len, const char *tag, const char *architecture, int by_platform,
-                   struct oci_descriptor *ret_descriptor, struct error *err)
+int oci_index_find(const char *text, size_t len, const char *tag, const char *architecture,
+                   int by_platform, struct oci_descriptor *ret_descriptor, struct error *err)
 {
     yyjson_doc *doc = parse_object(text, len, "the index", err);
     if (doc == NULL)
@@ -86,15 +90,18 @@ int oci_index_find(const char *text, size_t len, const char *tag, const char *ar
     size_t matches = 0;
     yyjson_arr_foreach(manifests, index, max, entry)
     {
-        if (by_platform ? platform_matches(entry, architecture) : tag == NULL || tag_matches(entry, tag)) {
+        if (by_platform ? platform_matches(entry, architecture)
+                        : tag == NULL || tag_matches(entry, tag)) {
             match = entry;
             matches++;
         }
     }
     if (r == 0 && matches == 0)
-        r = by_platform ? error_set(err, ENOENT, "image.not-found", "", "there is no image for %s", architecture)
+        r = by_platform ? error_set(err, ENOENT, "image.not-found", "", "there is no image for %s",
+                                    architecture)
                         : error_set(err, ENOENT, "image.not-found", "look at its index.json",
-                                    "there is no image%s%s", tag != NULL ? " with the tag " : "", tag != NULL ? tag : "");
+                                    "there is no image%s%s", tag != NULL ? " with the tag " : "",
+                                    tag != NULL ? tag : "");
     else if (r == 0 && matches > 1 && !by_platform)
         r = error_set(err, EINVAL, "image.not-found", "name a tag", "%zu images match", matches);
     if (r == 0)
@@ -103,7 +110,8 @@ int oci_index_find(const char *text, size_t len, const char *tag, const char *ar
     return r;
 }
 
-int oci_manifest_read(const char *text, size_t len, struct oci_manifest *ret_manifest, struct error *err)
+int oci_manifest_read(const char *text, size_t len, struct oci_manifest *ret_manifest,
+                      struct error *err)
 {
     yyjson_doc *doc = parse_object(text, len, "the manifest", err);
     if (doc == NULL)
@@ -142,7 +150,8 @@ int oci_config_read(const char *text, size_t len, struct oci_config *ret_config,
     int r = 0;
     if (!yyjson_is_obj(root) || ret_config->architecture == NULL || ret_config->os == NULL)
         r = bad(err, "the image's configuration names no architecture or os");
-    else if (ret_config->config != NULL && !yyjson_is_obj(ret_config->config) && !yyjson_is_null(ret_config->config))
+    else if (ret_config->config != NULL && !yyjson_is_obj(ret_config->config) &&
+             !yyjson_is_null(ret_config->config))
         r = bad(err, "the image's configuration is malformed");
     else if (!yyjson_is_arr(diffs) || yyjson_arr_size(diffs) > OCI_LAYERS_MAX)
         r = bad(err, "the image's configuration lists no layers or too many");
@@ -175,14 +184,15 @@ static bool repo_tag_matches(yyjson_val *tags, const char *tag)
     {
         const char *name = yyjson_get_str(entry);
         const char *colon = name != NULL ? strrchr(name, ':') : NULL;
-        if (name != NULL && (strcmp(name, tag) == 0 || (colon != NULL && strcmp(colon + 1, tag) == 0)))
+        if (name != NULL &&
+            (strcmp(name, tag) == 0 || (colon != NULL && strcmp(colon + 1, tag) == 0)))
             return true;
     }
     return false;
 }
 
-int docker_manifest_read(const char *text, size_t len, const char *tag, struct docker_manifest *ret_manifest,
-                         struct error *err)
+int docker_manifest_read(const char *text, size_t len, const char *tag,
+                         struct docker_manifest *ret_manifest, struct error *err)
 {
     yyjson_doc *doc = parse_object(text, len, "manifest.json", err);
     if (doc == NULL)
@@ -202,12 +212,14 @@ int docker_manifest_read(const char *text, size_t len, const char *tag, struct d
         }
     }
     if (r == 0 && matches != 1)
-        r = error_set(err, ENOENT, "image.not-found", "name one tag of its manifest.json", "%zu images match", matches);
+        r = error_set(err, ENOENT, "image.not-found", "name one tag of its manifest.json",
+                      "%zu images match", matches);
     yyjson_val *layers = yyjson_obj_get(match, "Layers");
     ret_manifest->doc = doc;
     ret_manifest->config = yyjson_get_str(yyjson_obj_get(match, "Config"));
     ret_manifest->layer_count = 0;
-    if (r == 0 && (ret_manifest->config == NULL || !yyjson_is_arr(layers) || yyjson_arr_size(layers) > OCI_LAYERS_MAX))
+    if (r == 0 && (ret_manifest->config == NULL || !yyjson_is_arr(layers) ||
+                   yyjson_arr_size(layers) > OCI_LAYERS_MAX))
         r = bad(err, "manifest.json names no configuration or layers");
     if (r == 0)
         yyjson_arr_foreach(layers, index, max, entry)

@@ -10,7 +10,8 @@
 #include "lib/crypto/hash.h"
 #include "lib/error.h"
 
-#define OCI_JSON_MAX ((size_t)4 << 20) /* bytes of an index, manifest or configuration (registries allow 4 MiB) */
+#define OCI_JSON_MAX                                                                               \
+    ((size_t)4 << 20) /* bytes of an index, manifest or configuration (registries allow 4 MiB) */
 #define OCI_LAYERS_MAX 512
 
 struct oci_descriptor {
@@ -23,15 +24,16 @@ struct oci_descriptor {
  * Finds the manifest (or nested index) of a tag in an index.json; tag NULL: the only one there is. In a nested index
  * (by_platform) the one for `architecture` and Linux. Errors: image.not-found, image.bad-layout.
  */
-int oci_index_find(const char *text, size_t len, const char *tag, const char *architecture, int by_platform,
-                   struct oci_descriptor *ret_descriptor, struct error *err);
+int oci_index_find(const char *text, size_t len, const char *tag, const char *architecture,
+                   int by_platform, struct oci_descriptor *ret_descriptor, struct error *err);
 
 struct oci_manifest {
     struct oci_descriptor config;
     struct oci_descriptor layers[OCI_LAYERS_MAX];
     size_t layer_count;
 };
-int oci_manifest_read(const char *text, size_t len, struct oci_manifest *ret_manifest, struct error *err);
+int oci_manifest_read(const char *text, size_t len, struct oci_manifest *ret_manifest,
+                      struct error *err);
 
 /* The image configuration. */
 struct oci_config {
@@ -53,6 +55,6 @@ struct docker_manifest {
     size_t layer_count;
 };
 /* tag: "name:tag", or "tag" alone; NULL: the only image there is. */
-int docker_manifest_read(const char *text, size_t len, const char *tag, struct docker_manifest *ret_manifest,
-                         struct error *err);
+int docker_manifest_read(const char *text, size_t len, const char *tag,
+                         struct docker_manifest *ret_manifest, struct error *err);
 void docker_manifest_done(struct docker_manifest *manifest);

@@ -37,8 +37,8 @@ struct tar {
 
 static int bad(const struct tar *tar, struct error *err, const char *what)
 {
-    return error_set(err, EBADMSG, "image.bad-archive", "was the archive written whole?", "tar, byte %llu: %s",
-                     (unsigned long long)tar->offset, what);
+    return error_set(err, EBADMSG, "image.bad-archive", "was the archive written whole?",
+                     "tar, byte %llu: %s", (unsigned long long)tar->offset, what);
 }
 
 int tar_new(tar_read_fn *read, void *source, struct tar **ret_tar)
@@ -81,8 +81,8 @@ static int take(struct tar *tar, void *data, size_t len, struct error *err)
     while (done < len) {
         ssize_t n = tar->read(tar->source, (uint8_t *)data + done, len - done);
         if (n < 0)
-            return error_set(err, (int)-n, "image.read-failed", "", "the archive cannot be read: %s",
-                             strerror((int)-n));
+            return error_set(err, (int)-n, "image.read-failed", "",
+                             "the archive cannot be read: %s", strerror((int)-n));
         if (n == 0)
             break;
         done += (size_t)n;
@@ -214,7 +214,8 @@ static int pax_number(const char *text, int64_t *ret_value, uint32_t *ret_nsec)
     return 0;
 }
 
-static int pax_xattr(struct tar *tar, const char *name, const char *value, size_t len, struct error *err)
+static int pax_xattr(struct tar *tar, const char *name, const char *value, size_t len,
+                     struct error *err)
 {
     struct tar_entry *entry = &tar->entry;
     if (*name == '\0' || strlen(name) > TAR_NAME_MAX || len > 65536)
@@ -235,7 +236,8 @@ static int pax_xattr(struct tar *tar, const char *name, const char *value, size_
     return 0;
 }
 
-static int pax_text(struct tar *tar, const char *value, size_t len, char *ret_text, struct error *err)
+static int pax_text(struct tar *tar, const char *value, size_t len, char *ret_text,
+                    struct error *err)
 {
     if (len > TAR_PATH_MAX || strlen(value) != len)
         return bad(tar, err, "a name is too long or holds NUL");
@@ -244,7 +246,8 @@ static int pax_text(struct tar *tar, const char *value, size_t len, char *ret_te
 }
 
 /* One record; value is ended by NUL. */
-static int pax_record(struct tar *tar, const char *key, const char *value, size_t len, struct error *err)
+static int pax_record(struct tar *tar, const char *key, const char *value, size_t len,
+                      struct error *err)
 {
     static const char xattr[] = "SCHILY.xattr.";
     struct extra *extra = &tar->extra;
@@ -294,7 +297,8 @@ static int pax_parse(struct tar *tar, char *data, size_t len, struct error *err)
     while (at < len) {
         size_t record = 0;
         size_t digits = 0;
-        while (at + digits < len && data[at + digits] >= '0' && data[at + digits] <= '9' && digits < 9)
+        while (at + digits < len && data[at + digits] >= '0' && data[at + digits] <= '9' &&
+               digits < 9)
             record = record * 10 + (size_t)(data[at + digits++] - '0');
         if (digits == 0 || record > len - at || record < digits + 4 || data[at + digits] != ' ' ||
             data[at + record - 1] != '\n')
@@ -414,12 +418,14 @@ static int entry_numbers(struct tar *tar, uint64_t size, struct error *err)
     uint64_t mtime;
     uint64_t major = 0;
     uint64_t minor = 0;
-    if (number(h + 100, 8, &mode) < 0 || number(h + 108, 8, &uid) < 0 || number(h + 116, 8, &gid) < 0)
+    if (number(h + 100, 8, &mode) < 0 || number(h + 108, 8, &uid) < 0 ||
+        number(h + 116, 8, &gid) < 0)
         return bad(tar, err, "a header holds no number");
     if (number(h + 136, 12, &mtime) < 0 || mtime > INT64_MAX)
         mtime = 0; /* a negative time in base 256: before 1970 */
     if ((entry->type == TAR_CHAR || entry->type == TAR_BLOCK) &&
-        (number(h + 329, 8, &major) < 0 || number(h + 337, 8, &minor) < 0 || major > 0xfff || minor > 0xfffff))
+        (number(h + 329, 8, &major) < 0 || number(h + 337, 8, &minor) < 0 || major > 0xfff ||
+         minor > 0xfffff))
         return bad(tar, err, "a device has no number");
     uid = extra->has_uid ? extra->uid : uid;
     gid = extra->has_gid ? extra->gid : gid;
@@ -441,8 +447,9 @@ static int entry_type(char flag, enum tar_type *ret_type)
     static const struct {
         char flag;
         enum tar_type type;
-    } types[] = {{'0', TAR_FILE},  {'\0', TAR_FILE}, {'7', TAR_FILE},   {'1', TAR_HARDLINK}, {'2', TAR_SYMLINK},
-                 {'3', TAR_CHAR}, {'4', TAR_BLOCK}, {'5', TAR_FOLDER}, {'6', TAR_FIFO}};
+    } types[] = {{'0', TAR_FILE},     {'\0', TAR_FILE},   {'7', TAR_FILE},
+                 {'1', TAR_HARDLINK}, {'2', TAR_SYMLINK}, {'3', TAR_CHAR},
+                 {'4', TAR_BLOCK},    {'5', TAR_FOLDER},  {'6', TAR_FIFO}};
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
         if (types[i].flag == flag) {
             *ret_type = types[i].type;
@@ -483,7 +490,8 @@ int tar_next(struct tar *tar, const struct tar_entry **ret_entry, struct error *
     int r = skip(tar, tar->left, err);
     tar->left = 0;
     if (r == 0 && (r = skip_padding(tar)) < 0)
-        return error_set(err, -r, "image.read-failed", "", "the archive cannot be read: %s", strerror(-r));
+        return error_set(err, -r, "image.read-failed", "", "the archive cannot be read: %s",
+                         strerror(-r));
     drop_xattrs(&tar->entry);
     memset(&tar->extra, 0, offsetof(struct extra, path));
     while (r == 0 && !tar->ended) {

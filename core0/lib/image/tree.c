@@ -31,7 +31,8 @@ static void inode_unref(struct tree_inode *inode)
 }
 
 /* Position of a name among the children: where it is, or where it belongs. */
-static size_t child_index(const struct tree_node *folder, const char *name, size_t len, bool *ret_found)
+static size_t child_index(const struct tree_node *folder, const char *name, size_t len,
+                          bool *ret_found)
 {
     size_t low = 0;
     size_t high = folder->child_count;
@@ -101,8 +102,8 @@ static struct tree_inode *inode_new(uint32_t mode)
 }
 
 /* Takes the inode over, also when it fails. NULL: no memory. */
-static struct tree_node *node_add(struct tree *tree, struct tree_node *parent, const char *name, size_t len,
-                                  struct tree_inode *inode)
+static struct tree_node *node_add(struct tree *tree, struct tree_node *parent, const char *name,
+                                  size_t len, struct tree_inode *inode)
 {
     struct tree_node *node = calloc(1, sizeof(*node));
     char *copy = strndup(name, len);
@@ -164,8 +165,8 @@ void tree_free(struct tree *tree)
  * The folder that holds the last part of a clean path, following symbolic links inside the tree as a program in the
  * image would; missing folders are made with 0755. `rest` is what is left of the path before the last part.
  */
-static int walk(struct tree *tree, struct tree_node *from, const char *path, size_t len, int *links, size_t depth,
-                struct tree_node **ret_folder, struct error *err)
+static int walk(struct tree *tree, struct tree_node *from, const char *path, size_t len, int *links,
+                size_t depth, struct tree_node **ret_folder, struct error *err)
 {
     struct tree_node *at = from;
     const char *end = path + len;
@@ -179,7 +180,8 @@ static int walk(struct tree *tree, struct tree_node *from, const char *path, siz
             struct tree_node *next = child_of(at, path, part);
             if (next == NULL) {
                 if (part > TAR_NAME_MAX)
-                    return error_set(err, ENAMETOOLONG, "image.bad-archive", "", "a name is too long");
+                    return error_set(err, ENAMETOOLONG, "image.bad-archive", "",
+                                     "a name is too long");
                 next = node_add(tree, at, path, part, inode_new(S_IFDIR | 0755));
                 if (next == NULL)
                     return no_memory(err);
@@ -187,21 +189,23 @@ static int walk(struct tree *tree, struct tree_node *from, const char *path, siz
             if (S_ISLNK(next->inode->mode)) {
                 const char *target = next->inode->target;
                 if (--*links < 0 || depth > LINKS_MAX)
-                    return error_set(err, ELOOP, "image.bad-archive", "", "too many symbolic links on the way to a name");
-                int r = walk(tree, target[0] == '/' ? tree->root : at, target, strlen(target), links, depth + 1, &next,
-                             err);
+                    return error_set(err, ELOOP, "image.bad-archive", "",
+                                     "too many symbolic links on the way to a name");
+                int r = walk(tree, target[0] == '/' ? tree->root : at, target, strlen(target),
+                             links, depth + 1, &next, err);
                 if (r < 0)
                     return r;
             }
             if (!S_ISDIR(next->inode->mode))
-                return error_set(err, ENOTDIR, "image.bad-archive", "", "'%.100s' in the archive lies below a file",
-                                 path);
+                return error_set(err, ENOTDIR, "image.bad-archive", "",
+                                 "'%.100s' in the archive lies below a file", path);
             at = next;
             size_t deep = 0;
             for (const struct tree_node *up = at; up != NULL; up = up->parent)
                 deep++;
             if (deep > TAR_DEPTH_MAX + 2)
-                return error_set(err, ENAMETOOLONG, "image.bad-archive", "", "folders lie too deep");
+                return error_set(err, ENAMETOOLONG, "image.bad-archive", "",
+                                 "folders lie too deep");
         }
         path += part;
         while (path < end && *path == '/')
@@ -212,13 +216,14 @@ static int walk(struct tree *tree, struct tree_node *from, const char *path, siz
 }
 
 /* Splits a clean path into its folder in the tree and its last part. */
-static int locate(struct tree *tree, const char *path, struct tree_node **ret_folder, const char **ret_name,
-                  struct error *err)
+static int locate(struct tree *tree, const char *path, struct tree_node **ret_folder,
+                  const char **ret_name, struct error *err)
 {
     const char *slash = strrchr(path, '/');
     int links = LINKS_MAX;
     *ret_name = slash != NULL ? slash + 1 : path;
-    return walk(tree, tree->root, path, slash != NULL ? (size_t)(slash - path) : 0, &links, 0, ret_folder, err);
+    return walk(tree, tree->root, path, slash != NULL ? (size_t)(slash - path) : 0, &links, 0,
+                ret_folder, err);
 }
 
 /* Removes what lower layers put there; what this layer has stays, whatever order its entries come in. */
@@ -262,10 +267,12 @@ static int take_xattrs(struct tree_inode *inode, const struct tar_entry *entry)
 static struct tree_inode *inode_from(const struct tar_entry *entry)
 {
     static const uint32_t types[] = {
-        [TAR_FILE] = S_IFREG, [TAR_HARDLINK] = S_IFREG, [TAR_SYMLINK] = S_IFLNK, [TAR_CHAR] = S_IFCHR,
-        [TAR_BLOCK] = S_IFBLK, [TAR_FOLDER] = S_IFDIR, [TAR_FIFO] = S_IFIFO,
+        [TAR_FILE] = S_IFREG, [TAR_HARDLINK] = S_IFREG, [TAR_SYMLINK] = S_IFLNK,
+        [TAR_CHAR] = S_IFCHR, [TAR_BLOCK] = S_IFBLK,    [TAR_FOLDER] = S_IFDIR,
+        [TAR_FIFO] = S_IFIFO,
     };
-    struct tree_inode *inode = inode_new(types[entry->type] | (entry->type == TAR_SYMLINK ? 0777 : entry->mode));
+    struct tree_inode *inode =
+        inode_new(types[entry->type] | (entry->type == TAR_SYMLINK ? 0777 : entry->mode));
     if (inode == NULL)
         return NULL;
     inode->uid = entry->uid;
@@ -286,8 +293,8 @@ static struct tree_inode *inode_from(const struct tar_entry *entry)
     return inode;
 }
 
-static int hardlink_inode(struct tree *tree, const struct tar_entry *entry, struct tree_inode **ret_inode,
-                          struct error *err)
+static int hardlink_inode(struct tree *tree, const struct tar_entry *entry,
+                          struct tree_inode **ret_inode, struct error *err)
 {
     struct tree_node *folder;
     const char *name;
@@ -296,14 +303,15 @@ static int hardlink_inode(struct tree *tree, const struct tar_entry *entry, stru
         return r;
     struct tree_node *target = tree_child(folder, name);
     if (target == NULL || S_ISDIR(target->inode->mode))
-        return error_set(err, ENOENT, "image.bad-archive", "", "the hard link '%.100s' has no target", entry->path);
+        return error_set(err, ENOENT, "image.bad-archive", "",
+                         "the hard link '%.100s' has no target", entry->path);
     target->inode->refs++;
     *ret_inode = target->inode;
     return 0;
 }
 
-int tree_apply(struct tree *tree, const struct tar_entry *entry, bool plain, struct tree_node **ret_node,
-               struct error *err)
+int tree_apply(struct tree *tree, const struct tar_entry *entry, bool plain,
+               struct tree_node **ret_node, struct error *err)
 {
     *ret_node = NULL;
     if (entry->path[0] == '\0') {

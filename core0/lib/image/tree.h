@@ -14,7 +14,7 @@
 #include "lib/image/tar.h"
 #include "lib/image/verity.h"
 
-#define TREE_INLINE_MAX 64              /* bytes of a file that stay in the metadata, as mkcomposefs does */
+#define TREE_INLINE_MAX 64 /* bytes of a file that stay in the metadata, as mkcomposefs does */
 #define TREE_NODES_MAX ((size_t)1 << 21) /* of one image */
 
 struct tree_inode {
@@ -39,7 +39,7 @@ struct tree_node {
     struct tree_node *parent;
     char *name;
     struct tree_inode *inode;
-    unsigned layer; /* the last one that had it */
+    unsigned layer;              /* the last one that had it */
     struct tree_node **children; /* sorted by name, bytewise */
     size_t child_count;
     size_t child_capacity;
@@ -55,7 +55,7 @@ int tree_new(struct tree **ret_tree);
 void tree_free(struct tree *tree);
 /* Puts an entry into the tree: whiteouts (unless `plain`), folders, files and links. *ret_node: the file that was made, for
  * its digest and content; NULL for a whiteout. image.bad-archive. */
-int tree_apply(struct tree *tree, const struct tar_entry *entry, bool plain, struct tree_node **ret_node,
-               struct error *err);
+int tree_apply(struct tree *tree, const struct tar_entry *entry, bool plain,
+               struct tree_node **ret_node, struct error *err);
 /* NULL: no such child. */
 struct tree_node *tree_child(const struct tree_node *folder, const char *name);

@@ -20,7 +20,8 @@ struct image_unpack {
     uint8_t out[(size_t)1 << 17];
 };
 
-int image_unpack_new(uint64_t limit, image_unpack_fn *write, void *user, struct image_unpack **ret_unpack)
+int image_unpack_new(uint64_t limit, image_unpack_fn *write, void *user,
+                     struct image_unpack **ret_unpack)
 {
     struct image_unpack *unpack = malloc(sizeof(*unpack));
     if (unpack == NULL)
@@ -60,7 +61,8 @@ int image_unpack_feed(struct image_unpack *unpack, const void *data, size_t len)
             return -EFBIG;
         if (out.pos > 0) {
             verity_update(&unpack->verity, unpack->out, out.pos);
-            int failed = unpack->write != NULL ? unpack->write(unpack->out, out.pos, unpack->user) : 0;
+            int failed =
+                unpack->write != NULL ? unpack->write(unpack->out, out.pos, unpack->user) : 0;
             if (failed != 0)
                 return failed;
         }
@@ -71,7 +73,8 @@ int image_unpack_feed(struct image_unpack *unpack, const void *data, size_t len)
     }
 }
 
-int image_unpack_finish(struct image_unpack *unpack, uint8_t ret_digest[VERITY_DIGEST_SIZE], uint64_t *ret_size)
+int image_unpack_finish(struct image_unpack *unpack, uint8_t ret_digest[VERITY_DIGEST_SIZE],
+                        uint64_t *ret_size)
 {
     if (!unpack->whole)
         return -EBADMSG;

@@ -14,9 +14,11 @@ struct image_unpack;
 typedef int image_unpack_fn(const void *data, size_t len, void *user);
 
 /* limit: bytes that may come out at most. `write` may be NULL. */
-int image_unpack_new(uint64_t limit, image_unpack_fn *write, void *user, struct image_unpack **ret_unpack);
+int image_unpack_new(uint64_t limit, image_unpack_fn *write, void *user,
+                     struct image_unpack **ret_unpack);
 void image_unpack_free(struct image_unpack *unpack);
 /* 0, -EBADMSG: no zstd stream, -EFBIG: beyond the limit, or what write said. */
 int image_unpack_feed(struct image_unpack *unpack, const void *data, size_t len);
 /* 0, or -EBADMSG: the stream ended in the middle. */
-int image_unpack_finish(struct image_unpack *unpack, uint8_t ret_digest[VERITY_DIGEST_SIZE], uint64_t *ret_size);
+int image_unpack_finish(struct image_unpack *unpack, uint8_t ret_digest[VERITY_DIGEST_SIZE],
+                        uint64_t *ret_size);

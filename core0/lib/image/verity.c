@@ -12,7 +12,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#define DESCRIPTOR_SIZE 256 /* struct fsverity_descriptor of the kernel's fs/verity/fsverity_private.h */
+#define DESCRIPTOR_SIZE                                                                            \
+    256 /* struct fsverity_descriptor of the kernel's fs/verity/fsverity_private.h */
 
 void verity_init(struct verity *verity)
 {
