@@ -92,6 +92,8 @@ int deployment_build_plan(struct deployment *deployment, struct error *err)
     const struct spec *spec = deployment->spec;
     int ret = 0;
 
+    deployment->plan_count =
+        2; /* fetch and open stay; what was planned from an earlier opening goes */
     for (size_t i = 0; i < spec->image_count; i++) {
         ret |= add(deployment, STEP_PULL, i, 0);
     }
@@ -170,6 +172,17 @@ void deployment_free(struct deployment *deployment)
     free(deployment->plan);
     free(deployment->sealed);
     free(deployment);
+}
+
+struct deployment *deployment_successor(const struct deployment *deployment)
+{
+    for (struct deployment *d = deployment->provision->deployments; d != NULL; d = d->next) {
+        if (d->id == deployment->id && d->revision > deployment->revision && !d->dead &&
+            d->phase < PHASE_FAILING) {
+            return d;
+        }
+    }
+    return NULL;
 }
 
 const char *deployment_step_name(const struct deployment *deployment)
@@ -340,10 +353,25 @@ static int step_begin(struct deployment *deployment, const struct plan_item *ite
     return 0;
 }
 
+/* A candidate may have stopped this revision's services for its own (quiesce), also before a restart of ours. */
+static bool has_successor(const struct deployment *deployment)
+{
+    for (const struct deployment *d = deployment->provision->deployments; d != NULL; d = d->next) {
+        if (d->id == deployment->id && d->candidate && d->other == deployment->revision &&
+            d->phase != PHASE_FAILED) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* A container that gave up takes a running revision with it: the chain carries its reason. */
 static void check_running(struct deployment *deployment)
 {
     struct error err = {0};
+    if (has_successor(deployment)) {
+        return;
+    }
     if (steps[STEP_HEALTHY].check(deployment, NULL, &err) < 0 &&
         strcmp(err.code, "container.unhealthy") != 0) {
         deployment_fail(deployment, &err);
@@ -385,6 +413,12 @@ void deployment_run(struct deployment *deployment)
 
 void deployment_update(struct deployment *deployment, enum chain_state state, uint32_t other)
 {
+    if (deployment->phase == PHASE_RUNNING && state < deployment->chain_state) {
+        /* A reorganisation took a report back: the whole way once more, and what was reported is reported again. */
+        deployment->phase = PHASE_MAKING;
+        deployment->cursor = 0;
+        deployment->deploying_reported = false;
+    }
     deployment->chain_state = state;
     deployment->candidate = other != 0;
     deployment->other = other;

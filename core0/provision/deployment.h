@@ -72,6 +72,7 @@ struct deployment {
     bool busy; /* a request is under way */
     bool dead; /* not wanted; freed when the request under way has ended */
     bool deploying_reported;
+    bool exposed; /* ports and names of the reservation are this revision's */
     uint64_t step_started;
     uint64_t retry_us;
     struct loop_timer *timer;    /* next try */
@@ -95,4 +96,6 @@ bool deployment_end(struct deployment *deployment);
 /* For steps.c */
 void deployment_fail(struct deployment *deployment, const struct error *err);
 int deployment_build_plan(struct deployment *deployment, struct error *err);
+/* The higher revision of the same reservation that is on its way or runs; NULL: none. */
+struct deployment *deployment_successor(const struct deployment *deployment);
 const char *deployment_step_name(const struct deployment *deployment);

@@ -260,11 +260,18 @@ static yyjson_mut_doc *expose(struct deployment *deployment, bool publish, struc
     return doc;
 }
 
+/* A successor that has taken the ports keeps them. */
+static bool ports_taken(const struct deployment *deployment)
+{
+    const struct deployment *successor = deployment_successor(deployment);
+    return successor != NULL && successor->exposed;
+}
+
 static yyjson_mut_doc *names_ask(struct deployment *deployment, const struct plan_item *item,
                                  struct error *err)
 {
     (void)item;
-    if (deployment->candidate) {
+    if (deployment->candidate || ports_taken(deployment)) {
         return NULL;
     }
     /* Active already: this is a restart of provd or of the node, and taking the ports away would cut connections. */
@@ -275,7 +282,17 @@ static yyjson_mut_doc *expose_ask(struct deployment *deployment, const struct pl
                                   struct error *err)
 {
     (void)item;
-    return expose(deployment, true, err);
+    return ports_taken(deployment) ? NULL : expose(deployment, true, err);
+}
+
+static int expose_got(struct deployment *deployment, const struct plan_item *item,
+                      yyjson_val *reply, struct error *err)
+{
+    (void)item;
+    (void)reply;
+    (void)err;
+    deployment->exposed = true;
+    return 0;
 }
 
 /* ---- volumes ---- */
@@ -376,6 +393,11 @@ static bool writes_volume(const struct spec_service *service)
     return false;
 }
 
+bool step_quiesces(const struct deployment *candidate, size_t service)
+{
+    return candidate->spec->replace || writes_volume(&candidate->spec->services[service]);
+}
+
 /* Two revisions must not write one volume at once; with update: replace nothing of the old one runs on. */
 static yyjson_mut_doc *quiesce_ask(struct deployment *deployment, const struct plan_item *item,
                                    struct error *err)
@@ -383,7 +405,7 @@ static yyjson_mut_doc *quiesce_ask(struct deployment *deployment, const struct p
     const struct spec_service *service = service_of(deployment, item);
     yyjson_mut_val *root;
 
-    if (!deployment->candidate || (!deployment->spec->replace && !writes_volume(service)) ||
+    if (!deployment->candidate || !step_quiesces(deployment, item->service) ||
         provision_container(deployment->provision, deployment->id, deployment->other,
                             service->name) == NULL) {
         return NULL;
@@ -442,8 +464,8 @@ const struct step steps[STEP_COUNT] = {
     [STEP_START] = STEP_ASK("start", MAKER_CONTAINER, "org.croft.container.Start", 60 * SECOND, 0,
                             start_ask, NULL),
     [STEP_HEALTHY] = STEP_CHECK("healthy", healthy_check),
-    [STEP_EXPOSE] =
-        STEP_ASK("expose", MAKER_NET, "org.croft.net.Expose", 30 * SECOND, 0, expose_ask, NULL),
+    [STEP_EXPOSE] = STEP_ASK("expose", MAKER_NET, "org.croft.net.Expose", 30 * SECOND, 0,
+                             expose_ask, expose_got),
     [STEP_ACTIVE] =
         STEP_ASK("active", MAKER_NODE, "org.croft.node.Submit", 30 * SECOND, 0, active_ask, NULL),
     [STEP_RESUME] = STEP_ASK("resume", MAKER_CONTAINER, "org.croft.container.Restart", 60 * SECOND,
@@ -461,7 +483,8 @@ bool step_error_passes(const char *code)
         "node.not-registered", "node.busy",
         "chain.unreachable",   "provision.blob-unreachable",
         "storage.busy",        "net.busy",
-        "container.busy",      "provision.bad-state",
+        "container.busy",      "provision.busy",
+        "provision.bad-state",
     };
     for (size_t i = 0; i < sizeof(passing) / sizeof(passing[0]); i++) {
         if (strcmp(passing[i], code) == 0) {

@@ -18,5 +18,8 @@ yyjson_mut_doc *start_ask(struct deployment *deployment, const struct plan_item 
 int depends_check(struct deployment *deployment, const struct plan_item *item, struct error *err);
 int healthy_check(struct deployment *deployment, const struct plan_item *item, struct error *err);
 
+/* A candidate's service that cannot run beside its predecessor: it writes a volume, or the update replaces everything. */
+bool step_quiesces(const struct deployment *candidate, size_t service);
+
 /* Copies a string member of a reply. -EBADMSG with provision.bad-answer. */
 int reply_text(yyjson_val *reply, const char *member, char **ret_text, struct error *err);

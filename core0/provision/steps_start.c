@@ -32,6 +32,30 @@ static void add_files(yyjson_mut_doc *doc, yyjson_mut_val *root, const struct sp
     }
 }
 
+/* After a restart of provd both revisions of an update walk their plans again: what the candidate has taken over from this one
+ * is not started again. 1: taken over, 0: not, -EAGAIN: the candidate is not opened yet. */
+static int taken_over(struct deployment *deployment, const struct spec_service *service)
+{
+    struct deployment *candidate = deployment_successor(deployment);
+
+    if (candidate == NULL) {
+        return 0;
+    }
+    if (candidate->spec == NULL) {
+        return -EAGAIN;
+    }
+    for (size_t i = 0; i < candidate->spec->service_count; i++) {
+        if (strcmp(candidate->spec->services[i].name, service->name) == 0 &&
+            step_quiesces(candidate, i) &&
+            provision_container(candidate->provision, candidate->id, candidate->revision,
+                                service->name) != NULL) {
+            candidate->services[i].quiesced = true;
+            return 1;
+        }
+    }
+    return 0;
+}
+
 yyjson_mut_doc *start_ask(struct deployment *deployment, const struct plan_item *item,
                           struct error *err)
 {
@@ -39,9 +63,16 @@ yyjson_mut_doc *start_ask(struct deployment *deployment, const struct plan_item 
     const struct deployment_service *made = &deployment->services[item->service];
     yyjson_val *config = yyjson_obj_get(yyjson_doc_get_root(made->image), "config");
     yyjson_mut_val *root;
+    int taken = taken_over(deployment, service);
+
+    if (taken != 0) {
+        if (taken < 0) {
+            error_set(err, EAGAIN, "provision.busy", "", "the update under way is opened first");
+        }
+        return NULL;
+    }
     yyjson_mut_doc *doc =
         parameters_instance(deployment->id, deployment->revision, service->name, &root);
-
     if (doc == NULL) {
         error_set(err, ENOMEM, "provision.no-memory", "", "out of memory");
         return NULL;
@@ -73,9 +104,8 @@ static int container_failed(const struct container *container, struct error *err
                          "service %s does not pass its health check: %s", container->service,
                          container->message);
     }
-    bool ended = strcmp(container->state, "failed") == 0 ||
-                 (strcmp(container->state, "exited") == 0 && !container->done);
-    if (!ended) {
+    /* "exited" is what a successor stopped, or what ended with 0. */
+    if (strcmp(container->state, "failed") != 0) {
         return 0;
     }
     return error_set(err, ECANCELED,

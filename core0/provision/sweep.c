@@ -31,7 +31,7 @@ struct sweep {
     struct provision *provision;
     struct lane lane;
     struct loop_timer *timer;
-    bool running, again, failed, removed;
+    bool running, again, failed, removed, collected;
     size_t source; /* list being asked for */
     struct op *ops;
     size_t op_count, op_next;
@@ -307,7 +307,8 @@ static void finish(struct sweep *sweep)
     }
 }
 
-/* After something ended: images that nobody wants go too. Not while a specification is still closed. */
+/* After something ended: images that nobody wants go too. Not while a specification is still closed. What is wanted is
+ * looked up last, as the requests before take time and another reservation may have begun meanwhile. */
 static void collect(struct sweep *sweep)
 {
     yyjson_mut_val *root;
@@ -349,6 +350,10 @@ static void on_op(yyjson_val *parameters, const struct error *err, bool more, vo
 
 static void next_op(struct sweep *sweep)
 {
+    if (sweep->op_next == sweep->op_count && !sweep->collected) {
+        sweep->collected = true;
+        collect(sweep);
+    }
     if (sweep->op_next == sweep->op_count) {
         finish(sweep);
         return;
@@ -382,7 +387,6 @@ static void next_source(struct sweep *sweep)
 {
     if (sweep->source == SOURCES) {
         sweep->removed = sweep->removed || sweep->op_count > 0;
-        collect(sweep);
         next_op(sweep);
         return;
     }
@@ -402,7 +406,7 @@ void sweep_start(struct sweep *sweep)
     loop_timer_stop(sweep->timer);
     sweep->running = true;
     sweep->failed = false;
-    sweep->removed = false;
+    sweep->removed = sweep->collected = false;
     sweep->source = 0;
     next_source(sweep);
 }
