@@ -353,25 +353,10 @@ static int step_begin(struct deployment *deployment, const struct plan_item *ite
     return 0;
 }
 
-/* A candidate may have stopped this revision's services for its own (quiesce), also before a restart of ours. */
-static bool has_successor(const struct deployment *deployment)
-{
-    for (const struct deployment *d = deployment->provision->deployments; d != NULL; d = d->next) {
-        if (d->id == deployment->id && d->candidate && d->other == deployment->revision &&
-            d->phase != PHASE_FAILED) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* A container that gave up takes a running revision with it: the chain carries its reason. */
 static void check_running(struct deployment *deployment)
 {
     struct error err = {0};
-    if (has_successor(deployment)) {
-        return;
-    }
     if (steps[STEP_HEALTHY].check(deployment, NULL, &err) < 0 &&
         strcmp(err.code, "container.unhealthy") != 0) {
         deployment_fail(deployment, &err);
