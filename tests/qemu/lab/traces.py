@@ -117,9 +117,9 @@ def collect(agent):
                                     "done 2>/dev/null | sort -u"),
         "run": _lines(agent, "cd /run/croft && find . -not -path './pools/*' -not -path './*/rootfs/*'"
                              " -xdev | sort"),
-        "processes": sorted(re.sub(r"^\s*\d+\s+\d+\s+", "", line) for line in _lines(
-            agent, "for p in /proc/[0-9]*; do [ -s $p/cmdline ] && tr '\\0' ' ' < $p/cmdline && echo;"
-                   " done 2>/dev/null | grep -v croft-test")),
+        "processes": sorted(_lines(
+            agent, "for p in /proc/[0-9]*; do c=$(tr '\\0' ' ' < $p/cmdline 2>/dev/null); case $c in "
+                   "''|*croft-test*) ;; *) echo $c ;; esac; done; true")),
     }
 
 
