@@ -216,7 +216,10 @@ static int env_line(const char *line, size_t len, yyjson_mut_doc *doc, yyjson_mu
         return -EINVAL;
     }
     start = name_end + 1;
-    char quote = start < len ? line[start] : '\0';
+    char quote = '\0';
+    if (start < len) {
+        quote = line[start];
+    }
     if ((quote == '"' || quote == '\'') && len - start >= 2 && line[len - 1] == quote) {
         start++;
         len--;

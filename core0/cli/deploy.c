@@ -30,7 +30,8 @@
 #define SALT_SIZE 32
 #define SEALED_INLINE_MAX 1024
 #define WAIT_DEFAULT_S 600
-#define DEPLOY_BY_S 3600 /* how long a node may take before anyone may expire the proposal */
+#define DEPLOY_BY_S                                                                                \
+    UINT64_C(3600) /* how long a node may take before anyone may expire the proposal */
 #define PROPOSAL                                                                                   \
     "(uint64,uint32,uint32,bytes32,bytes32,bytes,bytes32,bytes32,string[],uint64,uint64,uint32,"   \
     "bool)"
@@ -45,7 +46,7 @@ struct deploy {
     uint64_t id; /* 0: a new reservation */
     uint32_t revision;
     uint8_t packed[32], content_hash[32], sealed_hash[32], blob[32];
-    char *hubs[3];
+    const char *hubs[3]; /* text of the command line or of compose.doc */
     size_t hub_count;
 };
 
@@ -269,7 +270,7 @@ static int place_blob(struct deploy *deploy, struct error *err)
         return ret;
     }
     if (strncmp(to, "http://", 7) == 0 || strncmp(to, "https://", 8) == 0) {
-        deploy->hubs[deploy->hub_count++] = strdup(to);
+        deploy->hubs[deploy->hub_count++] = to;
     }
     yyjson_mut_obj_foreach(images, i, max, name, image)
     {
@@ -280,14 +281,14 @@ static int place_blob(struct deploy *deploy, struct error *err)
                 known = known || strcmp(deploy->hubs[k], yyjson_mut_get_str(hub)) == 0;
             }
             if (!known) {
-                deploy->hubs[deploy->hub_count++] = strdup(yyjson_mut_get_str(hub));
+                deploy->hubs[deploy->hub_count++] = yyjson_mut_get_str(hub);
             }
         }
     }
     for (size_t k = 0; k < 3; k++) {
         const char *more = cli_option_at(deploy->cli, "--hub", k);
         if (more != NULL && deploy->hub_count < 3) {
-            deploy->hubs[deploy->hub_count++] = strdup(more);
+            deploy->hubs[deploy->hub_count++] = more;
         }
     }
     if (deploy->hub_count == 0) {
@@ -530,9 +531,6 @@ static int deploy(struct cli *cli, struct error *err)
     buffer_done(&work.plain);
     buffer_done(&work.sealed);
     yyjson_mut_doc_free(work.compose.doc);
-    for (size_t i = 0; i < work.hub_count; i++) {
-        free(work.hubs[i]);
-    }
     if (work.grid.loop != NULL) {
         grid_close(&work.grid);
     }

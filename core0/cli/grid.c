@@ -96,7 +96,7 @@ static int connect_chain(struct grid *grid, const char *chain, struct error *err
         ret =
             grid_view(grid, grid->registry, "reservations()", NULL, 0, "(address)", &decoded, err);
     }
-    if (ret < 0) {
+    if (ret != 0) {
         return ret;
     }
     memcpy(grid->reservations, decoded.values[0].word + 12, 20);

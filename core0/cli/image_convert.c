@@ -134,11 +134,14 @@ static int convert_oci(struct convert *convert, struct image_source *source, con
         text = NULL;
         r = r == 0 ? read_checked(source, &descriptor, &text, &len, err) : r;
     }
-    struct oci_manifest *manifest = calloc(1, sizeof(*manifest));
-    if (r == 0 && manifest == NULL) {
-        r = error_set(err, ENOMEM, "image.no-memory", "", "no memory");
+    if (r < 0) {
+        return r;
     }
-    r = r == 0 ? oci_manifest_read(text, len, manifest, err) : r;
+    struct oci_manifest *manifest = calloc(1, sizeof(*manifest));
+    if (manifest == NULL) {
+        return error_set(err, ENOMEM, "image.no-memory", "", "no memory");
+    }
+    r = oci_manifest_read(text, len, manifest, err);
     cleanup_free char *config = NULL;
     r = r == 0 ? read_checked(source, &manifest->config, &config, &len, err) : r;
     r = r == 0 ? take_config(convert, config, len, manifest->layer_count, err) : r;
@@ -246,6 +249,8 @@ static int convert_source(struct convert *convert, const char *text, struct erro
         int r = split_tag(text + len, &path, &tag) < 0
                     ? error_set(err, ENOMEM, "image.no-memory", "", "no memory")
                     : 0;
+        /* `path` is freed by its attribute, which the analyzer does not follow.
+         * NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
         r = r == 0 ? image_source_open(path, forms[i].archive, &source, err) : r;
         r = r == 0 ? forms[i].run(convert, source, tag, err) : r;
         image_source_free(source);

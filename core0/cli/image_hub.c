@@ -15,11 +15,19 @@
 
 #define BODY_MAX ((uint64_t)8 << 30)
 
+/* How the request under way ended; a hub has one at a time. */
+struct waiting {
+    bool done;
+    int status;
+    struct error err;
+};
+
 struct image_hub {
     char *where;
     bool web;
     struct loop *loop;
     struct http_client *client;
+    struct waiting waiting;
 };
 
 void image_hub_free(struct image_hub *hub)
@@ -56,13 +64,6 @@ int image_hub_open(const char *where, struct image_hub **ret_hub, struct error *
     return 0;
 }
 
-struct waiting {
-    struct loop *loop;
-    bool done;
-    int status;
-    struct error err;
-};
-
 static void on_done(const struct http_response *response, const struct error *err, void *user)
 {
     struct waiting *waiting = user;
@@ -81,28 +82,34 @@ static int request(struct image_hub *hub, struct http_request *http, const char 
     if (asprintf(&url, "%s/%s", hub->where, path) < 0) {
         return error_set(err, ENOMEM, "image.no-memory", "", "no memory");
     }
-    struct waiting waiting = {.loop = hub->loop};
+    struct waiting *waiting = &hub->waiting;
+    *waiting = (struct waiting){0};
     http->url = url;
     http->done = on_done;
     http->timeout_us = UINT64_MAX;
     http->max_body = BODY_MAX;
     if (http->user == NULL) {
-        http->user = &waiting;
+        http->user = waiting;
     } else {
-        ((struct image_sink *)http->user)->waiting = &waiting;
+        ((struct image_sink *)http->user)->waiting = waiting;
     }
-    int r = http_request_start(hub->client, http, NULL);
-    while (r == 0 && !waiting.done) {
+    struct http_transfer *transfer = NULL;
+    int r = http_request_start(hub->client, http, &transfer);
+    bool started = r == 0;
+    while (r == 0 && !waiting->done) {
         r = loop_step(hub->loop, -1);
         r = r < 0 ? r : 0;
     }
+    if (started && !waiting->done) {
+        http_transfer_cancel(transfer); /* its sink is the caller's and ends with this call */
+    }
     if (r < 0) {
         r = error_set(err, -r, "image.unreachable", "", "%s: %s", url, strerror(-r));
-    } else if (error_is_set(&waiting.err) && strcmp(waiting.err.code, "http.aborted") != 0) {
+    } else if (error_is_set(&waiting->err) && strcmp(waiting->err.code, "http.aborted") != 0) {
         r = error_set(err, EIO, "image.unreachable", "is the hub running?", "%.150s: %.120s", url,
-                      waiting.err.message);
+                      waiting->err.message);
     } else {
-        r = waiting.status;
+        r = waiting->status;
     }
     free(url);
     return r;

@@ -245,17 +245,12 @@ static int folder_walk(struct folder_walk *walk, int folder, const char *path, s
         if (strcmp(item->d_name, ".") == 0 || strcmp(item->d_name, "..") == 0) {
             continue;
         }
-        size_t base = strlen(path);
-        size_t len = strlen(item->d_name);
-        if (base + len + 2 > TAR_PATH_MAX) {
+        int len = snprintf(child, TAR_PATH_MAX + 1, "%s%s%s", path, path[0] != '\0' ? "/" : "",
+                           item->d_name);
+        if (len >= TAR_PATH_MAX) {
             r = fail(err, path, -ENAMETOOLONG);
             break;
         }
-        memcpy(child, path, base);
-        if (base > 0) {
-            child[base++] = '/';
-        }
-        memcpy(child + base, item->d_name, len + 1);
         r = folder_entry(walk, folder, item->d_name, child, depth, err);
     }
     if (child == NULL) {

@@ -129,9 +129,9 @@ static int unpack_archive(int *fd, struct error *err)
         return error_set(err, -r, "image.bad-archive", "", "the archive cannot be unpacked: %s",
                          strerror(-r));
     }
-    close(*fd);
+    int packed = *fd;
     *fd = plain;
-    plain = -1;
+    plain = packed; /* closed in the other's stead */
     return 0;
 }
 
@@ -246,7 +246,7 @@ int image_source_read(struct image_source *source, const char *name, size_t max,
 {
     uint64_t offset;
     uint64_t size;
-    int fd;
+    int fd = -1;
     int r = image_source_blob(source, name, &fd, &offset, &size, err);
     if (r < 0) {
         return r;

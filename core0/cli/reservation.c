@@ -130,7 +130,10 @@ int reservation_history(const struct grid *grid, uint64_t id, yyjson_mut_doc *do
     size_t count;
     int ret = all_logs(grid, id, &logs, &count, err);
 
-    for (size_t i = 0; ret == 0 && i < count; i++) {
+    if (ret != 0) {
+        return ret;
+    }
+    for (size_t i = 0; i < count; i++) {
         struct abi_decoded decoded;
         char reason[33];
         if (abi_decode(CHANGED_DATA, logs[i].data, logs[i].data_len, &decoded) < 0) {
@@ -150,9 +153,7 @@ int reservation_history(const struct grid *grid, uint64_t id, yyjson_mut_doc *do
         yyjson_mut_obj_add_uint(doc, item, "block", logs[i].block_number);
         abi_decoded_done(&decoded);
     }
-    if (ret == 0) {
-        eth_logs_free(logs, count);
-    }
+    eth_logs_free(logs, count);
     return ret;
 }
 
@@ -163,7 +164,7 @@ int reservation_reason(const struct grid *grid, uint64_t id, uint32_t revision, 
     size_t count;
     int ret = all_logs(grid, id, &logs, &count, err);
 
-    if (ret < 0) {
+    if (ret != 0) {
         return ret;
     }
     ret_reason[0] = '\0';

@@ -142,7 +142,7 @@ static int set_policy(const struct cli *cli, const struct grid *grid, uint64_t f
     if (ret == 0) {
         ret = cli_option_uint(cli, "--max-changes", 1, UINT32_MAX, 1000, &max_changes, err);
     }
-    if (ret < 0) {
+    if (ret != 0) {
         return ret;
     }
     if (approver != NULL && eth_address_parse(approver, approver_address) < 0) {
@@ -246,9 +246,9 @@ static int token_create(const struct cli *cli, const struct grid *grid, uint64_t
 
     int ret = cli_option_uint(cli, "--uses", 1, UINT32_MAX, 1, &uses, err);
     if (ret == 0) {
-        ret = cli_option_uint(cli, "--hours", 1, 24 * 366, 24 * 7, &hours, err);
+        ret = cli_option_uint(cli, "--hours", 1, UINT64_C(24) * 366, UINT64_C(24) * 7, &hours, err);
     }
-    if (ret < 0) {
+    if (ret != 0) {
         return ret;
     }
     uint64_t expires = (uint64_t)time(NULL) + hours * 3600;
@@ -298,7 +298,7 @@ static int farm_approve(struct cli *cli, struct error *err)
     if (ret == 0) {
         ret = cli_option_uint(cli, "--replaces", 1, UINT64_MAX, 0, &replaces, err);
     }
-    if (ret < 0 || (ret = grid_open(cli, GRID_KEY, &grid, err)) < 0) {
+    if (ret != 0 || (ret = grid_open(cli, GRID_KEY, &grid, err)) < 0) {
         return ret;
     }
     struct abi_value arguments[2] = {abi_uint(node), abi_uint(replaces)};

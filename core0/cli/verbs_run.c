@@ -79,7 +79,7 @@ static int relay(struct cli *cli, struct error *err)
         argv[count++] = cli->args[i];
     }
     argv[count] = NULL;
-    execv(program, (char *const *)(uintptr_t)argv);
+    execv(program, (char *const *)argv);
     return error_set(err, errno, "cli.no-relay", "install croft-relay beside croft",
                      "%s cannot be started: %s", program, strerror(errno));
 }
