@@ -56,7 +56,7 @@ def test_approval_by_the_farmer(grid, images, logs):
 
 @pytest.mark.parametrize("changes,code", [
     ({"croft_join": "11" * 32}, "join.token-unknown"),
-    ({"croft_chainid": 4242}, "chain-id"),
+    ({"croft_chainid": 4242}, "chain.wrong-id"),
 ])
 def test_a_wrong_token_or_chain_is_said_and_nothing_is_registered(grid, images, logs, changes, code):
     before = len(nodes(grid))
@@ -95,6 +95,6 @@ def test_plain_http_to_the_chain_is_for_development_only(grid, images, logs):
     with lab_node.Node(grid, logs / "node", images, params={"runmode": "test"}) as n:
         n.machine.start()
         n.machine.wait("boot", 90, step="ready")
-        n.machine.wait_console("https", 60)
+        n.machine.wait_console("chain.plain-refused", 60)
         time.sleep(3 * paths.SCALE)
         assert not n.machine.find("registered") and len(nodes(grid)) == before
