@@ -33,7 +33,11 @@ static const char *state_name(const struct provision *provision)
     if (error_is_set(&provision->refused)) {
         return "refused";
     }
-    return provision->watch == NULL ? "starting" : names[provision->chain_state];
+    if (provision->watch == NULL) {
+        return "starting";
+    }
+    /* What runs goes on running; nothing new is learned until the chain answers with proofs again. */
+    return error_is_set(&provision->chain_error) ? "waiting" : names[provision->chain_state];
 }
 
 static void get_status(struct varlink_call *call, yyjson_val *parameters, void *data)

@@ -24,10 +24,12 @@
 enum stage {
     STAGE_IDLE,
     STAGE_CHAIN_ID,
+    STAGE_PEEK,
     STAGE_HEADER,
     STAGE_LINK,
     STAGE_NODE,
     STAGE_LIST,
+    STAGE_BLOCK,
     STAGE_LOGS
 };
 
@@ -48,15 +50,18 @@ struct watch {
     bool chain_checked;
     bool reachable;
     uint64_t delay_us;
-    uint64_t linked_at; /* 0: LINK and NODE are due */
+    uint64_t linked_at;   /* 0: LINK and NODE are due */
+    uint64_t verified_at; /* end of the last whole round; 0: none */
+    uint64_t head_number; /* what the newest head claims to be */
     enum watch_state state;
 
     /* the round */
     struct eth_header header;
     uint64_t sequence, last_block; /* proved */
     uint8_t head[32];
-    uint64_t next_block;          /* whose logs are asked for */
-    struct ledger_change *walked; /* falling sequence */
+    uint64_t next_block;             /* whose logs are asked for */
+    struct eth_header walked_header; /* of that block */
+    struct ledger_change *walked;    /* falling sequence */
     size_t walked_count;
     size_t blocks_walked;
 
@@ -85,6 +90,7 @@ static void round_failed(struct watch *watch, const struct error *err)
 {
     round_reset(watch);
     watch->again = false;
+    watch->verified_at = 0;
     loop_timer_in(watch->retry, watch->delay_us);
     watch->delay_us =
         watch->delay_us * 2 > WATCH_RETRY_MAX_US ? WATCH_RETRY_MAX_US : watch->delay_us * 2;
@@ -95,16 +101,20 @@ static void round_done(struct watch *watch, enum watch_state state)
 {
     round_reset(watch);
     watch->delay_us = WATCH_RETRY_US;
+    watch->verified_at = loop_now(watch->loop);
+    if (watch->head_number < watch->header.number) {
+        watch->head_number = watch->header.number;
+    }
     watch->block = watch->header.number;
     memcpy(watch->block_hash, watch->header.hash, 32);
     watch->state = state;
     watch->handlers.on_state(state, NULL, watch->handlers.data);
     if (watch->again) {
         watch->again = false;
-        enter(watch, STAGE_HEADER);
+        enter(watch, STAGE_PEEK);
         return;
     }
-    loop_timer_in(watch->retry, WATCH_RECHECK_US);
+    loop_timer_in(watch->retry, WATCH_VERIFY_US);
 }
 
 static int stale(struct error *err)
@@ -152,6 +162,19 @@ static void ask_chain_id(struct watch *watch, struct buffer *out)
 {
     (void)watch;
     buffer_append_str(out, "[]");
+}
+
+static void ask_peek(struct watch *watch, struct buffer *out)
+{
+    uint8_t slots[2][32];
+    size_t count = list_slots(watch, slots);
+    append_proof_params(out, watch->scope.reservations, (const uint8_t(*)[32])slots, count,
+                        watch->head_number);
+}
+
+static void ask_block(struct watch *watch, struct buffer *out)
+{
+    buffer_printf(out, "[\"0x%" PRIx64 "\",false]", watch->next_block);
 }
 
 static void ask_header(struct watch *watch, struct buffer *out)
@@ -209,6 +232,77 @@ static int got_chain_id(struct watch *watch, yyjson_val *result, struct error *e
     }
     watch->chain_checked = true;
     enter(watch, STAGE_HEADER);
+    return 0;
+}
+
+/* A quantity of at most 32 bytes as a word. */
+static int peek_word(yyjson_val *proof, size_t index, uint8_t ret_word[32])
+{
+    const char *text = yyjson_get_str(yyjson_obj_get(yyjson_arr_get(proof, index), "value"));
+    char digits[65];
+    size_t len = text != NULL && strncmp(text, "0x", 2) == 0 ? strlen(text + 2) : 0;
+
+    if (len == 0 || len > 64) {
+        return -EBADMSG;
+    }
+    memset(digits, '0', 64);
+    memcpy(digits + 64 - len, text + 2, len + 1);
+    return hex_decode(digits, ret_word, 32);
+}
+
+static int got_peek(struct watch *watch, yyjson_val *result, struct error *err)
+{
+    uint8_t values[2][32];
+    yyjson_val *proof = yyjson_obj_get(result, "storageProof");
+
+    (void)err;
+    if (peek_word(proof, 0, values[0]) == 0 && peek_word(proof, 1, values[1]) == 0 &&
+        slot_uint64(values[0], 0) == watch->latest.sequence &&
+        memcmp(values[1], watch->latest.head, 32) == 0) {
+        uint64_t due = watch->verified_at + WATCH_VERIFY_US;
+        watch->stage = STAGE_IDLE;
+        if (watch->again) {
+            watch->again = false;
+            enter(watch, STAGE_PEEK);
+            return 0;
+        }
+        loop_timer_set(watch->retry, due);
+        return 0;
+    }
+    enter(watch, STAGE_HEADER);
+    return 0;
+}
+
+/* What an event says of its time, and the block it claims to be in, must be that block's own. */
+static int got_block(struct watch *watch, yyjson_val *result, struct error *err)
+{
+    int ret = eth_header_from_json(result, &watch->walked_header, err);
+    if (ret < 0) {
+        return ret;
+    }
+    if (watch->walked_header.number != watch->next_block) {
+        return error_set(err, EBADMSG, "chain.bad-answer", HINT, "another block was answered");
+    }
+    enter(watch, STAGE_LOGS);
+    return 0;
+}
+
+static int check_against_block(const struct watch *watch, const struct eth_log *logs, size_t count,
+                               const struct ledger_change *changes, size_t change_count,
+                               struct error *err)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (memcmp(logs[i].block_hash, watch->walked_header.hash, 32) != 0) {
+            return error_set(err, EBADMSG, "chain.bad-list", HINT,
+                             "a log is of another block than it claims");
+        }
+    }
+    for (size_t i = 0; i < change_count; i++) {
+        if (changes[i].time != watch->walked_header.timestamp) {
+            return error_set(err, EBADMSG, "chain.bad-list", HINT,
+                             "a change claims another time than its block's");
+        }
+    }
     return 0;
 }
 
@@ -358,7 +452,7 @@ static int got_list(struct watch *watch, yyjson_val *result, struct error *err)
         return 0;
     }
     watch->next_block = watch->last_block;
-    enter(watch, STAGE_LOGS);
+    enter(watch, STAGE_BLOCK);
     return 0;
 }
 
@@ -458,6 +552,12 @@ static int got_logs(struct watch *watch, yyjson_val *result, struct error *err)
     }
     ret = ledger_changes_from_logs(&watch->scope, watch->next_block, logs, log_count, &changes,
                                    &count, err);
+    if (ret == 0) {
+        ret = check_against_block(watch, logs, log_count, changes, count, err);
+        if (ret < 0) {
+            ledger_changes_free(changes, count);
+        }
+    }
     eth_logs_free(logs, log_count);
     if (ret < 0) {
         return ret;
@@ -479,7 +579,7 @@ static int got_logs(struct watch *watch, yyjson_val *result, struct error *err)
         return fold(watch, err);
     }
     watch->next_block = lowest->previous_block;
-    enter(watch, STAGE_LOGS);
+    enter(watch, STAGE_BLOCK);
     return 0;
 }
 
@@ -491,10 +591,12 @@ static const struct {
     int (*got)(struct watch *, yyjson_val *, struct error *);
 } stages[] = {
     [STAGE_CHAIN_ID] = {"eth_chainId", ask_chain_id, got_chain_id},
+    [STAGE_PEEK] = {"eth_getProof", ask_peek, got_peek},
     [STAGE_HEADER] = {"eth_getBlockByNumber", ask_header, got_header},
     [STAGE_LINK] = {"eth_getProof", ask_link, got_link},
     [STAGE_NODE] = {"eth_getProof", ask_node, got_node},
     [STAGE_LIST] = {"eth_getProof", ask_list, got_list},
+    [STAGE_BLOCK] = {"eth_getBlockByNumber", ask_block, got_block},
     [STAGE_LOGS] = {"eth_getLogs", ask_logs, got_logs},
 };
 
@@ -517,6 +619,12 @@ static void enter(struct watch *watch, enum stage stage)
     struct buffer params;
     struct error err = {0};
 
+    bool may_peek = watch->state == WATCH_RUNNING && watch->verified_at != 0 &&
+                    loop_now(watch->loop) - watch->verified_at < WATCH_VERIFY_US;
+
+    if (stage == STAGE_PEEK && !may_peek) {
+        stage = STAGE_HEADER;
+    }
     if (stage == STAGE_HEADER && !watch->chain_checked) {
         stage = STAGE_CHAIN_ID;
     }
@@ -541,7 +649,7 @@ static void start_round(struct watch *watch)
         return;
     }
     loop_timer_stop(watch->retry);
-    enter(watch, STAGE_HEADER);
+    enter(watch, STAGE_PEEK);
 }
 
 static void on_retry(struct loop_timer *timer, void *data)
@@ -553,7 +661,7 @@ static void on_retry(struct loop_timer *timer, void *data)
 static void on_head(uint64_t number, const uint8_t hash[32], void *data)
 {
     struct watch *watch = data;
-    (void)number;
+    watch->head_number = number;
     if (watch->block != 0 && memcmp(hash, watch->block_hash, 32) == 0) {
         return;
     }

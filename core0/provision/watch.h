@@ -1,10 +1,13 @@
 /*
  * watch.h - follows the chain for one node: learns of a head, proves what it says, reads the list back.
  *
- *   head ──► HEADER ──► LINK ──► NODE ──► LIST ──► LOGS… ──► fold ──► on_list
- *            block      registry  the       sequence  one block
- *            fields     slots     node's    and head  at a time,
- *            rehashed   proved    record    proved    backwards
+ *   head ──► PEEK ──► HEADER ──► LINK ──► NODE ──► LIST ──► BLOCK ──► LOGS… ──► fold ──► on_list
+ *            is there  block     registry  the       sequence  its       one block
+ *            anything  fields    slots     node's    and head  header    at a time,
+ *            new?      rehashed  proved    record    proved    rehashed  backwards
+ *
+ * PEEK is one request whose answer is not believed, only compared: when it shows what is known, the round ends. It saves most
+ * requests of a quiet chain; at least every WATCH_VERIFY_US a round goes the whole way.
  *
  * LINK and NODE are left out once the node is known to be Active, and done again every WATCH_RECHECK_US. A head that comes
  * while a round is under way starts another one behind it. Nothing is believed that a proof does not cover; which header
@@ -21,6 +24,7 @@
 #define WATCH_FINAL_DEPTH 2 /* blocks below latest, with croft.trust=rpc (interfaces.md) */
 #define WATCH_RETRY_US ((uint64_t)2 * 1000 * 1000) /* after a failed round, doubling */
 #define WATCH_RETRY_MAX_US ((uint64_t)15 * 1000 * 1000)
+#define WATCH_VERIFY_US ((uint64_t)20 * 1000 * 1000)
 #define WATCH_RECHECK_US ((uint64_t)60 * 1000 * 1000)
 
 enum watch_state {
