@@ -23,6 +23,16 @@ struct error {
  * Returns -ret, so that `return error_set(err, EINVAL, "x.y", "do this", "…", …)` works. */
 __attribute__((format(printf, 5, 6))) int error_set(struct error *err, int ret, const char *code,
                                                     const char *hint, const char *fmt, ...);
+#ifdef __clang_analyzer__
+/* The analyzer reads one file at a time: what the line above promises it must see here. */
+#define error_set(...)                                                                             \
+    ({                                                                                             \
+        int error_ret_ = error_set(__VA_ARGS__);                                                   \
+        if (error_ret_ >= 0)                                                                       \
+            __builtin_unreachable();                                                               \
+        error_ret_;                                                                                \
+    })
+#endif
 
 /* Puts "what: " before the message of an error that is set; returns `ret` unchanged. */
 __attribute__((format(printf, 3, 4))) int error_prefix(struct error *err, int ret, const char *fmt,

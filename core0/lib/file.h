@@ -12,6 +12,13 @@
 #define cleanup_free __attribute__((cleanup(file_free_cleanup)))
 void file_close_cleanup(int *fd); /* closes when >= 0, keeps errno */
 void file_free_cleanup(void *ptr);
+/* Hands the descriptor of a cleanup_close variable over: the variable holds -1 afterwards. */
+static inline int file_fd_take(int *fd)
+{
+    int taken = *fd;
+    *fd = -1;
+    return taken;
+}
 
 /* Reads the whole file, adds a NUL byte that is not counted. -EFBIG above max. Free with free(). */
 int file_read(const char *path, size_t max, char **ret_data, size_t *ret_len);

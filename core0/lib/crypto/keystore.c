@@ -23,7 +23,7 @@
 #define BAD_FILE "key.bad-file"
 #define FILE_MAX 16384
 #define DERIVED_SIZE 32
-#define SALT_MAX 64
+#define SALT_MAX ((size_t)64)
 
 static int bad_file(struct error *err, const char *what)
 {

@@ -53,7 +53,8 @@ int hex_decode(const char *text, void *ret_data, size_t len)
     }
     uint8_t *bytes = ret_data;
     for (size_t i = 0; i < len; i++)
-        bytes[i] = (uint8_t)(digit_value(text[2 * i]) << 4 | digit_value(text[2 * i + 1]));
+        bytes[i] = (uint8_t)((unsigned)digit_value(text[2 * i]) << 4 |
+                             (unsigned)digit_value(text[2 * i + 1]));
     return 0;
 }
 

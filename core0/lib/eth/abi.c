@@ -30,9 +30,7 @@ static size_t type_length(const char *text)
     for (; text[len] != '\0'; len++) {
         if (text[len] == '(')
             depth++;
-        else if (text[len] == ')' && depth-- == 0)
-            break;
-        else if (text[len] == ',' && depth == 0)
+        else if ((text[len] == ')' && depth-- == 0) || (text[len] == ',' && depth == 0))
             break;
     }
     return depth <= 0 ? len : 0;

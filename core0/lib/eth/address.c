@@ -15,8 +15,8 @@ void eth_address_format(const uint8_t address[ETH_ADDRESS_SIZE], char ret_text[E
     uint8_t hash[KECCAK256_SIZE];
     hex_encode_0x(address, ETH_ADDRESS_SIZE, ret_text);
     /* EIP-55: a letter is upper case where the hash of the lower-case digits has a nibble of 8 or more */
-    keccak256(ret_text + 2, 2 * ETH_ADDRESS_SIZE, hash);
-    for (size_t i = 0; i < 2 * ETH_ADDRESS_SIZE; i++) {
+    keccak256(ret_text + 2, (size_t)2 * ETH_ADDRESS_SIZE, hash);
+    for (size_t i = 0; i < (size_t)2 * ETH_ADDRESS_SIZE; i++) {
         int nibble = i % 2 == 0 ? hash[i / 2] >> 4 : hash[i / 2] & 15;
         char *c = &ret_text[i + 2];
         if (nibble >= 8 && *c >= 'a')

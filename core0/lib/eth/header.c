@@ -82,7 +82,7 @@ static int put_field(const struct field *field, yyjson_val *value, struct buffer
         int r = hex_decode_buffer(even, scratch);
         return r < 0 ? r : rlp_put_uint(out, scratch->data, scratch->len);
     }
-    if (field->kind == FIELD_EXTRA ? digits > 2 * EXTRA_MAX : digits != 2 * field->size)
+    if (field->kind == FIELD_EXTRA ? digits > (size_t)2 * EXTRA_MAX : digits != 2 * field->size)
         return -EBADMSG;
     int r = hex_decode_buffer(text, scratch);
     return r < 0 ? r : rlp_put_bytes(out, scratch->data, scratch->len);

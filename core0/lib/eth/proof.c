@@ -170,7 +170,7 @@ static int read_nodes(yyjson_val *array, struct nodes *ret_nodes, struct error *
     struct nodes *nodes = ret_nodes;
     size_t offsets[ETH_PROOF_NODES_MAX];
     nodes->count = 0;
-    buffer_init(&nodes->bytes, ETH_PROOF_NODES_MAX * ETH_PROOF_NODE_SIZE_MAX);
+    buffer_init(&nodes->bytes, (size_t)ETH_PROOF_NODES_MAX * ETH_PROOF_NODE_SIZE_MAX);
     if (!yyjson_is_arr(array) || yyjson_arr_size(array) > ETH_PROOF_NODES_MAX)
         return bad_proof(err, "a proof is no array of at most 64 nodes");
     size_t index, max;

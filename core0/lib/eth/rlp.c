@@ -122,7 +122,7 @@ int rlp_put_bytes(struct buffer *out, const void *data, size_t len)
 
 int rlp_put_uint64(struct buffer *out, uint64_t value)
 {
-    uint8_t bytes[8];
+    uint8_t bytes[8] = {0};
     return rlp_put_bytes(out, bytes, big_endian(value, bytes));
 }
 

@@ -141,8 +141,10 @@ void eth_rpc_free(struct eth_rpc *rpc)
 {
     if (rpc == NULL)
         return;
-    while (rpc->requests != NULL)
-        eth_rpc_cancel(rpc->requests);
+    for (struct eth_rpc_request *request = rpc->requests, *next; request != NULL; request = next) {
+        next = request->next;
+        eth_rpc_cancel(request);
+    }
     http_client_free(rpc->http);
     for (size_t i = 0; i < rpc->count; i++)
         free(rpc->urls[i]);

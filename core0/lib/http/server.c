@@ -333,16 +333,18 @@ static void add_connection(struct http_server *server, int fd, const char *peer)
     buffer_init(&connection->in, server->limits.head + server->limits.body + 32768);
     buffer_init(&connection->out, 0);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    if (loop_timer_add(server->loop, on_timeout, connection, &connection->timer) < 0 ||
+        loop_io_add(server->loop, fd, EPOLLIN, on_connection, connection, &connection->io) < 0) {
+        loop_timer_del(connection->timer);
+        close(fd);
+        free(connection);
+        return;
+    }
     connection->next = server->connections;
     if (server->connections != NULL)
         server->connections->previous = connection;
     server->connections = connection;
     server->count++;
-    if (loop_timer_add(server->loop, on_timeout, connection, &connection->timer) < 0 ||
-        loop_io_add(server->loop, fd, EPOLLIN, on_connection, connection, &connection->io) < 0) {
-        connection_free(connection);
-        return;
-    }
     loop_timer_set(connection->timer, loop_clock() + server->limits.idle_us);
 }
 
@@ -394,7 +396,7 @@ int http_server_listen(struct http_server *server, const char *host, uint16_t po
         return error_set(err, EINVAL, "http.listen", "give a numeric address",
                          "%s is no address to listen on", host != NULL ? host : "::");
     int fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    struct sockaddr_storage bound;
+    struct sockaddr_storage bound = {0};
     socklen_t len = sizeof(bound);
     int r = fd < 0 ? -errno : 0;
     if (r == 0) {
@@ -428,8 +430,10 @@ void http_server_free(struct http_server *server)
 {
     if (server == NULL)
         return;
-    while (server->connections != NULL)
-        connection_free(server->connections);
+    for (struct http_exchange *c = server->connections, *next; c != NULL; c = next) {
+        next = c->next;
+        connection_free(c);
+    }
     for (size_t i = 0; i < server->listener_count; i++) {
         loop_io_del(server->listeners[i].io);
         close(server->listeners[i].fd);

@@ -58,7 +58,8 @@ static bool emit(struct ws *ws, enum ws_event event, const char *data, size_t le
 {
     bool freed = false;
     bool *outer = ws->freed;
-    ws->freed = &freed;
+    /* Until fn returns: below it is `outer` again, or ws is gone. */
+    ws->freed = &freed; // cppcheck-suppress autoVariables
     ws->fn(ws, event, data, len, err, ws->user);
     if (freed) {
         if (outer != NULL)
@@ -203,7 +204,7 @@ int ws_new(struct loop *loop, const char *url, uint64_t connect_timeout_us, ws_f
     ws->fn = fn;
     ws->user = user;
     buffer_init(&ws->in, WS_MESSAGE_MAX + 1);
-    buffer_init(&ws->out, 2 * OUT_MAX);
+    buffer_init(&ws->out, (size_t)2 * OUT_MAX);
     connection->ws = ws;
     connection->job.easy = easy;
     connection->job.done = on_connected;

@@ -172,7 +172,7 @@ static int add_object(struct walk *walk, const struct inode *inode, struct error
     char path[VERITY_DIGEST_TEXT + 2];
     hex_encode(found.digest, VERITY_DIGEST_SIZE, hex);
     int path_len = snprintf(path, sizeof(path), "/%.2s/%s", hex, hex + 2);
-    if (found.redirect_len != (size_t)path_len ||
+    if (found.redirect == NULL || found.redirect_len != (size_t)path_len ||
         memcmp(found.redirect, path, (size_t)path_len) != 0)
         return bad(err, "a file's object is not named by its digest");
     if (walk->count >= EROFS_OBJECTS_MAX)
@@ -192,7 +192,7 @@ static int visit(struct walk *walk, uint64_t nid, struct error *err)
     if (walk->seen[nid / 8] & (1u << (nid % 8)))
         return 0;
     walk->seen[nid / 8] |= (uint8_t)(1u << (nid % 8));
-    struct inode inode;
+    struct inode inode = {0};
     int r = inode_read(walk, nid, &inode, err);
     if (r < 0)
         return r;
@@ -226,7 +226,7 @@ static int read_entries(struct walk *walk, const uint8_t *block, uint64_t len, s
 
 static int read_folder(struct walk *walk, uint64_t nid, struct error *err)
 {
-    struct inode inode;
+    struct inode inode = {0};
     int r = inode_read(walk, nid, &inode, err);
     if (r < 0)
         return r;

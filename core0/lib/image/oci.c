@@ -128,8 +128,9 @@ int oci_manifest_read(const char *text, size_t len, struct oci_manifest *ret_man
     if (r == 0)
         yyjson_arr_foreach(layers, index, max, entry)
         {
-            if (r == 0)
-                r = descriptor_read(entry, &ret_manifest->layers[ret_manifest->layer_count++], err);
+            r = descriptor_read(entry, &ret_manifest->layers[ret_manifest->layer_count++], err);
+            if (r < 0)
+                break;
         }
     yyjson_doc_free(doc);
     return r;
@@ -161,8 +162,9 @@ int oci_config_read(const char *text, size_t len, struct oci_config *ret_config,
     if (r == 0)
         yyjson_arr_foreach(diffs, index, max, entry)
         {
-            if (r == 0)
-                r = digest_read(entry, ret_config->diff_ids[ret_config->diff_count++], err);
+            r = digest_read(entry, ret_config->diff_ids[ret_config->diff_count++], err);
+            if (r < 0)
+                break;
         }
     if (r < 0)
         oci_config_done(ret_config);

@@ -174,8 +174,8 @@ int tar_path_clean(const char *path, char *ret_path)
         path += part;
         path += strspn(path, "/");
     }
-    memcpy(ret_path, clean, len);
-    ret_path[len] = '\0';
+    clean[len] = '\0';
+    memcpy(ret_path, clean, len + 1);
     return 0;
 }
 

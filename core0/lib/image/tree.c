@@ -110,12 +110,13 @@ static struct tree_node *node_add(struct tree *tree, struct tree_node *parent, c
     bool room = true;
     if (parent != NULL && parent->child_count == parent->child_capacity) {
         size_t capacity = parent->child_capacity == 0 ? 8 : parent->child_capacity * 2;
-        struct tree_node **grown = realloc(parent->children, capacity * sizeof(*grown));
-        room = grown != NULL;
-        if (room) {
+        struct tree_node **grown =
+            reallocarray(parent->children, capacity, sizeof(struct tree_node *));
+        if (grown != NULL) {
             parent->children = grown;
             parent->child_capacity = capacity;
         }
+        room = grown != NULL;
     }
     if (node == NULL || copy == NULL || inode == NULL || !room || tree->nodes >= TREE_NODES_MAX) {
         free(node);

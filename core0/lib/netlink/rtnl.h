@@ -21,7 +21,8 @@ struct rtnl_link {
     uint16_t type;  /* ARPHRD_… */
     uint32_t flags; /* IFF_… */
     bool carrier;
-    int netnsid; /* of the other end of a veth; -1: here or unknown */
+    uint8_t bond_mode; /* kind "bond": BOND_MODE_… */
+    int netnsid;       /* of the other end of a veth; -1: here or unknown */
     uint8_t mac[RTNL_MAC_LEN];
     char name[IF_NAMESIZE];
     char kind[16]; /* "veth", "bridge", …; empty: hardware */

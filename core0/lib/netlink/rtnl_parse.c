@@ -36,11 +36,35 @@ static const struct netlink_policy link_policy[] = {
 
 static const struct netlink_policy linkinfo_policy[] = {
     [IFLA_INFO_KIND] = {NETLINK_TEXT, 1, 64},
+    [IFLA_INFO_DATA] = {NETLINK_BYTES, 0, UINT16_MAX},
 };
+
+static const struct netlink_policy bond_policy[] = {
+    [IFLA_BOND_MODE] = {NETLINK_BYTES, 1, 1},
+};
+
+/* Each kind of link has attributes of its own in IFLA_INFO_DATA. */
+static int parse_linkinfo(const struct netlink_attr *linkinfo, struct rtnl_link *link)
+{
+    struct netlink_attr info[COUNT(linkinfo_policy)], bond[COUNT(bond_policy)];
+    int r =
+        netlink_parse(linkinfo->data, linkinfo->len, linkinfo_policy, COUNT(linkinfo_policy), info);
+
+    if (r < 0)
+        return r;
+    copy_text(link->kind, sizeof(link->kind), &info[IFLA_INFO_KIND]);
+    if (strcmp(link->kind, "bond") != 0 || info[IFLA_INFO_DATA].data == NULL)
+        return 0;
+    r = netlink_parse(info[IFLA_INFO_DATA].data, info[IFLA_INFO_DATA].len, bond_policy,
+                      COUNT(bond_policy), bond);
+    if (r == 0)
+        link->bond_mode = netlink_attr_u8(&bond[IFLA_BOND_MODE]);
+    return r;
+}
 
 int rtnl_link_parse(const uint8_t *body, size_t len, struct rtnl_link *ret_link)
 {
-    struct netlink_attr attrs[COUNT(link_policy)], info[COUNT(linkinfo_policy)];
+    struct netlink_attr attrs[COUNT(link_policy)];
     struct rtnl_link link = {.netnsid = -1};
     struct ifinfomsg header;
     int r;
@@ -64,11 +88,9 @@ int rtnl_link_parse(const uint8_t *body, size_t len, struct rtnl_link *ret_link)
     copy_text(link.name, sizeof(link.name), &attrs[IFLA_IFNAME]);
     copy_text(link.alias, sizeof(link.alias), &attrs[IFLA_IFALIAS]);
     if (attrs[IFLA_LINKINFO].data != NULL) {
-        r = netlink_parse(attrs[IFLA_LINKINFO].data, attrs[IFLA_LINKINFO].len, linkinfo_policy,
-                          COUNT(linkinfo_policy), info);
+        r = parse_linkinfo(&attrs[IFLA_LINKINFO], &link);
         if (r < 0)
             return r;
-        copy_text(link.kind, sizeof(link.kind), &info[IFLA_INFO_KIND]);
     }
     *ret_link = link;
     return 0;
