@@ -159,8 +159,7 @@ static void sweep_objects(struct needed *needed)
         if (dir == NULL)
             continue;
         for (struct dirent *item; (item = readdir(dir)) != NULL;) {
-            struct erofs_object wanted;
-            wanted.digest[0] = (uint8_t)first;
+            struct erofs_object wanted = {.digest = {(uint8_t)first}};
             if (item->d_name[0] == '.')
                 continue;
             if (hex_decode(item->d_name, wanted.digest + 1, VERITY_DIGEST_SIZE - 1) < 0 ||

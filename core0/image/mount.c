@@ -144,7 +144,7 @@ static int mount_lower(int meta_fd, const char *path, int userns, struct error *
         {FSCONFIG_SET_STRING, "source", source},
         {FSCONFIG_SET_FLAG, "ro", NULL},
     };
-    int mounted;
+    int mounted = -1;
     int r = mount_new("erofs", options, 2, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV,
                       &mounted, err);
     if (r < 0)
@@ -167,7 +167,7 @@ static int mount_overlay(const char *lower, const char *objects, const char *upp
         {FSCONFIG_SET_STRING, "workdir", work},      {FSCONFIG_SET_STRING, "metacopy", "on"},
         {FSCONFIG_SET_STRING, "redirect_dir", "on"}, {FSCONFIG_SET_STRING, "verity", "require"},
     };
-    int mounted;
+    int mounted = -1;
     int r = mount_new("overlay", options, sizeof(options) / sizeof(options[0]), MOUNT_ATTR_NODEV,
                       &mounted, err);
     if (r < 0)

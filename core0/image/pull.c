@@ -147,8 +147,10 @@ static void pull_end(struct pull *pull, const struct error *err)
     if (pull->ended)
         return;
     pull->ended = true;
-    while (pull->fetches != NULL)
-        fetch_free(pull->fetches);
+    for (struct fetch *fetch = pull->fetches, *next; fetch != NULL; fetch = next) {
+        next = fetch->next;
+        fetch_free(fetch);
+    }
     struct pull **at = &pull->images->pulls;
     while (*at != pull)
         at = &(*at)->next;
@@ -413,7 +415,7 @@ static void fetch_done(const struct http_response *response, const struct error 
         /* Longer than it can be is as wrong as other bytes. */
         fetch->ever_altered |= strcmp(http_err->code, "http.too-big") == 0;
         snprintf(fetch->reason, sizeof(fetch->reason), "%.190s", http_err->message);
-    } else {
+    } else if (response != NULL) {
         int r = fetch_settle(fetch, response, &err);
         if (r == 0) {
             fetch_arrived(fetch);

@@ -114,8 +114,7 @@ int store_meta_open(const struct images *images, const uint8_t digest[VERITY_DIG
         return error_set(err, EBADMSG, "image.digest-mismatch", "pull the image again",
                          "%s was altered: %s", path, strerror(-r));
     }
-    *ret_fd = fd;
-    fd = -1;
+    *ret_fd = file_fd_take(&fd);
     return 0;
 }
 
