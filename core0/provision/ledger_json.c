@@ -97,7 +97,7 @@ static int content_from_json(yyjson_val *object, struct ledger_content **ret_con
         FIELD("deployBy", JSON_UINT, deploy_by, 0),
         FIELD("keep", JSON_UINT, keep, UINT32_MAX),
         FIELD("replace", JSON_BOOL, replace, 0),
-        FIELD("sealed", JSON_STRING, sealed, 2 * LEDGER_SEALED_INLINE_MAX),
+        FIELD("sealed", JSON_STRING, sealed, (uint64_t)2 * LEDGER_SEALED_INLINE_MAX),
         FIELD("hubs", JSON_ARRAY, hubs, LEDGER_HUBS_MAX),
     };
 #undef FIELD
