@@ -67,7 +67,7 @@ test-relay: bin tests-tools ## Test: noded and croft-relay with a real chain
 test-qemu: image tests-tools ## Test: whole nodes in QEMU (T=name for one)
 	@$(COUNT) pytest test-qemu tests/qemu $(if $(T),-k "$(T)")
 
-test-interop: image tests-tools
+test-interop: build/.setup bin ## Test: our programs against other people's: varlinkctl, skopeo, mkcomposefs, a web server
 	@$(COUNT) pytest test-interop tests/interop $(if $(T),-k "$(T)")
 
 # What the machine tests and the demonstration need besides the image.
