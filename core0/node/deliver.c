@@ -112,7 +112,7 @@ static int post(struct node *node, const struct queue_item *item)
     char url[1024];
     const char *base = node->boot.relays[node->relay];
     size_t len = strlen(base);
-    buffer_init(&body, 2 * GRID_MESSAGE_MAX);
+    buffer_init(&body, (size_t)2 * GRID_MESSAGE_MAX);
     snprintf(url, sizeof(url), "%s%sv1/%s", base, len > 0 && base[len - 1] == '/' ? "" : "/",
              grid_kinds[item->message.kind].name);
     int r = grid_message_to_json(&item->message, &body);

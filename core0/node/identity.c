@@ -127,10 +127,10 @@ static int read_identity(const char *text, size_t len, struct identity *identity
         identity->generation = in.generation;
         yyjson_arr_foreach(in.keys, index, max, item)
         {
-            if (r >= 0)
-                r = read_key(item, &identity->keys[identity->key_count], last);
-            if (r >= 0)
-                last = identity->keys[identity->key_count++].epoch;
+            r = read_key(item, &identity->keys[identity->key_count], last);
+            if (r < 0)
+                break;
+            last = identity->keys[identity->key_count++].epoch;
         }
     }
     yyjson_doc_free(doc);
@@ -297,7 +297,7 @@ static int save(struct pools *pools, const struct identity *identity, struct err
 
 int identity_save(const char *folder, struct identity *identity, struct error *err)
 {
-    struct pools pools;
+    struct pools pools = {.count = 0};
     int r = scan(folder, &pools);
     if (r < 0)
         return error_set(err, -r, "node.no-pool", "", "%s: %s", folder, strerror(-r));
@@ -321,7 +321,7 @@ static void make(struct identity *identity, int64_t now)
 
 int identity_open(const char *folder, int64_t now, struct identity *ret_identity, struct error *err)
 {
-    struct pools pools;
+    struct pools pools = {.count = 0};
     bool tie, refresh = false, damaged = false;
     int r = scan(folder, &pools);
     if (r == 0 && pools.count == 0) {

@@ -150,18 +150,17 @@ static int start(struct daemon *daemon, void **ret_state, struct error *err)
         unregistered(node, &why);
         return 0;
     }
-    r = open_queue(node, err);
+    r = open_queue(node, &why);
     if (r >= 0)
         r = deliver_start(node);
     if (r >= 0)
-        r = chain_start(node, err);
+        r = chain_start(node, &why);
     if (r >= 0)
         r = capacity_start(node);
     if (r < 0) {
-        if (!error_is_set(err))
-            error_set(err, -r, "node.no-memory", "", "cannot start: %s", strerror(-r));
-        unregistered(node, err);
-        error_clear(err);
+        if (!error_is_set(&why))
+            error_set(&why, -r, "node.no-memory", "", "cannot start: %s", strerror(-r));
+        unregistered(node, &why);
     }
     return 0;
 }
