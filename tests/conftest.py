@@ -110,7 +110,8 @@ def images(grid, session_logs):
 def node(grid, images, session_logs):
     """The session's node: one disk, registered by a token, its chain behind node.proxy. node.ports
     are TCP ports that reach it under the same number from outside."""
-    disk = machine.disk_create(session_logs / "disk.img", 8192, "session")
+    # Large, as the chain counts a kept volume as reserved until its time is over; sparse, so it costs nothing.
+    disk = machine.disk_create(session_logs / "disk.img", 64 << 10, "session")
     free = [ports.free() for _ in range(6)]
     with lab_node.Node(grid, session_logs / "node", images, forwards={p: p for p in free},
                        disks=[disk], memory=1536) as n:

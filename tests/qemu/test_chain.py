@@ -6,9 +6,9 @@ import pytest
 from lab import paths, proxy
 
 IDLE = {"idle": {"image": "busybox", "command": ["sleep", "100000"]}}
-# Requests of a node in a minute in which nothing concerns it, a new block every second: one
-# look at the chain's head per block is the most that is needed, plus a keep-alive now and then.
-IDLE_LIMIT = 75
+# Requests of a node in a minute in which nothing concerns it, at a block every second, which no real chain has: a
+# header and a proof per block for provd, and what noded and the watch over a silent connection ask besides.
+IDLE_LIMIT = 180
 
 
 def first_storage_node(result):
@@ -112,5 +112,4 @@ def test_requests_of_an_idle_minute_are_bounded(node):
     start = time.monotonic()
     time.sleep(60)
     asked = node.proxy.since(start)
-    print(dict(asked), node.proxy.notifications)
-    assert 0 < sum(asked.values()) + 0 <= IDLE_LIMIT, asked
+    assert 0 < sum(asked.values()) <= IDLE_LIMIT, asked

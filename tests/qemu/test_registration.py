@@ -15,7 +15,7 @@ def test_a_token_makes_the_node_active_with_what_it_has(node):
     assert shown["state"].lower() == "active" and shown["farm"] == node.grid.farm
     assert shown["capacity"]["milliCores"] == 2000
     assert 1 << 30 < shown["capacity"]["memory"] <= 1536 << 20
-    assert 6 << 30 < shown["capacity"]["ssd"] + shown["capacity"]["hdd"] <= 8 << 30
+    assert 32 << 30 < shown["capacity"]["ssd"] + shown["capacity"]["hdd"] <= 64 << 30
 
 
 def test_the_token_is_nowhere_to_be_read(node):
