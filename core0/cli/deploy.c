@@ -301,6 +301,14 @@ static int place_blob(struct deploy *deploy, struct error *err)
 
 /* ---- the transaction ---- */
 
+/* Disk is kept reserved for named volumes only: without one, all of it is free when the reservation ends. */
+static uint64_t keep_seconds(const struct deploy *deploy)
+{
+    yyjson_mut_val *root = yyjson_mut_doc_get_root(deploy->compose.doc);
+    bool volumes = yyjson_mut_obj_size(yyjson_mut_obj_get(root, "volumes")) > 0;
+    return volumes ? (deploy->compose.keep_ms + 999) / 1000 : 0;
+}
+
 static int propose(struct deploy *deploy, struct error *err)
 {
     static const uint8_t zero[32];
@@ -330,7 +338,7 @@ static int propose(struct deploy *deploy, struct error *err)
         abi_items(hubs, deploy->hub_count),
         abi_uint(now + DEPLOY_BY_S),
         abi_uint(now + DEPLOY_BY_S * 2),
-        abi_uint((deploy->compose.keep_ms + 999) / 1000),
+        abi_uint(keep_seconds(deploy)),
         abi_bool(deploy->compose.replace),
     };
     struct abi_value arguments[2] = {abi_uint(deploy->id), abi_items(proposal, 13)};
