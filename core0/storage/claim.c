@@ -189,6 +189,7 @@ static int write_table(int fd, const struct disk *disk, uint8_t *head, uint8_t *
     if (r == 0 && partition->size > BTRFS_MIRROR_AT + GPT_EDGE)
         r = write_at(fd, partition->start + BTRFS_MIRROR_AT, zeros, 4096);
     /* The first sector, which makes the rest valid to the kernel, comes last. */
+    // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): freed by its attribute, which is not followed
     if (r == 0)
         r = write_at(fd, disk->size - GPT_EDGE, tail, GPT_EDGE);
     if (r == 0)
@@ -276,6 +277,7 @@ static void claim_disk(const struct disk *disk, const struct disk_rules *rules, 
                    strerror(errno));
             return;
         }
+        // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): freed by its attribute, which is not followed
     } else if (strstr(found.what, "damaged") != NULL && !disk->read_only) {
         /* Our own table, one copy torn: a claim that was interrupted. With other partitions on it the disk is left. */
         struct gpt_partition whole;

@@ -204,7 +204,7 @@ static void header_build(uint8_t *at, uint64_t my_lba, uint64_t other_lba, uint6
                          uint64_t first, uint64_t last, const uint8_t disk_guid[GPT_GUID_SIZE],
                          uint32_t entries_crc)
 {
-    memcpy(at, "EFI PART", 8);
+    memcpy(at, "EFI PART", 8); // NOLINT(bugprone-not-null-terminated-result): no text, a signature
     put_le(at + H_REVISION, 0x00010000, 4);
     put_le(at + H_SIZE, HEADER_SIZE, 4);
     put_le(at + H_MY_LBA, my_lba, 8);

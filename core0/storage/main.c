@@ -142,7 +142,7 @@ static int start(struct daemon *daemon, void **ret_state, struct error *err)
     if (r < 0)
         return r;
     struct disk *disks = calloc(DISKS_MAX, sizeof(*disks));
-    if (disks == NULL || (r = disk_scan(disks, DISKS_MAX, &storage->disk_count)) < 0) {
+    if (disks == NULL || disk_scan(disks, DISKS_MAX, &storage->disk_count) < 0) {
         free(disks);
         return error_set(err, ENODEV, "storage.no-disks", "", "/sys/block cannot be read");
     }

@@ -78,7 +78,7 @@ static int make_images(int fd, uint64_t bytes)
         return -errno;
     cleanup_close int images =
         openat(fd, "images", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    uint64_t id;
+    uint64_t id = 0;
     r = images < 0 ? -errno : btrfs_subvolume_id(images, &id);
     return r < 0 ? r : btrfs_limit_set(fd, id, bytes);
 }
@@ -159,6 +159,8 @@ int pool_mount_primary(struct storage *storage, struct error *err)
         }
     }
     struct pool *pool = storage->pools;
+    if (pool == NULL)
+        return error_set(err, ENODEV, "storage.no-pool", "", "there is no pool to mount");
     char path[128];
     pool_path(pool, path, sizeof(path));
     int r = file_mkdirs(STORAGE_ROOT, 0711);

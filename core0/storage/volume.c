@@ -103,8 +103,8 @@ int volume_key_check(const char *key, struct error *err)
 static void key_to_name(const char *key, char name[256])
 {
     size_t i = 0;
-    for (; key[i] != '\0' && i < 255; i++)
-        name[i] = key[i] == '/' ? '+' : key[i];
+    for (; i < 255 && key[i] != '\0'; i++)
+        name[i] = (char)(key[i] == '/' ? '+' : key[i]);
     name[i] = '\0';
 }
 
@@ -132,8 +132,8 @@ static int volume_load(const struct pool *pool, int folder, const char *name,
         return r;
     if (btrfs_limit_get(pool->fd, id, &volume.used, &limit) < 0)
         volume.used = 0;
-    for (size_t i = 0; name[i] != '\0' && i < sizeof(volume.key) - 1; i++)
-        volume.key[i] = name[i] == '+' ? '/' : name[i];
+    for (size_t i = 0; i < sizeof(volume.key) - 1 && name[i] != '\0'; i++)
+        volume.key[i] = (char)(name[i] == '+' ? '/' : name[i]);
     char path[128];
     pool_path(pool, path, sizeof(path));
     snprintf(volume.path, sizeof(volume.path), "%s/volumes/%s", path, name);
@@ -177,7 +177,7 @@ uint64_t volume_reserved(const struct pool *pool)
 static int set_limit(const struct pool *pool, int folder, const char *name, uint64_t size)
 {
     cleanup_close int fd = openat(folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    uint64_t id;
+    uint64_t id = 0;
     int r = fd < 0 ? -errno : btrfs_subvolume_id(fd, &id);
     return r < 0 ? r : btrfs_limit_set(pool->fd, id, size);
 }
@@ -380,7 +380,7 @@ int volume_remove(struct storage *storage, const char *key, struct error *err)
     if (r < 0)
         return r;
     key_to_name(key, name);
-    struct volume volume;
+    struct volume volume = {.pool = NULL};
     int found = -1;
     r = volume_find(storage, name, &volume, &found);
     cleanup_close int folder = found;
@@ -388,8 +388,9 @@ int volume_remove(struct storage *storage, const char *key, struct error *err)
         return 0;
     if (r == 0)
         r = btrfs_subvolume_remove(folder, name);
-    if (r < 0)
+    if (r != 0)
         return fail(err, key, r);
-    (void)btrfs_limit_sweep(volume.pool->fd);
+    if (volume.pool != NULL)
+        (void)btrfs_limit_sweep(volume.pool->fd);
     return 0;
 }
