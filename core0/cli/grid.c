@@ -221,7 +221,7 @@ int grid_logs(const struct grid *grid, const uint8_t contract[20], const char *e
 {
     struct buffer params;
     uint8_t topic[32];
-    yyjson_doc *doc;
+    yyjson_doc *doc = NULL;
 
     abi_topic(event, topic);
     buffer_init(&params, 0);
