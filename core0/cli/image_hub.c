@@ -85,11 +85,11 @@ static int request(struct image_hub *hub, struct http_request *http, const char 
     struct waiting *waiting = &hub->waiting;
     *waiting = (struct waiting){0};
     http->url = url;
-    http->done = on_done;
     http->timeout_us = UINT64_MAX;
     http->max_body = BODY_MAX;
     if (http->user == NULL) {
         http->user = waiting;
+        http->done = on_done;
     } else {
         ((struct image_sink *)http->user)->waiting = waiting;
     }
