@@ -243,7 +243,7 @@ bool params_is_vlan(const char *text)
         return false;
     memcpy(name, text, (size_t)(dot - text));
     name[dot - text] = '\0';
-    return params_is_interface(name) && params_is_number(dot + 1, &id) && id <= 4094;
+    return params_is_interface(name) && params_is_number(dot + 1, &id) && id >= 1 && id <= 4094;
 }
 
 bool params_is_bond(const char *text)

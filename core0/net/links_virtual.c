@@ -28,6 +28,12 @@ static void make_bond(struct links *links, const struct config_bond *bond,
             log_error(&err, bond->name);
         return; /* its arrival is an event, and leads here again */
     }
+    /* The kernel's driver brings a bond0 of its own unless it is told not to, and the mode of a bond with parts is fixed. */
+    if (strcmp(own->kind, "bond") == 0 && own->bond_mode != bond->mode) {
+        if (rtnl_link_delete(links->request, own->index, &err) < 0)
+            log_error(&err, bond->name);
+        return; /* as is its end */
+    }
     for (size_t i = 0; i < bond->interface_count; i++) {
         const struct rtnl_link *part = links_row(rows, count, bond->interfaces[i]);
 
