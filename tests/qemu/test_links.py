@@ -17,7 +17,7 @@ def lan():
 
 def links(m):
     # core0 is ready before its services are.
-    m.wait("service", 60, name="netd", state="running")
+    m.wait_service("netd")
     return {link["name"]: link for link in m.agent.varlink("netd", "GetStatus")["links"]}
 
 
@@ -34,6 +34,7 @@ def wait_address(m, name, prefix, timeout=40):
 
 def serve(m, port):
     """A container's network of our own making, with a server behind a published port."""
+    m.wait_service("contd")
     who = {"reservation": 900, "revision": 1, "service": "web"}
     m.agent.varlink("netd", "EnsureNetwork", reservation=900, network="default", internal=False)
     pins = m.agent.varlink("contd", "Prepare", **who, uidBase=0x20000000, uidCount=65536)
@@ -90,7 +91,85 @@ def test_static_addresses(boot, lan):
     m.wait("boot", 90, step="ready")
     wait_address(m, "eth0", "192.168.50.77/24")
     assert links(m)["eth0"]["gateway"] == "192.168.50.1" and links(m)["eth0"]["dns"] == ["192.168.50.1"]
+    serve(m, 8080)
+    assert lan.knock("192.168.50.77", 8080)
     assert not lan.seen, "a link with a static address asked for a lease"
+
+
+def test_a_vlan_is_a_link_of_its_own(boot):
+    with lab_lan.Lan(vlan=5) as lan:
+        lan.clock = time.time
+        m = boot("runmode=dev", "croft.vlan=eth0.5", net=lan.qemu())
+        m.wait("boot", 90, step="ready")
+        wait_address(m, "eth0.5", "192.168.50.20/24")
+        assert not [a for a in links(m)["eth0"]["addresses"] if not a.startswith("fe80")]
+        assert links(m)["eth0.5"]["gateway"] == "192.168.50.1"
+        assert lan.bare, "the link below the VLAN was never heard: does the segment tell tags apart?"
+        serve(m, 8080)
+        assert lan.knock("192.168.50.20", 8080)
+        assert not lan.knock("192.168.50.20", 8081, 2)
+        end = time.monotonic() + 30 * paths.SCALE
+        while lan.router_ip not in lan.asked:
+            assert time.monotonic() < end, "the time server that the lease names was not asked"
+            time.sleep(0.2)
+
+
+def test_a_bond_lives_on_when_a_link_is_lost(boot, lan):
+    m = boot("runmode=dev", "croft.bond=bond0,active-backup,eth0+eth1", net=[*lan.qemu(1), *lan.qemu(2)])
+    m.wait("boot", 90, step="ready")
+    wait_address(m, "bond0", "192.168.50.20/24")
+    assert m.agent.text("/sys/class/net/bond0/bonding/mode").split() == ["active-backup", "1"]
+    assert set(m.agent.text("/sys/class/net/bond0/bonding/slaves").split()) == {"eth0", "eth1"}
+    assert not links(m)["eth0"]["addresses"] and not links(m)["eth1"]["addresses"]
+    serve(m, 8080)
+    assert lan.knock("192.168.50.20", 8080)
+    for index, other in ((1, 2), (2, 1)):
+        m.qmp("set_link", name=f"lan{index}", up=False)
+        m.qmp("set_link", name=f"lan{other}", up=True)
+        assert lan.knock("192.168.50.20", 8080, 15), m.agent.text("/proc/net/bonding/bond0")
+
+
+def clock_of(m):
+    return int(m.agent.sh("date +%s").out)
+
+
+def wait_time(m, wanted, timeout):
+    end = time.monotonic() + timeout * paths.SCALE
+    while True:
+        m.wait_service("netd")
+        found = m.agent.varlink("netd", "GetStatus")["time"]
+        if found == wanted:
+            return
+        assert time.monotonic() < end, found
+        time.sleep(0.5)
+
+
+def test_the_clock_follows_a_time_server(boot, lan):
+    # croft.ntp comes before what the lease names: this server is not the router.
+    ahead = 40 * 86400
+    lan.clock = lambda: time.time() + ahead
+    # A machine whose battery is empty starts long before its image was built.
+    m = boot("runmode=dev", f"croft.ntp={lan.host_ip}", net=[*lan.qemu(), "-rtc", "base=2001-01-01T00:00:00"])
+    m.wait("boot", 90, step="ready")
+    assert clock_of(m) >= m.agent.json("/run/croft/boot.json")["buildTime"]
+    wait_time(m, "synchronised", 150)
+    assert abs(clock_of(m) - lan.clock()) < 30 * paths.SCALE
+    assert set(lan.asked) == {lan.host_ip}
+
+
+def test_a_time_before_the_image_was_built_is_not_believed(boot, lan):
+    lan.clock = lambda: 1_000_000_000
+    m = boot("runmode=dev", net=lan.qemu())
+    m.wait("boot", 90, step="ready")
+    built = m.agent.json("/run/croft/boot.json")["buildTime"]
+    assert built > lan.clock()
+    wait_address(m, "eth0", "192.168.50.20/24")
+    end = time.monotonic() + 60 * paths.SCALE
+    while "not believed" not in str(m.agent.varlink("core0", "GetLog", service="netd")["lines"]):
+        assert time.monotonic() < end, lan.asked
+        time.sleep(0.5)
+    assert clock_of(m) >= built
+    assert m.agent.varlink("netd", "GetStatus")["time"] == "unsynchronised"
 
 
 def test_no_link_at_all_boots(boot):

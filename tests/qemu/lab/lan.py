@@ -28,14 +28,19 @@ def _ip(text):
 
 class Lan:
     """address: what the server offers, None: it is silent. nak: it refuses requests for any address
-    but that. seen: DHCP messages as (type, requested address, time). lease: seconds."""
+    but that. seen: DHCP messages as (type, requested address, time). lease: seconds. vlan: the hosts of
+    the segment speak only in frames with that tag; bare counts frames without the tag that they expect.
+    clock: a function that gives the seconds since 1970 that the router serves by NTP, and names in its
+    leases; None: no time here. asked: the addresses at which it was asked for the time."""
 
-    def __init__(self, network="192.168.50", address="192.168.50.20", lease=3600, router=True):
+    def __init__(self, network="192.168.50", address="192.168.50.20", lease=3600, router=True, vlan=None):
         self.router_ip = f"{network}.1"
         self.host_ip = f"{network}.9"
-        self.address, self.lease, self.router = address, lease, router
+        self.address, self.lease, self.router, self.vlan = address, lease, router, vlan
+        self.clock, self.asked = None, []
         self.seen = []
-        self._here, self._there = ports.free(), ports.free()
+        self.bare = 0
+        self._here, self._there = ports.free(), {}
         self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._sock.bind(("127.0.0.1", self._here))
         self._macs = {}
@@ -44,9 +49,10 @@ class Lan:
         threading.Thread(target=self._loop, daemon=True).start()
 
     def qemu(self, index=1):
-        """Arguments for one more network card on this segment."""
+        """Arguments for one more network card on this segment; every card hears every frame of ours."""
+        there = self._there[index] = ports.free()
         return ["-netdev", f"socket,id=lan{index},udp=127.0.0.1:{self._here},"
-                f"localaddr=127.0.0.1:{self._there}", "-device",
+                f"localaddr=127.0.0.1:{there}", "-device",
                 f"virtio-net-pci,netdev=lan{index},mac=52:54:00:12:35:{index:02x}"]
 
     def stop(self):
@@ -59,8 +65,10 @@ class Lan:
         self.stop()
 
     def _send(self, destination, kind, payload):
-        frame = destination + MAC + struct.pack(">H", kind) + payload
-        self._sock.sendto(frame.ljust(60, b"\0"), ("127.0.0.1", self._there))
+        tag = struct.pack(">HH", 0x8100, self.vlan) if self.vlan else b""
+        frame = destination + MAC + tag + struct.pack(">H", kind) + payload
+        for there in self._there.values():
+            self._sock.sendto(frame.ljust(60, b"\0"), ("127.0.0.1", there))
 
     def _send_ip(self, mac, source, destination, protocol, payload):
         head = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 20 + len(payload), random.getrandbits(16), 0, 64,
@@ -75,6 +83,13 @@ class Lan:
             while True:
                 frame = self._sock.recv(65536)
                 kind = struct.unpack(">H", frame[12:14])[0]
+                tag = struct.unpack(">H", frame[14:16])[0] & 0xfff if kind == 0x8100 else None
+                if tag != self.vlan:
+                    self.bare += 1
+                    continue
+                if tag:
+                    frame = frame[:12] + frame[16:]
+                    kind = struct.unpack(">H", frame[12:14])[0]
                 if kind == 0x0806:
                     self._arp(frame[14:42])
                 elif kind == 0x0800:
@@ -97,12 +112,28 @@ class Lan:
         body = packet[size:struct.unpack(">H", packet[2:4])[0]]
         if protocol == 17 and struct.unpack(">H", body[2:4])[0] == 67:
             self._dhcp(mac, body[8:])
+        elif protocol == 17 and struct.unpack(">H", body[2:4])[0] == 123 and self.clock:
+            self._ntp(mac, source, socket.inet_ntoa(packet[16:20]), body)
         elif protocol == 6:
             source_port, port, _, acked, _, flags = struct.unpack(">HHIIBB", body[:14])
             with self._changed:
                 if flags & 0x12 == 0x12:
                     self._answers.add((source, source_port, port))
                 self._changed.notify_all()
+
+    def _ntp(self, mac, source, own, body):
+        """An answer of mode 4, stratum 2 (RFC 5905, 7.3)."""
+        def stamp(seconds):
+            return struct.pack(">Q", int((seconds + 2208988800) * (1 << 32)) & (1 << 64) - 1)
+        port, question = body[:2], body[8:]
+        if len(question) < 48 or question[0] & 7 != 3:
+            return
+        self.asked.append(own)
+        now = self.clock()
+        answer = bytes([question[0] & 0x38 | 4, 2, question[2], 0xec]) + struct.pack(">II", 0x100, 0x100) \
+            + bytes([192, 0, 2, 1]) + stamp(now - 1) + question[40:48] + stamp(now) + stamp(now)
+        self._send_ip(mac, own, source, 17, struct.pack(">H", 123) + port
+                      + struct.pack(">HH", 8 + len(answer), 0) + answer)
 
     def _dhcp(self, mac, message):
         options, at = {}, 240
@@ -129,6 +160,8 @@ class Lan:
             reply += b"\x33\x04" + struct.pack(">I", self.lease) + b"\x01\x04\xff\xff\xff\0"
             if self.router:
                 reply += b"\x03\x04" + _ip(self.router_ip) + b"\x06\x04" + _ip(self.router_ip)
+            if self.clock:
+                reply += b"\x2a\x04" + _ip(self.router_ip)
         reply += b"\xff"
         self._send_ip(BROADCAST, self.router_ip, "255.255.255.255", 17,
                       struct.pack(">HHHH", 67, 68, 8 + len(reply), 0) + reply)
