@@ -129,9 +129,8 @@ static int unpack_archive(int *fd, struct error *err)
         return error_set(err, -r, "image.bad-archive", "", "the archive cannot be unpacked: %s",
                          strerror(-r));
     }
-    int packed = *fd;
-    *fd = plain;
-    plain = packed; /* closed in the other's stead */
+    close(*fd);
+    *fd = file_fd_take(&plain);
     return 0;
 }
 
