@@ -148,6 +148,7 @@ static void test_values_that_do_not_parse(void **state)
         "croft.net=eth0,1.2.3.4/33,1.2.3.1",
         "croft.net=waytoolonginterface0,1.2.3.4/24,1.2.3.1",
         "croft.vlan=eth0.4095",
+        "croft.vlan=eth0.0",
         "croft.vlan=eth0",
         "croft.bond=b,mode9,eth0",
         "croft.bond=b,802.3ad,",
