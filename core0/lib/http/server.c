@@ -420,7 +420,9 @@ int http_server_listen(struct http_server *server, const char *host, uint16_t po
     }
     server->listeners[server->listener_count].fd = fd;
     server->listeners[server->listener_count++].io = io;
+    /* r is 0 here, so getsockname() filled it: -errno is never 0, which the analyzer does not know. */
     if (ret_port != NULL)
+        // NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage)
         *ret_port = ntohs(bound.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&bound)->sin6_port
                                                       : ((struct sockaddr_in *)&bound)->sin_port);
     return 0;
