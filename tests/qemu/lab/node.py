@@ -42,14 +42,22 @@ class Deployed:
         return self.node.grid.reservation(self.id)
 
     def cancel(self, timeout=60):
-        """Cancels and waits until the node has nothing of it any more."""
-        self.node.grid.tenant().run("reservation", "cancel", self.id)
+        """Cancels (what ended by itself has nothing to cancel) and waits until no daemon of the node
+        has anything of it any more."""
+        done = self.node.grid.tenant().run("reservation", "cancel", self.id, check=False)
+        assert done.status == 0 or "reservation.final" in done.err, done
         end = time.monotonic() + timeout * paths.SCALE
-        while any(e["reservation"] == self.id and e["step"] not in ("ended", "refused")
-                  for e in self.node.entries()):
-            if time.monotonic() > end:
-                raise AssertionError(f"reservation {self.id} does not end: {self.node.entries()}")
+        while left := self._left():
+            assert time.monotonic() < end, f"reservation {self.id} does not end: {left}"
             time.sleep(0.2)
+
+    def _left(self):
+        call = self.node.agent.varlink
+        found = [e for e in self.node.entries() if e["step"] not in ("ended", "refused")]
+        net, image = call("netd", "List"), call("imaged", "List")
+        found += net["networks"] + net["attachments"] + net["ports"] + image["mounts"]
+        found += call("contd", "List")["containers"]
+        return [e for e in found if e["reservation"] == self.id]
 
 
 class Node:
