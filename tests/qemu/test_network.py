@@ -4,6 +4,10 @@ import pytest
 
 from lab import netns
 
+# Over IPv6 the same is tested with real routes in tests/net/test_closed.py: QEMU's user network stops answering the
+# node itself over IPv6 some time after the boot, so that silence would prove nothing here.
+INTERNET = [a for a in netns.INTERNET if ":" not in a]
+CLOSED = [a for a in netns.CLOSED if ":" not in a]
 UDP = "timeout 2 tftp -g -r x -l /tmp/x {address} {port}"  # a datagram to any port
 NC = "nc -w 4 {address} {port} </dev/null 2>&1 | head -c 100"
 
@@ -30,7 +34,7 @@ def says(node, it, service, address, port):
     return inside(node, it, service, NC.format(address=address, port=port)).out.strip()
 
 
-@pytest.mark.parametrize("address", netns.INTERNET)
+@pytest.mark.parametrize("address", INTERNET)
 def test_the_internet_answers(node, pair, world, address):
     assert says(node, pair[0], "a", address, world.port) == f"this is {address}"
     world.heard.clear()
@@ -38,7 +42,7 @@ def test_the_internet_answers(node, pair, world, address):
     assert ("udp", address) in world.heard
 
 
-@pytest.mark.parametrize("address", netns.CLOSED)
+@pytest.mark.parametrize("address", CLOSED)
 def test_closed_ranges_are_closed(node, pair, world, address):
     control = node.agent.sh(NC.format(address=address, port=world.port)).out.strip()
     assert control == f"this is {address}", "the host does not answer the node either"
@@ -71,7 +75,7 @@ def test_every_address_of_the_node_is_closed(node, pair):
         for dev, address in found:
             if address.startswith("fe80:"):
                 address += "%eth0"
-            else:
+            elif ":" not in address:
                 control = node.agent.sh(NC.format(address=address, port=7777)).out
                 assert "the node" in control, (dev, address)
             assert "the node" not in says(node, pair[0], "a", address, 7777), (dev, address)

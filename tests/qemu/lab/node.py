@@ -57,7 +57,9 @@ class Deployed:
         net, image = call("netd", "List"), call("imaged", "List")
         found += net["networks"] + net["attachments"] + net["ports"] + image["mounts"]
         found += call("contd", "List")["containers"]
-        return [e for e in found if e["reservation"] == self.id]
+        scratch = [v["key"] for v in call("storaged", "ListVolumes")["volumes"]
+                   if v["key"].startswith(f"scratch/{self.id}/")]
+        return [e for e in found if e["reservation"] == self.id] + scratch
 
 
 class Node:
