@@ -96,34 +96,6 @@ def test_a_container_over_its_memory_is_reported_as_such(node):
             time.sleep(0.5)
 
 
-def test_no_line_is_lost_while_contd_is_killed(node):
-    """Numbered lines and then status 7; contd dies in the middle and comes back."""
-    count = 3000
-    writer = {"image": "busybox", "restart": "no",
-              "command": ["sh", "-c", f"i=0; while [ $$i -lt {count} ]; do i=$$((i+1)); echo line $$i; "
-                          "[ $$((i % 100)) = 0 ] && sleep 0.3; done; exit 7"]}
-    with node.deployed({"writer": writer}, name="writer") as it:
-        pid = container(node, it, "writer")["pid"]
-        wait_log(node, it, "writer", lambda lines: len(lines) > 200)
-        mark = node.machine.mark()
-        assert node.agent.kill("contd") == 1
-        node.machine.wait("service", 30, mark, name="contd")
-        assert node.agent.exists(f"/proc/{pid}")
-        end = time.monotonic() + 120 * paths.SCALE
-        while True:
-            try:
-                state = container(node, it, "writer")
-                if state["state"] not in ("running", "starting"):
-                    break
-            except Exception:  # contd is on its way back
-                pass
-            assert time.monotonic() < end
-            time.sleep(0.5)
-        assert state["exitStatus"] == 7, state
-        numbers = [int(m[1]) for m in (re.match(r"line (\d+)$", x) for x in log(node, it, "writer")) if m]
-        assert numbers == list(range(1, count + 1))
-
-
 def test_the_stop_signal_and_the_grace_period(node):
     """One obeys its own signal and says so, the other is deaf and is killed after its grace period."""
     polite = {"image": "busybox", "stop_signal": "SIGUSR1", "stop_grace_period": "30s",

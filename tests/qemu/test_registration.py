@@ -80,16 +80,6 @@ def test_an_identity_outlives_the_boot(node):
     assert event["node"] == number and node.agent.boot_id() != boot
 
 
-def test_a_trust_that_is_not_built_registers_and_runs_nothing(grid, images, logs):
-    with lab_node.Node(grid, logs / "node", images, params={"croft_trust": "quorum:2"}) as n:
-        n.start()
-        end = time.monotonic() + 30 * paths.SCALE
-        while n.status()["state"] != "refused":
-            assert time.monotonic() < end, n.status()
-            time.sleep(0.3)
-        assert "quorum" in n.status()["detail"]
-
-
 def test_plain_http_to_the_chain_is_for_development_only(grid, images, logs):
     before = len(nodes(grid))
     with lab_node.Node(grid, logs / "node", images, params={"runmode": "test"}) as n:
