@@ -35,21 +35,6 @@ def test_agent_serves_every_request(bare):
     assert b"lo\0" in links
 
 
-def test_reset_and_power_off_are_seen(bare):
-    first = bare.agent.boot_id()
-    bare.agent.sh("(sleep 0.3; echo b > /proc/sysrq-trigger) &")
-    bare.wait_reset()
-    assert bare.agent.boot_id() != first
-    bare.agent.sh("(sleep 0.3; echo o > /proc/sysrq-trigger) &")
-    bare.wait_off()
-
-
-def test_a_panic_ends_the_wait_at_once(bare):
-    bare.agent.sh("(sleep 0.3; echo c > /proc/sysrq-trigger) &")
-    with pytest.raises(machine.MachineError, match="panic"):
-        bare.wait("never", 300)
-
-
 def test_a_missing_event_is_a_failure_with_the_console(bare):
     bare.agent.sh("echo the last words > /dev/console")
     with pytest.raises(machine.MachineError, match="the last words"):

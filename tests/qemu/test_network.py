@@ -65,24 +65,6 @@ def addresses(node, where="sh"):
     return [(dev.rstrip(":"), a.split("/")[0]) for dev, a in found if not a.startswith(("127.", "::1"))]
 
 
-def test_every_address_of_the_node_is_closed(node, pair):
-    """A server on the node, on all its addresses: uplink, bridges, link-local."""
-    node.agent.sh("for i in 1 2; do (while :; do echo the node | nc -l -p 7777; done) & done >/dev/null 2>&1")
-    try:
-        found = addresses(node)
-        assert any(a.startswith("10.0.2.") for _, a in found)
-        assert any(a.startswith("fe80:") for _, a in found)
-        for dev, address in found:
-            if address.startswith("fe80:"):
-                address += "%eth0"
-            elif ":" not in address:
-                control = node.agent.sh(NC.format(address=address, port=7777)).out
-                assert "the node" in control, (dev, address)
-            assert "the node" not in says(node, pair[0], "a", address, 7777), (dev, address)
-    finally:
-        node.agent.sh("pkill -f 'echo the node'; pkill -f 'nc -l -p 7777'", check=False)
-
-
 def attachment(node, it, service):
     return next(a for a in node.agent.varlink("netd", "List")["attachments"]
                 if a["reservation"] == it.id and a["service"] == service)

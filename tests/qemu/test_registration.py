@@ -78,13 +78,3 @@ def test_an_identity_outlives_the_boot(node):
     mark = node.reboot()
     event = node.machine.wait("registered", 120, mark, service="noded")
     assert event["node"] == number and node.agent.boot_id() != boot
-
-
-def test_plain_http_to_the_chain_is_for_development_only(grid, images, logs):
-    before = len(nodes(grid))
-    with lab_node.Node(grid, logs / "node", images, params={"runmode": "test"}) as n:
-        n.machine.start()
-        n.machine.wait("boot", 90, step="ready")
-        n.machine.wait_console("chain.plain-refused", 60)
-        time.sleep(3 * paths.SCALE)
-        assert not n.machine.find("registered") and len(nodes(grid)) == before
