@@ -1,5 +1,5 @@
 // Any bytes as a compose file: refused with a sentence, or a specification that the node's own parser takes.
-// sources: core0/cli/compose.c core0/cli/compose_service.c core0/cli/compose_values.c core0/cli/compose_yaml.c core0/provision/spec.c
+// sources: core0/cli/compose.c core0/cli/compose_service.c core0/cli/compose_plain.c core0/cli/compose_ports.c core0/cli/compose_mounts.c core0/cli/compose_limits.c core0/cli/compose_values.c core0/cli/compose_yaml.c core0/provision/spec.c
 // packages: libyaml mbedtls
 #include <stdint.h>
 #include <stdlib.h>
