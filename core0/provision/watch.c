@@ -671,10 +671,14 @@ static void on_head(uint64_t number, const uint8_t hash[32], void *data)
 static void on_reachable(bool reachable, bool subscribed, const struct error *err, void *data)
 {
     struct watch *watch = data;
+    bool back = reachable && !watch->reachable;
+
     (void)subscribed;
     watch->reachable = reachable;
     if (!reachable) {
         watch->handlers.on_state(watch->state, err, watch->handlers.data);
+    } else if (back) {
+        start_round(watch); /* also when no block came meanwhile */
     }
 }
 
@@ -683,6 +687,7 @@ int watch_new(struct loop *loop, const struct config *config, const uint8_t iden
               const struct watch_handlers *handlers, struct watch **ret_watch, struct error *err)
 {
     struct eth_rpc_options options = {.urls = config->chain,
+                                      .timeout_us = WATCH_REQUEST_US,
                                       .plain_allowed = config->run_mode == RUN_MODE_DEV};
     struct watch *watch = calloc(1, sizeof(*watch));
 

@@ -22,6 +22,9 @@
 #include "provision/ledger.h"
 
 #define WATCH_FINAL_DEPTH 2 /* blocks below latest, with croft.trust=rpc (interfaces.md) */
+/* A request without an answer: with the subscription's ping and pong (lib/eth/heads.c) an endpoint that swallows packets is
+ * left for the next one within 15 s. */
+#define WATCH_REQUEST_US ((uint64_t)6 * 1000 * 1000)
 #define WATCH_RETRY_US ((uint64_t)2 * 1000 * 1000) /* after a failed round, doubling */
 #define WATCH_RETRY_MAX_US ((uint64_t)15 * 1000 * 1000)
 #define WATCH_VERIFY_US ((uint64_t)20 * 1000 * 1000)

@@ -5,8 +5,8 @@ import subprocess
 from lab import machine as lab_machine
 
 FILL = {"image": "busybox", "volumes": ["full:/full"], "restart": "no",
-        "command": ["sh", "-c", "dd if=/dev/urandom of=/full/x bs=1M count=200 2>&1; echo wrote $$?; "
-                                "stat -c %s /full/x; sleep 100000"]}
+        "command": ["sh", "-c", "dd if=/dev/urandom of=/full/x bs=1M count=200 2>&1; "
+                                "cp /proc/sys/kernel/random/boot_id /tmp/full; sleep 100000"]}
 NEIGHBOUR = {"image": "busybox", "volumes": ["calm:/calm"], "restart": "no",
              "command": ["sh", "-c", "sleep 100000"]}
 
@@ -147,14 +147,14 @@ def test_a_volume_ends_at_its_limit_and_the_neighbour_writes_on(node):
                                   script, check=False, timeout=120)
 
         def check():
+            exec_in("fill", "until cmp -s /proc/sys/kernel/random/boot_id /tmp/full; do sleep 0.2; done")
             size = int(exec_in("fill", "sync; stat -c %s /full/x").out)
             assert 48 << 20 < size <= 64 << 20
             over = exec_in("fill", "dd if=/dev/urandom of=/full/y bs=1M count=64; sync")
-            assert over.status and "space" in over.err.lower() or "quota" in over.err.lower(), over
+            assert over.status and ("space" in over.err.lower() or "quota" in over.err.lower()), over
             fine = exec_in("calm", "dd if=/dev/urandom of=/calm/x bs=1M count=32 && sync && rm /calm/x")
             assert fine.status == 0, fine
         node.machine.wait("process", 60, reservation=it.id)
-        exec_in("fill", "while ! [ -e /full/x ]; do sleep 0.2; done; sleep 2")
         check()
         mark = node.reboot()
         wait_running(node, it, 2, mark)

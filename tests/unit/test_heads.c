@@ -274,7 +274,7 @@ static void world_start(struct world *world, int endpoints)
     snprintf(urls, sizeof(urls),
              endpoints == 2 ? "http://127.0.0.1:%u,http://127.0.0.1:%u" : "http://127.0.0.1:%u",
              world->a.port, world->b.port);
-    struct eth_rpc_options options = {.urls = urls, .timeout_us = 3 * SECOND};
+    struct eth_rpc_options options = {.urls = urls, .timeout_us = 6 * SECOND};
     assert_int_equal(eth_rpc_new(world->loop, &options, &world->rpc, NULL), 0);
     assert_int_equal(
         eth_heads_new(world->loop, world->rpc, on_head, on_state, &world->seen, &world->heads), 0);
@@ -354,6 +354,26 @@ static void test_black_hole(void **state)
     world_stop(&world);
 }
 
+static void test_black_hole_without_another(void **state)
+{
+    (void)state;
+    struct world world;
+    world_start(&world, 1);
+    until_subscribed(&world);
+    assert_true(world.seen.reachable);
+    world.a.deaf = 1;
+    uint64_t end = loop_clock() + 15 * SECOND;
+    while (world.seen.reachable && loop_clock() < end)
+        loop_step(world.loop, 20);
+    assert_false(world.seen.reachable);
+    /* it answers again */
+    world.a.deaf = 0;
+    world.a.block = 7;
+    assert_true(until(&world, 7, 15 * SECOND) < 15 * SECOND);
+    assert_true(world.seen.reachable);
+    world_stop(&world);
+}
+
 static void test_closed_and_back(void **state)
 {
     (void)state;
@@ -388,6 +408,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_subscription),
         cmocka_unit_test(test_black_hole),
+        cmocka_unit_test(test_black_hole_without_another),
         cmocka_unit_test(test_closed_and_back),
         cmocka_unit_test(test_without_websocket),
     };

@@ -3,7 +3,8 @@
  *
  * States: CONNECTING (a WebSocket is being opened) → SUBSCRIBED (eth_subscribe was answered) → back to WAITING when the connection
  * ends, then the next endpoint. Whenever it is not SUBSCRIBED a poll timer asks over HTTP. One timer drives everything that has a
- * deadline.
+ * deadline. Packets that just stay away are noticed after a ping, its pong and a poll: PING_INTERVAL + PONG_TIMEOUT +
+ * ANSWER_TIMEOUT at the latest, which has to stay below 15 s.
  */
 #include "lib/eth/heads.h"
 
@@ -19,9 +20,10 @@
 
 #define SECOND ((uint64_t)1000000)
 #define CONNECT_TIMEOUT (3 * SECOND)
-#define PING_INTERVAL (4 * SECOND)
-#define PONG_TIMEOUT (4 * SECOND)
+#define PING_INTERVAL (3 * SECOND)
+#define PONG_TIMEOUT (3 * SECOND)
 #define POLL_INTERVAL (5 * SECOND)
+#define ANSWER_TIMEOUT (4 * SECOND) /* of a poll, until the chain counts as away */
 #define RECONNECT_MIN (1 * SECOND)
 #define RECONNECT_MAX (30 * SECOND)
 #define SILENCE (30 * SECOND) /* without a head: is the subscription still alive? */
@@ -41,7 +43,7 @@ struct eth_heads {
     enum state state;
     size_t endpoint;
     uint64_t backoff;
-    uint64_t connect_at, poll_at, ping_at, pong_by, silent_at; /* 0: not due */
+    uint64_t connect_at, poll_at, answer_by, ping_at, pong_by, silent_at; /* 0: not due */
     uint64_t messages;
     uint64_t number;
     uint8_t hash[32];
@@ -55,8 +57,8 @@ static void poll_now(struct eth_heads *heads);
 
 static void arm(struct eth_heads *heads)
 {
-    const uint64_t times[] = {heads->connect_at, heads->poll_at, heads->ping_at, heads->pong_by,
-                              heads->silent_at};
+    const uint64_t times[] = {heads->connect_at, heads->poll_at, heads->answer_by,
+                              heads->ping_at,    heads->pong_by, heads->silent_at};
     uint64_t soonest = UINT64_MAX;
     for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++) {
         if (times[i] != 0 && times[i] < soonest)
@@ -119,6 +121,7 @@ static void on_block(yyjson_val *block, const struct error *err, void *data)
 {
     struct eth_heads *heads = data;
     heads->request = NULL;
+    heads->answer_by = 0;
     if (heads->state != SUBSCRIBED)
         heads->poll_at = loop_clock() + POLL_INTERVAL;
     if (err != NULL) {
@@ -142,10 +145,23 @@ static void on_block(yyjson_val *block, const struct error *err, void *data)
 static void poll_now(struct eth_heads *heads)
 {
     heads->poll_at = 0;
-    if (heads->request == NULL &&
-        eth_rpc_call(heads->rpc, -1, "eth_getBlockByNumber", "[\"latest\",false]", on_block, heads,
+    if (heads->request != NULL)
+        return;
+    if (eth_rpc_call(heads->rpc, -1, "eth_getBlockByNumber", "[\"latest\",false]", on_block, heads,
                      &heads->request) < 0)
         heads->poll_at = loop_clock() + POLL_INTERVAL;
+    else
+        heads->answer_by = loop_clock() + ANSWER_TIMEOUT;
+}
+
+/* The request goes on: an answer that comes later is as good. */
+static void no_answer(struct eth_heads *heads)
+{
+    struct error err = {0};
+    error_set(&err, ETIMEDOUT, "chain.unreachable", "",
+              "the chain endpoint has not answered for %d seconds",
+              (int)(ANSWER_TIMEOUT / SECOND));
+    tell_state(heads, heads->state == SUBSCRIBED, &err);
 }
 
 /* ---- over WebSocket ---- */
@@ -250,6 +266,8 @@ static void on_timer(struct loop_timer *timer, void *data)
             heads->pong_by = now + PONG_TIMEOUT;
         heads->ping_at = now + PING_INTERVAL;
     }
+    if (due(&heads->answer_by, now))
+        no_answer(heads);
     if (due(&heads->silent_at, now)) {
         heads->silent_at = now + SILENCE;
         poll_now(heads);
