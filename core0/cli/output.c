@@ -111,29 +111,6 @@ void cli_print_error(const struct cli *cli, const struct error *given)
     }
 }
 
-/* What the contracts refuse comes back with the contract's own code and -EPERM or -ECANCELED from lib/eth. */
-enum cli_status cli_status_of(int ret, const struct error *err)
-{
-    static const char *const refusals[] = {"join.",          "node.",          "reservation.",
-                                           "provision.",     "chain.farm-",    "chain.not-",
-                                           "chain.bad-farm", "chain.reverted", "deploy.refused"};
-    if (ret == 0) {
-        return CLI_DONE;
-    }
-    if (strcmp(err->code, "cli.wrong-use") == 0 || strcmp(err->code, "cli.bad-option") == 0) {
-        return CLI_USAGE;
-    }
-    if (ret == -ETIMEDOUT) {
-        return CLI_TIMED_OUT;
-    }
-    for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++) {
-        if (strncmp(err->code, refusals[i], strlen(refusals[i])) == 0) {
-            return CLI_REFUSED;
-        }
-    }
-    return CLI_FAILED;
-}
-
 void cli_progress(const struct cli *cli, const char *fmt, ...)
 {
     static char last[512]; /* only to leave out repeated lines */

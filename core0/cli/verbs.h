@@ -83,13 +83,15 @@ int cli_parse(const struct verb_table *const *tables, size_t count, int argc, ch
 void cli_help(const struct verb_table *const *tables, size_t count, const struct verb *verb);
 void cli_completion(const struct verb_table *const *tables, size_t count); /* a bash script */
 
+/* status.c: the exit status of a verb that returned ret with *err; the code decides. */
+enum cli_status cli_status_of(int ret, const struct error *err);
+
 /* output.c. Results go to standard output, everything else to standard error. */
 int cli_print_json(yyjson_mut_doc *doc); /* consumed; one line */
 int cli_print_result(
     const struct cli *cli,
     yyjson_mut_doc *doc); /* --json: as it is; else as lines "name: value". Consumed */
 void cli_print_error(const struct cli *cli, const struct error *err);
-enum cli_status cli_status_of(int ret, const struct error *err);
 /* A step under way: on a terminal the line is redrawn, elsewhere a new one is printed when the text changed. */
 __attribute__((format(printf, 2, 3))) void cli_progress(const struct cli *cli, const char *fmt,
                                                         ...);
