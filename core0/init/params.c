@@ -490,9 +490,6 @@ void params_check(struct params *params)
     if (params->runmode != PARAMS_DEV) {
         params_check_plain(params, &params->chain, "croft.chain");
         params_check_plain(params, &params->relay, "croft.relay");
-        if (params->trust == PARAMS_TRUST_RPC)
-            params_error(params, "boot.trust-refused", "give croft.trust=quorum:M, or runmode=dev",
-                         "croft.trust=rpc believes one endpoint and is for runmode=dev only");
     }
     if (params->farmer_id != 0 &&
         (params->chain.count == 0 || params->chain_id == 0 || params->registry == NULL))

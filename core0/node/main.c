@@ -56,7 +56,8 @@ static void unregistered(struct node *node, const struct error *err)
     node_set_state(node, NODE_UNREGISTERED, err->message);
 }
 
-/* 0 if this node may register; else *err says why not. */
+/* 0 if this node may register; else *err says why not. croft.trust is not asked: a registration and reports risk nobody's workload,
+ * and a farmer sees a node whose trust is refused. provd is who runs nothing then, and says why. */
 static int may_register(const struct node *node, struct error *err)
 {
     const struct boot *boot = &node->boot;
@@ -77,14 +78,6 @@ static int may_register(const struct node *node, struct error *err)
     if (boot->run_mode != 2 && strstr(boot->chain, "ws://") != NULL)
         return error_set(err, EPERM, "chain.plain-refused", "use wss, or runmode=dev",
                          "a chain endpoint over plain ws is refused outside runmode=dev: use wss");
-    if (boot->trust == NULL || strcmp(boot->trust, "rpc") != 0)
-        return error_set(err, ENOTSUP, "chain.trust-unsupported",
-                         "this version knows croft.trust=rpc with runmode=dev only",
-                         "croft.trust=%s is not built yet", boot->trust != NULL ? boot->trust : "");
-    if (boot->run_mode != 2)
-        return error_set(err, EPERM, "chain.trust-refused",
-                         "rpc believes its endpoint: runmode=dev only",
-                         "croft.trust=rpc is refused outside runmode=dev");
     return 0;
 }
 

@@ -78,3 +78,26 @@ def test_an_identity_outlives_the_boot(node):
     mark = node.reboot()
     event = node.machine.wait("registered", 120, mark, service="noded")
     assert event["node"] == number and node.agent.boot_id() != boot
+
+
+def test_a_trust_that_is_not_built_registers_and_runs_nothing(grid, images, logs):
+    with lab_node.Node(grid, logs / "node", images, params={"croft_trust": "quorum:2"}) as n:
+        n.start()
+        assert n.grid.node(n.number)["state"].lower() == "active"
+        end = time.monotonic() + 30 * paths.SCALE
+        while n.status()["state"] != "refused":
+            assert time.monotonic() < end, n.status()
+            time.sleep(0.3)
+        assert "quorum" in n.status()["detail"]
+        n.machine.wait_console("chain.trust-unsupported", 30)
+        assert n.entries() == []
+
+
+def test_plain_http_to_the_chain_is_for_development_only(grid, images, logs):
+    before = len(nodes(grid))
+    with lab_node.Node(grid, logs / "node", images, params={"runmode": "test"}) as n:
+        n.machine.start()
+        n.machine.wait("boot", 90, step="ready")
+        n.machine.wait_console("boot.plain-http", 60)
+        time.sleep(3 * paths.SCALE)
+        assert not n.machine.find("registered") and len(nodes(grid)) == before

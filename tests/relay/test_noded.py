@@ -133,9 +133,9 @@ def test_waits_for_approval(world):
     (dict(farmerId=None), "node.no-farm"),
     (dict(chainId=5), "chain.wrong-id"),
     (dict(registry="0x" + "77" * 20), "chain.no-contract"),
-    (dict(trust={"mode": "quorum", "quorum": 2}), "chain.trust-unsupported"),
     (dict(runmode="prod"), "chain.plain-refused"),
-    (dict(runmode="test", chain=["https://127.0.0.1:9"]), "chain.trust-refused"),
+    (dict(runmode="test", chain=["ws://127.0.0.1:9"]), "chain.plain-refused"),
+    (dict(runmode="test", chain=["https://127.0.0.1:9"]), "chain.unreachable"),
     (dict(relay=[]), "node.no-coin"),
     (dict(relay=["http://127.0.0.1:9"]), "relay.unreachable"),
     (dict(farmerId=2), "relay.not-served"),
@@ -152,6 +152,15 @@ def test_says_why_it_does_not_register(world, change, code):
     answer = varlink(noded.socket, "org.croft.node.Submit", reservation=1, revision=1, state=4, reason="")
     assert answer["parameters"]["code"] == "node.not-registered"
     assert world.events("NodeRegistered(uint64,uint64,address)") == []
+
+
+@pytest.mark.parametrize("trust", [{"mode": "quorum", "quorum": 2}, {"mode": "qbft", "file": "/etc/croft/validators"}])
+def test_registers_with_every_trust(world, trust):
+    """What is not built, or refused, keeps provd from running anything; the farmer sees the node all the same."""
+    world.start_relay()
+    noded = Noded(world, trust=trust).give_token().start()
+    status = noded.state_is("active")
+    assert world.node(status["identity"])["state"] == 2
 
 
 def test_pays_itself_without_a_relay(world):
