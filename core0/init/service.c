@@ -61,11 +61,22 @@ void service_settle_later(struct core *core)
         core->settle_pending = true;
 }
 
+/* Callers wait in the socket for a service that comes back. For one that does not they would wait for ever:
+ * without the socket they are told at once. The next start makes it anew. */
+static void service_close_socket(struct service *service)
+{
+    if (service->listen_fd >= 0)
+        close(service->listen_fd);
+    service->listen_fd = -1;
+}
+
 static void service_enter(struct service *service, enum service_state state)
 {
     if (service->state == state)
         return;
     service->state = state;
+    if (state == SERVICE_STOPPED || state == SERVICE_DONE || state == SERVICE_FAILED)
+        service_close_socket(service);
     service->since_us = loop_clock();
     events_send_service(service->core, service->unit.name, service_states[state]);
     console_service_changed(service->core, service);

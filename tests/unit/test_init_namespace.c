@@ -582,6 +582,47 @@ static void test_a_socket_outlives_its_service(void **state)
     }
 }
 
+static int knock(const char *name)
+{
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    const char *path = below(name);
+    int ret;
+
+    memcpy(addr.sun_path, path, strlen(path) + 1);
+    ret = connect(fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0 ? -errno : 0;
+    close(fd);
+    return ret;
+}
+
+/* Who calls a service that does not come back is told so, and does not wait for ever. */
+static void test_a_socket_ends_with_its_service(void **state)
+{
+    char text[1024];
+
+    (void)state;
+    snprintf(text, sizeof(text),
+             "[Service]\nExecStart=%s --service socket - "
+             "Q\nRestart=always\nRestartSec=0\nStartLimitBurst=0\n"
+             "[Socket]\nListenStream=/run/croft/q\n",
+             self);
+    put_raw("q", text);
+    put_raw("broken", "[Service]\nExecStart=/bin/false\nRestart=always\nRestartSec=0\n"
+                      "StartLimitBurst=3\nStartLimitIntervalSec=60\n"
+                      "[Socket]\nListenStream=/run/croft/broken\n");
+    start();
+    assert_member("q", "state", "running");
+    assert_int_equal(knock("run/croft/q"), 0);
+    yyjson_doc_free(call("StopService", "name", "q"));
+    assert_member("q", "state", "stopped");
+    assert_int_equal(knock("run/croft/q"), -ECONNREFUSED);
+    yyjson_doc_free(call("StartService", "name", "q"));
+    assert_member("q", "state", "running");
+    assert_int_equal(knock("run/croft/q"), 0);
+    assert_member("broken", "state", "failed");
+    assert_int_equal(knock("run/croft/broken"), -ECONNREFUSED);
+}
+
 static void test_orphans_are_reaped(void **state)
 {
     char path[64];
@@ -659,6 +700,7 @@ int main(int argc, char **argv)
         TEST(test_hostile_input),
         TEST(test_boot_parameters),
         TEST(test_a_socket_outlives_its_service),
+        TEST(test_a_socket_ends_with_its_service),
         TEST(test_orphans_are_reaped),
         TEST(test_a_fault_restarts_the_machine),
         TEST(test_crashes_leave_the_memory_flat),
