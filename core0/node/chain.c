@@ -25,6 +25,7 @@
 #define LOOK_WAITING (5 * SECOND)
 #define LOOK_IDLE (60 * SECOND)
 #define LOOK_FAILED_MAX (30 * SECOND)
+#define JOIN_AGAIN (600 * SECOND) /* a token that was refused is tried again */
 
 #define NODE_TYPE                                                                                  \
     "((address,uint64,uint8,uint8,bool,uint64,uint64,uint64,uint32,bytes32,bytes32,bytes32,"       \
@@ -54,7 +55,7 @@ static void look_failed(struct node *node, const struct error *err)
 
 static void look_done(struct node *node)
 {
-    bool waiting = node->queue.count > 0;
+    bool waiting = node->queue.count > 0 || node->joining;
     node->looking = false;
     if (node->error.code[0] != '\0' && strncmp(node->error.code, "chain.", 6) == 0)
         node_set_error(node, NULL);
@@ -308,13 +309,18 @@ static int set_hosts(const struct node *node, struct grid_message *message)
     return grid_message_set_hosts(message, hosts, node->host_count);
 }
 
+static int read_token(uint8_t ret_key[32], struct error *err)
+{
+    const char *path = getenv("CROFT_JOIN_TOKEN_FILE"); /* tests run beside an installed Croft */
+    return boot_read_token(path != NULL ? path : "/run/croft/join.token", ret_key, err);
+}
+
 static void say_registration(struct node *node)
 {
     struct grid_message message;
     struct error err = {.code = ""};
     uint8_t token[32], digest[32];
     const struct sealing_key *key = identity_current(&node->identity);
-    const char *token_path = getenv("CROFT_JOIN_TOKEN_FILE");
     grid_message_init(&message, GRID_REGISTER);
     grid_message_set_uint(&message, "farm", node->boot.farm);
     grid_message_set_address(&message, "identity", node->identity.address);
@@ -327,7 +333,7 @@ static void say_registration(struct node *node)
     grid_message_set_uint(&message, "ephemeral", node->ephemeral);
     if (set_hosts(node, &message) < 0)
         return;
-    int r = boot_read_token(token_path != NULL ? token_path : "/run/croft/join.token", token, &err);
+    int r = read_token(token, &err);
     if (r == 1) {
         if (grid_join_digest(&node->chain, node->boot.farm, node->identity.address, digest) == 0 &&
             ecdsa_sign(token, digest, message.join) == 0)
@@ -340,6 +346,52 @@ static void say_registration(struct node *node)
         return;
     }
     say(node, &message);
+}
+
+/* A Pending node with a token: it got the token after its registration, or somebody who saw the registration submitted it without.
+ * It needs no nonce and no disk: it is said as long as the node is Pending. */
+static void join_if_pending(struct node *node)
+{
+    uint8_t token[32];
+    struct error err = {.code = ""};
+    struct queue_item *item = &node->join;
+    if (node->record.state != 1) {
+        node->joining = false;
+        return;
+    }
+    if (node->joining ||
+        (node->join_refused_at != 0 && loop_clock() - node->join_refused_at < JOIN_AGAIN))
+        return;
+    int r = read_token(token, &err);
+    if (r < 0) {
+        if (strcmp(node->error.code, err.code) != 0)
+            log_error(&err, "join token");
+        node_set_error(node, &err);
+    }
+    if (r <= 0)
+        return;
+    memset(item, 0, sizeof(*item));
+    grid_message_init(&item->message, GRID_JOIN);
+    item->message.number = node->record.id;
+    grid_message_set_uint(&item->message, "farm", node->record.farm);
+    grid_message_set_address(&item->message, "node", node->identity.address);
+    node->joining = grid_message_sign(&item->message, &node->chain, token) == 0;
+    crypto_wipe(token, sizeof(token));
+    node->backoff = LOOK_FAST;
+}
+
+void chain_join_done(struct node *node, const struct error *err)
+{
+    if (err == NULL) {
+        node->join.delivered_at = loop_clock();
+        node->join.attempts++;
+        return;
+    }
+    /* what the contract refuses now it refuses for long; what did not arrive is delivered again */
+    if (strncmp(err->code, "join.", 5) == 0) {
+        node->joining = false;
+        node->join_refused_at = loop_clock();
+    }
 }
 
 static void say_report(struct node *node)
@@ -514,9 +566,10 @@ static void decide(struct node *node)
     } else {
         node_set_state(node, NODE_ACTIVE, "");
     }
+    join_if_pending(node);
     if (node->error.code[0] != '\0' &&
-        (strncmp(node->error.code, "join.", 5) == 0 ||
-         (node->queue.count == 0 && strncmp(node->error.code, "relay.", 6) == 0)))
+        ((strncmp(node->error.code, "join.", 5) == 0 && record->state == 2) ||
+         (node->queue.count == 0 && !node->joining && strncmp(node->error.code, "relay.", 6) == 0)))
         node_set_error(node, NULL);
     decide_registered(node);
     deliver_kick(node);

@@ -22,16 +22,27 @@
 #define RETRY_MAX (30 * SECOND)
 #define RELAY_TIMEOUT (15 * SECOND)
 
+static bool under_way(const struct queue_item *item, uint64_t now)
+{
+    return item->delivered_at != 0 && now - item->delivered_at <= REPEAT;
+}
+
 static struct queue_item *next_item(struct node *node)
 {
     uint64_t now = loop_clock();
+    bool alone = node->boot.relay_count == 0; /* pays itself: one after the other */
+    if (node->joining && alone && under_way(&node->join, now))
+        return NULL;
+    if (node->joining && !under_way(&node->join, now) &&
+        !(alone && node->queue.count > 0 && under_way(&node->queue.items[0], now)))
+        return &node->join;
     for (size_t i = 0; i < node->queue.count; i++) {
         struct queue_item *item = &node->queue.items[i];
         if (item->nonce == 0)
             return NULL;
-        if (item->delivered_at == 0 || now - item->delivered_at > REPEAT)
+        if (!under_way(item, now))
             return item;
-        if (!node->queue.accepted || node->boot.relay_count == 0)
+        if (!node->queue.accepted || alone)
             return NULL;
     }
     return NULL;
@@ -71,16 +82,25 @@ static void take_refusal(const struct http_response *response, struct error *err
 
 void deliver_done(struct node *node, const struct error *err)
 {
+    bool join = node->delivering_nonce == 0;
     node->delivering = false;
+    if (join && (!node->joining || (err != NULL && strncmp(err->code, "node.not-", 9) == 0)))
+        err = NULL; /* approved or retired meanwhile: the next look tells */
+    if (join)
+        chain_join_done(node, err);
     if (err != NULL) {
         show(node, err);
+        if (join && !node->joining) { /* refused: what else there is to say does not wait for it */
+            deliver_kick(node);
+            return;
+        }
         if (node->boot.relay_count > 0)
             node->relay = (node->relay + 1) % node->boot.relay_count;
         retry_later(node);
         return;
     }
     node->retry_backoff = SECOND / 2;
-    for (size_t i = 0; i < node->queue.count; i++) {
+    for (size_t i = 0; !join && i < node->queue.count; i++) {
         if (node->queue.items[i].nonce == node->delivering_nonce) {
             node->queue.items[i].delivered_at = loop_clock();
             node->queue.items[i].attempts++;
@@ -141,7 +161,7 @@ void deliver_kick(struct node *node)
     struct queue_item *item = next_item(node);
     if (item == NULL)
         return;
-    node->delivering_nonce = item->nonce;
+    node->delivering_nonce = item->nonce; /* a join: 0 */
     if (node->boot.relay_count == 0) {
         node->delivering = true; /* first: it may end at once */
         if (deliver_self(node, item) < 0) {

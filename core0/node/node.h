@@ -83,7 +83,10 @@ struct node { // NOLINT(clang-analyzer-optin.performance.Padding)
     bool looking; /* a read is under way */
 
     struct queue queue;
-    bool announced; /* event `registered` was sent */
+    struct queue_item join;   /* a token's word that a Pending node may be Active; needs no nonce */
+    bool joining;             /* it is wanted */
+    uint64_t join_refused_at; /* loop time; 0: never */
+    bool announced;           /* event `registered` was sent */
 
     /* deliver.c */
     struct http_client *http;
@@ -107,6 +110,8 @@ void capacity_changed(struct node *node); /* implemented by chain.c */
 int chain_start(struct node *node, struct error *err);
 void chain_look_in(struct node *node,
                    uint64_t us); /* looks at the registry again, at latest after this */
+/* The contract's word about the join that was delivered; NULL: taken. */
+void chain_join_done(struct node *node, const struct error *err);
 /* The digest, the signature, the queue, the disk. */
 int chain_enqueue(struct node *node, struct grid_message *message, uint64_t *ret_nonce,
                   struct error *err);

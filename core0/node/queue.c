@@ -19,8 +19,8 @@ static int read_item(yyjson_val *value, struct queue_item *item)
 {
     const char *name = yyjson_get_str(yyjson_obj_get(value, "kind"));
     enum grid_kind kind;
-    if (name == NULL || grid_kind_find(name, &kind) < 0)
-        return -EBADMSG;
+    if (name == NULL || grid_kind_find(name, &kind) < 0 || kind == GRID_JOIN)
+        return -EBADMSG; /* a join has no nonce: it is made anew while it is wanted */
     char *text = yyjson_val_write(yyjson_obj_get(value, "body"), 0, NULL);
     if (text == NULL)
         return -EBADMSG;
@@ -28,7 +28,7 @@ static int read_item(yyjson_val *value, struct queue_item *item)
     free(text);
     if (r < 0)
         return r;
-    item->nonce = grid_message_uint(&item->message, "nonce");
+    item->nonce = grid_message_nonce(&item->message);
     return 0;
 }
 

@@ -32,6 +32,18 @@ void entry_free(struct entry *entry)
     free(entry);
 }
 
+int entry_identity(const struct relay *relay, const struct entry *entry, uint8_t ret_identity[20],
+                   uint8_t ret_signer[20])
+{
+    int r = grid_message_signer(&entry->message, &relay->chain, ret_signer);
+    const uint8_t *about = entry->message.kind == GRID_JOIN
+                               ? grid_message_word(&entry->message, "node") + 12
+                               : ret_signer;
+    if (r >= 0)
+        memmove(ret_identity, about, 20);
+    return r;
+}
+
 void relay_add_entry(struct relay *relay, struct entry *entry)
 {
     struct entry **at = &relay->entries;
@@ -157,6 +169,7 @@ static int replay_received(struct relay *relay, yyjson_val *line, uint64_t id)
     enum grid_kind kind;
     if (name == NULL || grid_kind_find(name, &kind) < 0 || find(relay, id) != NULL)
         return -EBADMSG;
+    uint8_t signer[20];
     char *text = yyjson_val_write(yyjson_obj_get(line, "body"), 0, NULL);
     struct entry *entry = calloc(1, sizeof(*entry));
     int r = text == NULL || entry == NULL
@@ -166,11 +179,11 @@ static int replay_received(struct relay *relay, yyjson_val *line, uint64_t id)
     if (r >= 0) {
         entry->id = id;
         entry->gas = yyjson_get_uint(yyjson_obj_get(line, "gas"));
-        entry->nonce = grid_message_uint(&entry->message, "nonce");
+        entry->nonce = grid_message_nonce(&entry->message);
         r = grid_message_digest(&entry->message, &relay->chain, entry->digest);
     }
     if (r >= 0)
-        r = grid_message_signer(&entry->message, &relay->chain, entry->identity);
+        r = entry_identity(relay, entry, entry->identity, signer);
     if (r < 0) {
         entry_free(entry);
         return r;

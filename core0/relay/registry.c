@@ -36,6 +36,13 @@ static int call(struct relay *relay, const char *signature, const struct abi_val
     return r;
 }
 
+bool registered_has(const struct registered *registered, const struct entry *entry)
+{
+    if (entry->message.kind == GRID_JOIN)
+        return registered->node == entry->message.number && registered->state == 2;
+    return registered->node != 0 && registered->nonce >= entry->nonce;
+}
+
 static void finish(struct question *question, const struct error *err)
 {
     question->fn(err == NULL ? &question->answer : NULL, err, question->data);

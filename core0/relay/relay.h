@@ -33,9 +33,9 @@ struct entry {
     struct grid_message message;
     uint8_t digest[32];
     uint8_t identity[20];
-    uint64_t nonce;
-    uint64_t gas; /* estimated, 0: the kind's own limit */
-    bool tx;      /* SIGNED: the following count */
+    uint64_t nonce; /* of a join: 0 */
+    uint64_t gas;   /* estimated, 0: the kind's own limit */
+    bool tx;        /* SIGNED: the following count */
     uint64_t account_nonce, max_fee, tip;
     uint8_t hash[32];
     uint8_t *raw;
@@ -86,6 +86,9 @@ int journal_received(struct relay *relay, const struct entry *entry);
 int journal_signed(struct relay *relay, const struct entry *entry);
 int journal_done(struct relay *relay, const struct entry *entry);
 void entry_free(struct entry *entry);
+/* Whose node a message is about (the signer, but of a join, which a token signs), and who signed it. -EBADMSG. */
+int entry_identity(const struct relay *relay, const struct entry *entry, uint8_t ret_identity[20],
+                   uint8_t ret_signer[20]);
 void relay_add_entry(struct relay *relay, struct entry *entry);
 void relay_remove_entry(struct relay *relay, struct entry *entry);
 
@@ -101,8 +104,10 @@ struct registered {
     uint64_t node; /* 0: never registered */
     uint64_t farm;
     uint64_t nonce;
-    unsigned state;
+    unsigned state; /* 1 pending, 2 active, 3 retired */
 };
+/* Whether the registry has what the entry is for. */
+bool registered_has(const struct registered *registered, const struct entry *entry);
 typedef void registered_fn(const struct registered *registered, const struct error *err,
                            void *data);
 int registry_ask(struct relay *relay, const uint8_t identity[20], registered_fn *fn, void *data);

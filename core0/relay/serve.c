@@ -10,7 +10,7 @@
 #include "lib/log.h"
 #include "relay.h"
 
-/* Messages of one identity: a burst, then one every ten seconds. A node of many reservations stays below. */
+/* Messages of one signer: a burst, then one every ten seconds. A node of many reservations stays below. */
 #define LIMIT_BURST 60
 #define LIMIT_REFILL_US ((uint64_t)10000000)
 #define LIMIT_IDENTITIES 4096
@@ -180,7 +180,8 @@ static void take_in(struct request *request)
 static bool predecessor_waits(const struct relay *relay, const struct entry *entry)
 {
     for (const struct entry *other = relay->entries; other != NULL; other = other->next) {
-        if (memcmp(other->identity, entry->identity, 20) == 0 && other->nonce + 1 == entry->nonce)
+        if (memcmp(other->identity, entry->identity, 20) == 0 && other->nonce != 0 &&
+            other->nonce + 1 == entry->nonce)
             return true;
     }
     return false;
@@ -242,12 +243,16 @@ static void on_registered(const struct registered *registered, const struct erro
         return;
     }
     bool registration = message->kind == GRID_REGISTER;
-    if (registered->node != 0 && registered->nonce >= request->entry->nonce) {
+    uint64_t named = 0;
+    if (message->kind == GRID_JOIN)
+        named = message->number;
+    else if (!registration)
+        named = grid_message_uint(message, "node");
+    if (registered_has(registered, request->entry)) {
         accept_with(request, 200, "done"); /* nothing to pay for */
         return;
     }
-    if (!registration && registered->node != 0 &&
-        registered->node != grid_message_uint(message, "node"))
+    if (!registration && registered->node != 0 && registered->node != named)
         error_set(&err, EPERM, "node.bad-signature", "",
                   "the message is not signed by the node it names");
     else if (!registration && registered->node == 0)
@@ -265,15 +270,16 @@ static void on_registered(const struct registered *registered, const struct erro
 
 static int check(struct relay *relay, struct entry *entry, struct error *err)
 {
+    uint8_t signer[20];
     if (grid_message_digest(&entry->message, &relay->chain, entry->digest) < 0 ||
-        grid_message_signer(&entry->message, &relay->chain, entry->identity) < 0)
+        entry_identity(relay, entry, entry->identity, signer) < 0)
         return error_set(err, EBADMSG, "node.bad-signature", "", "the signature is of nobody");
     if (entry->message.kind == GRID_REGISTER &&
         memcmp(grid_message_word(&entry->message, "identity") + 12, entry->identity, 20) != 0)
         return error_set(err, EBADMSG, "node.bad-signature", "check chain id and registry",
                          "the registration is not signed by its identity");
-    entry->nonce = grid_message_uint(&entry->message, "nonce");
-    if (!within_limit(entry->identity))
+    entry->nonce = grid_message_nonce(&entry->message);
+    if (!within_limit(signer))
         return error_set(err, EAGAIN, "relay.limit", "try again later",
                          "too many messages of this node");
     return 0;

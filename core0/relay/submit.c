@@ -186,7 +186,7 @@ static void on_registered(const struct registered *registered, const struct erro
     entry->asking = false;
     if (err != NULL)
         return; /* the next pump asks again */
-    if (registered->node != 0 && registered->nonce >= entry->nonce) {
+    if (registered_has(registered, entry)) {
         relay_step(relay, STEP_MINED);
         int r = journal_done(relay, entry);
         if (r < 0) {

@@ -116,6 +116,51 @@ def test_results_are_signed_once_and_survive(world):
     assert noded.status()["pending"] == 0
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_joins_with_a_token_that_comes_later(world, restarted):
+    """Pending, then given a token: Active without the farmer, and without a nonce."""
+    world.start_relay()
+    noded = Noded(world).start()
+    identity = noded.state_is("pending")["identity"]
+    wait("an empty queue", lambda: noded.status()["pending"] == 0)
+    if restarted:
+        noded.kill()
+    noded.give_token()
+    if restarted:
+        noded.start()
+    noded.state_is("active")
+    assert world.node(identity)["nonce"] == 2
+    changes = world.events("NodeStateChanged(uint64,uint8,address,uint64)")
+    assert [int(log["data"][2:66], 16) for log in changes] == [1, 2]
+    assert world.address_of(world.token)[2:].lower() in changes[1]["data"]
+    wait("an empty journal", lambda: world.pending() == 0)
+    assert world.token.hex() not in noded.log() + (world.folder / "relay/journal").read_text()
+
+
+def test_a_wrong_token_leaves_it_pending(world):
+    world.start_relay()
+    noded = Noded(world).start()
+    noded.state_is("pending")
+    noded.give_token(primitives.keccak256(b"somebody's"))
+    wait("refusal", lambda: "(join.token-unknown)" in noded.log())
+    status = noded.status()
+    assert status["state"] == "pending" and "token" in status["detail"]
+    # refused once, and not asked for again and again; results and reports go on
+    wait("an empty queue", lambda: noded.status()["pending"] == 0)
+    assert noded.log().count("(join.token-unknown)") == 1
+    world.transact("approve", ["uint64", "uint64"], [1, 0])
+    assert "token" not in noded.state_is("active")["detail"]
+
+
+def test_joins_by_itself_without_a_relay(world):
+    noded = Noded(world, relay=[]).start()
+    wait("the address to fund", lambda: "(node.no-coin)" in noded.log())
+    world.rpc("anvil_setBalance", noded.status()["identity"], hex(10**18))
+    noded.state_is("pending", 60)
+    noded.give_token()
+    noded.state_is("active", 90)
+
+
 def test_waits_for_approval(world):
     world.start_relay()
     noded = Noded(world).start()

@@ -69,6 +69,40 @@ def test_refuses(world):
     assert world.post("report", world.report(NODE, 1, 2))[0] == 202
 
 
+@pytest.mark.parametrize("step", [None, "received", "signed", "sent", "mined"])
+def test_takes_a_join(world, step):
+    """A Pending node becomes Active by a token's signature, also when the relay is killed over it."""
+    world.start_relay(*(["--fault", f"{step}:2"] if step else []))
+    identity = world.address_of(NODE)
+    assert world.post("register", world.registration(NODE))[0] == 202
+    wait("registration", lambda: world.node(identity).get("state") == 1)
+    wait("an empty journal", lambda: world.pending() == 0)
+    join = world.join(world.token, 1, identity)
+    for wrong, answer in [(world.join(OTHER, 1, identity), (422, "join.token-unknown")),
+                          (world.join(world.token, 2, identity), (422, "node.bad-signature")),
+                          (world.join(world.token, 1, world.address_of(OTHER)), (422, "node.unknown")),
+                          (join | {"number": 0}, (400, "relay.bad-message")),
+                          ({k: v for k, v in join.items() if k != "number"}, (400, "relay.bad-message"))]:
+        status, body = world.post("join", wrong)
+        assert (status, body["code"]) == answer
+    assert world.node(identity)["state"] == 1
+
+    kills = []
+
+    def active():
+        if world.relay.poll() is not None:
+            kills.append(step)
+            world.start_relay()
+        world.post("join", join)
+        return world.node(identity)["state"] == 2
+    wait("the join", active)
+    wait("an empty journal", lambda: world.relay.poll() is None and world.pending() == 0 or active() and False)
+    assert kills == ([step] if step else [])
+    assert world.post("join", join) == (200, {"state": "done"})
+    assert len(world.events("NodeStateChanged(uint64,uint8,address,uint64)")) == 2
+    assert world.node(identity)["nonce"] == 1
+
+
 def test_limits_a_node(world):
     registered(world)
     statuses = [world.post("report", world.report(NODE, 1, 5))[0] for _ in range(70)]

@@ -26,6 +26,7 @@ TYPES = {
                                   ("bytes32", "imageDigest"), ("bytes32", "capacity"), ("bool", "ephemeral")]),
     "report": ("Report", [("uint64", "node"), ("uint64", "nonce"), ("bytes32", "bootId"), ("uint64", "uptime"),
                           ("bytes32", "capacity"), ("bytes32", "version")]),
+    "join": ("Join", [("uint64", "farm"), ("address", "node")]),
 }
 BOOT_ID = "0x" + "11" * 16 + "00" * 16
 CAPACITY = "0x" + (4000).to_bytes(4, "big").hex() + (1 << 32).to_bytes(8, "big").hex() + (1 << 34).to_bytes(8, "big").hex() \
@@ -193,6 +194,9 @@ class World:
                       version="0x" + b"test".hex().ljust(64, "0"))
         values.update(changes)
         return self.message("report", private, **values)
+
+    def join(self, token, number, identity, farm=1):
+        return self.message("join", token, farm=farm, node=identity) | {"number": number}
 
     # -- relay
 

@@ -270,20 +270,20 @@ static void test_messages(void **state)
     static const struct {
         const char *name;
         enum grid_kind kind;
-    } kinds[] = {{"Registration", GRID_REGISTER},
-                 {"Report", GRID_REPORT},
-                 {"Profile", GRID_PROFILE},
-                 {"KeyEpoch", GRID_KEY_EPOCH},
-                 {"Result", GRID_RESULT}};
+    } kinds[] = {{"Registration", GRID_REGISTER}, {"Report", GRID_REPORT},
+                 {"Profile", GRID_PROFILE},       {"KeyEpoch", GRID_KEY_EPOCH},
+                 {"Result", GRID_RESULT},         {"Join", GRID_JOIN}};
     yyjson_doc *doc = vectors("typed-data");
     yyjson_val *root = yyjson_doc_get_root(doc);
     struct grid_chain chain = {.chain_id = yyjson_get_uint(yyjson_obj_get(root, "chainId"))};
     uint8_t key[32], token[32], digest[32], signature[65], signer[20], identity[20];
+    uint8_t token_address[20];
     assert_int_equal(eth_address_parse(str(root, "registry"), chain.registry), 0);
     assert_int_equal(eth_address_parse(str(root, "reservations"), chain.reservations), 0);
     assert_int_equal(eth_address_parse(str(root, "identity"), identity), 0);
     assert_int_equal(hex_decode(str(root, "identityPrivate"), key, 32), 0);
     assert_int_equal(hex_decode(str(root, "tokenPrivate"), token, 32), 0);
+    assert_int_equal(ecdsa_address(token, token_address), 0);
     yyjson_val *messages = yyjson_obj_get(root, "messages");
     const char *join = str(yyjson_obj_get(messages, "Join"), "signature");
     assert_int_equal(grid_join_digest(&chain, 1, identity, digest), 0);
@@ -298,9 +298,10 @@ static void test_messages(void **state)
         assert_string_equal(str(vector, "typeString"), grid_kinds[kinds[i].kind].type);
         buffer_init(&text, 0);
         buffer_printf(
-            &text, "{\"message\":%s,\"signature\":\"%s\"%s%s%s}", members, str(vector, "signature"),
-            kinds[i].kind == GRID_REGISTER ? ",\"join\":\"" : "",
-            kinds[i].kind == GRID_REGISTER ? join : "", kinds[i].kind == GRID_REGISTER ? "\"" : "");
+            &text, "{\"message\":%s,\"signature\":\"%s\"%s%s%s%s}", members,
+            str(vector, "signature"), kinds[i].kind == GRID_REGISTER ? ",\"join\":\"" : "",
+            kinds[i].kind == GRID_REGISTER ? join : "", kinds[i].kind == GRID_REGISTER ? "\"" : "",
+            kinds[i].kind == GRID_JOIN ? ",\"number\":1" : "");
         struct error err = {.code = ""};
         if (grid_message_from_json(kinds[i].kind, (const char *)text.data, text.len, &message,
                                    &err) != 0)
@@ -308,8 +309,9 @@ static void test_messages(void **state)
         assert_int_equal(grid_message_digest(&message, &chain, digest), 0);
         assert_hex(digest, 32, str(vector, "digest"));
         assert_int_equal(grid_message_signer(&message, &chain, signer), 0);
-        assert_memory_equal(signer, identity, 20);
-        assert_int_equal(grid_message_sign(&message, &chain, key), 0);
+        bool by_token = kinds[i].kind == GRID_JOIN;
+        assert_memory_equal(signer, by_token ? token_address : identity, 20);
+        assert_int_equal(grid_message_sign(&message, &chain, by_token ? token : key), 0);
         assert_hex(message.signature, 65, str(vector, "signature"));
         buffer_init(&call, 0);
         assert_int_equal(grid_message_call(&message, &call), 0);

@@ -42,6 +42,7 @@ const struct grid_kind_info grid_kinds[GRID_KIND_COUNT] = {
                      "uint32 revision,uint8 state,bytes32 reason)",
                      "result((uint64,uint64,bytes32,uint64,uint32,uint8,bytes32),bytes)", true,
                      700000},
+    [GRID_JOIN] = {"join", "Join(uint64 farm,address node)", "join(uint64,bytes)", false, 200000},
 };
 
 int grid_kind_find(const char *name, enum grid_kind *ret_kind)
@@ -164,6 +165,11 @@ uint64_t grid_message_uint(const struct grid_message *message, const char *name)
     return value;
 }
 
+uint64_t grid_message_nonce(const struct grid_message *message)
+{
+    return message->kind == GRID_JOIN ? 0 : grid_message_uint(message, "nonce");
+}
+
 const uint8_t *grid_message_word(const struct grid_message *message, const char *name)
 {
     return message->values[index_of(message, name)].word;
@@ -217,7 +223,8 @@ int grid_message_call(const struct grid_message *message, struct buffer *out)
     struct grid_message copy;
     struct abi_value arguments[3];
     grid_message_copy(message, &copy);
-    arguments[0] = abi_items(copy.values, copy.count);
+    arguments[0] =
+        message->kind == GRID_JOIN ? abi_uint(copy.number) : abi_items(copy.values, copy.count);
     arguments[1] = abi_bytes(copy.signature, ECDSA_SIGNATURE_SIZE);
     arguments[2] = abi_bytes(copy.join, copy.joined ? ECDSA_SIGNATURE_SIZE : 0);
     return abi_encode_call(grid_kinds[message->kind].call, arguments,
@@ -277,6 +284,8 @@ int grid_message_to_json(const struct grid_message *message, struct buffer *out)
     put_signature(doc, root, "signature", message->signature);
     if (message->joined)
         put_signature(doc, root, "join", message->join);
+    if (message->kind == GRID_JOIN)
+        yyjson_mut_obj_add_uint(doc, root, "number", message->number);
     size_t len;
     char *text = yyjson_mut_write(doc, 0, &len);
     yyjson_mut_doc_free(doc);
@@ -344,11 +353,13 @@ int grid_message_from_json(enum grid_kind kind, const char *text, size_t len,
     struct {
         yyjson_val *message;
         const char *signature, *join;
+        uint64_t number;
     } in = {0};
     static const struct json_field fields[] = {
         {"message", JSON_OBJECT, offsetof(__typeof__(in), message), true, 0, 0},
         {"signature", JSON_STRING, offsetof(__typeof__(in), signature), true, 0, 132},
         {"join", JSON_STRING, offsetof(__typeof__(in), join), false, 0, 132},
+        {"number", JSON_UINT, offsetof(__typeof__(in), number), false, 1, ((int64_t)1 << 53) - 1},
     };
     struct grid_message message;
     const char *at = NULL;
@@ -371,6 +382,10 @@ int grid_message_from_json(enum grid_kind kind, const char *text, size_t len,
             r = error_set(err, EBADMSG, "relay.bad-message", "",
                           "the token's signature is malformed");
     }
+    if (r >= 0 && (kind == GRID_JOIN) != (in.number != 0))
+        r = error_set(err, EBADMSG, "relay.bad-message", "",
+                      "the member number belongs to a join, and to nothing else");
+    message.number = in.number;
     yyjson_doc_free(doc);
     if (r < 0)
         return r;

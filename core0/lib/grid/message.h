@@ -1,5 +1,5 @@
 /*
- * message.h - what a node signs and a relay submits: five kinds of typed messages (docs/formats.md, sections 3 and 11).
+ * message.h - what a node signs and a relay submits: six kinds of typed messages (docs/formats.md, sections 3 and 11).
  *
  * Everything follows from one table: the EIP-712 type string gives names and types of the members, for the digest, the call's
  * data and the JSON between node and relay alike.
@@ -21,6 +21,7 @@ enum grid_kind {
     GRID_PROFILE,
     GRID_KEY_EPOCH,
     GRID_RESULT,
+    GRID_JOIN, /* of a Pending node: signed by a join token, without nonce and boot id */
     GRID_KIND_COUNT
 };
 
@@ -50,8 +51,10 @@ struct grid_message {
     struct abi_value values[GRID_MEMBERS_MAX];
     size_t count;
     uint8_t signature[ECDSA_SIGNATURE_SIZE];
-    uint8_t join[ECDSA_SIGNATURE_SIZE];         /* of a registration */
-    bool joined;                                /* join is there */
+    uint8_t join[ECDSA_SIGNATURE_SIZE]; /* of a registration */
+    bool joined;                        /* join is there */
+    uint64_t
+        number; /* of GRID_JOIN: the node's, which the contract wants and the token does not sign */
     struct abi_value hosts[GRID_ADDRESSES_MAX]; /* items of `addresses` */
     char host_text[GRID_ADDRESSES_MAX][GRID_HOST_MAX + 1];
 };
@@ -69,6 +72,7 @@ void grid_message_set_address(struct grid_message *message, const char *member,
 int grid_message_set_hosts(struct grid_message *message, const char *const *hosts,
                            size_t count); /* -EINVAL */
 uint64_t grid_message_uint(const struct grid_message *message, const char *member);
+uint64_t grid_message_nonce(const struct grid_message *message); /* 0: its kind has none */
 const uint8_t *grid_message_word(const struct grid_message *message, const char *member);
 
 int grid_message_digest(const struct grid_message *message, const struct grid_chain *chain,
@@ -84,7 +88,7 @@ int grid_join_digest(const struct grid_chain *chain, uint64_t farm, const uint8_
 
 /* The call's data; appended. */
 int grid_message_call(const struct grid_message *message, struct buffer *out);
-/* {"message":{…},"signature":"0x…"[,"join":"0x…"]}; appended. */
+/* {"message":{…},"signature":"0x…"[,"join":"0x…"][,"number":N]}; appended. */
 int grid_message_to_json(const struct grid_message *message, struct buffer *out);
 /* Error code relay.bad-message. */
 int grid_message_from_json(enum grid_kind kind, const char *text, size_t len,
