@@ -156,3 +156,21 @@ int boot_read_token(const char *path, uint8_t ret_key[32], struct error *err)
     crypto_wipe(key, sizeof(key));
     return 1;
 }
+
+int boot_read_image_digest(const char *path, uint8_t ret_digest[32], struct error *err)
+{
+    char *text = NULL;
+    size_t len = 0;
+    int r = file_read(path, 256, &text, &len);
+    if (r == -ENOENT)
+        return 0;
+    if (r >= 0) {
+        if (len > 0 && text[len - 1] == '\n')
+            text[--len] = '\0';
+        r = hex_decode(text, ret_digest, 32);
+    }
+    free(text);
+    return r < 0 ? error_set(err, -r, "node.bad-image", "build the image again",
+                             "%s does not hold the image's digest", path)
+                 : 1;
+}

@@ -30,3 +30,6 @@ int boot_read(const char *path, struct boot *ret_boot, struct error *err);
 void boot_done(struct boot *boot);
 /* The key in a token file. 1: read, 0: there is none, -errno with join.bad-token. */
 int boot_read_token(const char *path, uint8_t ret_key[32], struct error *err);
+/* What the build says about the image that runs: SHA-256 in hex (docs/formats.md, section 12). 1: read, 0: there is none (not
+ * booted from an image), -errno with node.bad-image. */
+int boot_read_image_digest(const char *path, uint8_t ret_digest[32], struct error *err);

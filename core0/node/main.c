@@ -15,6 +15,7 @@
 
 static const char *option_pools = "/run/croft/pools";
 static const char *option_state = "/var/croft/state/noded";
+static const char *option_digest = "/etc/croft/image-digest";
 
 static const char *const state_names[] = {
     [NODE_STARTING] = "starting", [NODE_UNREGISTERED] = "unregistered",
@@ -136,6 +137,10 @@ static int start(struct daemon *daemon, void **ret_state, struct error *err)
         snprintf(farm, sizeof(farm), "%" PRIu64, node->boot.farm);
         notify_fact("farm", farm);
     }
+    if (boot_read_image_digest(option_digest, node->image_digest, &why) < 0) {
+        log_error(&why, "image"); /* zero then: unknown */
+        error_clear(&why);
+    }
     open_identity(node);
     if (!node->has_identity)
         return 0;
@@ -170,6 +175,8 @@ int main(int argc, char **argv)
     static const struct daemon_option options[] = {
         {"--pools", "DIR", "where pools are mounted (/run/croft/pools)", &option_pools},
         {"--state", "DIR", "where messages wait (/var/croft/state/noded)", &option_state},
+        {"--image-digest", "FILE", "the digest of what booted (/etc/croft/image-digest)",
+         &option_digest},
         {NULL, NULL, NULL, NULL},
     };
     static const struct daemon_spec spec = {

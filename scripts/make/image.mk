@@ -24,8 +24,9 @@ $(IMAGE)/os-release: FORCE $(call pkg_keys,$(PKG_IMAGE),)
 	if [ -n "$$fallback" ]; then touch build/FALLBACK; echo "warning: built from fall-back sources, not releasable: $$fallback"; else rm -f build/FALLBACK; fi && \
 	if cmp -s $@.$$$$ $@; then rm $@.$$$$; else mv $@.$$$$ $@; fi
 
-$(IMAGE)/initramfs.cpio: $(IMAGE_PROGRAMS) $(IMAGE_INPUTS) $(IMAGE)/os-release build/lists/image scripts/make-initramfs $(call pkg_keys,$(PKG_IMAGE),)
-	$(call say,pack,$@)$(PYTHON) scripts/make-initramfs initramfs/contents $@.$$$$ $(IMAGE)/files.tsv $(BUILD_TIME) $(IMAGE_PROGRAMS) && mv $@.$$$$ $@
+# The kernel is named in the image's digest, which the root file system carries.
+$(IMAGE)/initramfs.cpio: $(IMAGE)/vmlinuz $(IMAGE_PROGRAMS) $(IMAGE_INPUTS) $(IMAGE)/os-release build/lists/image scripts/make-initramfs $(call pkg_keys,$(PKG_IMAGE),)
+	$(call say,pack,$@)$(PYTHON) scripts/make-initramfs initramfs/contents $@.$$$$ $(IMAGE)/files.tsv $(IMAGE)/image-digest $(BUILD_TIME) $(IMAGE)/vmlinuz $(IMAGE_PROGRAMS) && mv $@.$$$$ $@
 
 # The kernel's unpacker takes windows up to 128 MiB.
 $(IMAGE)/initramfs.cpio.zst: $(IMAGE)/initramfs.cpio

@@ -1,4 +1,5 @@
 """Reads what ships and proves how it was built."""
+import hashlib
 import pathlib
 import stat
 import sys
@@ -49,6 +50,19 @@ def test_order_and_time_are_fixed():
     names = list(ENTRIES)
     assert names == sorted(names)
     assert len({fields[5] for _, _, fields in ENTRIES.values()}) == 1
+
+
+def test_the_digest_names_kernel_and_files():
+    """Recomputed from what ships (docs/formats.md, section 12)."""
+    def sha256(data):
+        return hashlib.sha256(data).hexdigest()
+    text = f"croft-image-v1 {sha256((IMAGE / 'vmlinuz').read_bytes())}\n"
+    for path in sorted(set(ENTRIES) - {"etc/croft/image-digest"}):
+        mode, data, fields = ENTRIES[path]
+        text += f"{mode:06o} {fields[9]}:{fields[10]} {sha256(data)} {path}\n"
+    mode, carried, _ = ENTRIES["etc/croft/image-digest"]
+    assert carried.decode() == sha256(text.encode()) + "\n" == (IMAGE / "image-digest").read_text()
+    assert stat.S_IMODE(mode) == 0o644
 
 
 def test_no_path_of_the_build_machine_ships():

@@ -15,6 +15,7 @@ def test_a_token_makes_the_node_active_with_what_it_has(node):
     assert shown["state"].lower() == "active" and shown["farm"] == node.grid.farm
     assert shown["capacity"]["milliCores"] == 2000
     assert 1 << 30 < shown["capacity"]["memory"] <= 1536 << 20
+    assert shown["imageDigest"].removeprefix("0x") == (paths.IMAGE / "image-digest").read_text().strip()
     assert 32 << 30 < shown["capacity"]["ssd"] + shown["capacity"]["hdd"] <= 64 << 30
 
 

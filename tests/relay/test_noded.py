@@ -28,13 +28,14 @@ class Noded:
                      "chainId": CHAIN_ID, "registry": world.registry, "trust": {"mode": "rpc"},
                      "relay": [f"http://127.0.0.1:{world.relay_port}"], "address": "192.0.2.7", "hub": [], "errors": []}
         self.boot.update(boot)
+        self.digest = self.run / "image-digest"
         self.process = None
 
     def start(self):
         (self.run / "boot.json").write_text(json.dumps(self.boot))
         self.process = self.world.spawn(
             "noded", [BIN / "noded", "--socket", self.socket, "--boot", self.run / "boot.json", "--pools", self.pools,
-                      "--state", self.state],
+                      "--state", self.state, "--image-digest", self.digest],
             env=os.environ | {"CROFT_RUN": str(self.run), "CROFT_JOIN_TOKEN_FILE": str(self.token)})
         wait("socket", self.socket.exists)
         return self
@@ -86,6 +87,22 @@ def test_registers_with_a_token(world):
     noded.kill()
     noded.start()
     wait("the new capacity", lambda: int(world.node(status["identity"])["capacity"][26:42], 16) == 20 << 30)
+
+
+def test_says_which_image_runs(world):
+    world.start_relay()
+    noded = Noded(world).give_token().start()
+    identity = noded.state_is("active")["identity"]
+    assert world.node(identity)["image_digest"] == "0x" + "00" * 32  # not booted from an image
+    wait("an empty queue", lambda: noded.status()["pending"] == 0)
+    for text, shown in [("ab" * 32 + "\n", "ab"), ("cd" * 32 + "\n", "cd"), ("cd" * 31, "00"), ("cd" * 32 + "\nx", None)]:
+        noded.kill()
+        noded.digest.write_text(text)
+        noded.start()
+        wanted = "0x" + (shown or "00") * 32
+        wait("the digest", lambda: world.node(identity)["image_digest"] == wanted)
+        wait("an empty queue", lambda: noded.status()["pending"] == 0)
+    assert noded.log().count("(node.bad-image)") == 2
 
 
 def test_results_are_signed_once_and_survive(world):

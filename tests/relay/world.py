@@ -159,7 +159,8 @@ class World:
         raw = self.view("node", ["uint64"], [number])
         field = [raw[32 + 32 * i:64 + 32 * i] for i in range(18)]
         return dict(id=number, farm=int.from_bytes(field[1], "big"), state=int.from_bytes(field[2], "big"),
-                    nonce=int.from_bytes(field[5], "big"), boot_id="0x" + field[9].hex(), capacity="0x" + field[10].hex())
+                    nonce=int.from_bytes(field[5], "big"), boot_id="0x" + field[9].hex(), capacity="0x" + field[10].hex(),
+                    image_digest="0x" + field[15].hex())
 
     def events(self, signature):
         topic = "0x" + primitives.keccak256(signature.encode()).hex()
