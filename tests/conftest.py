@@ -1,5 +1,6 @@
 """Fixtures of the tests that boot machines: a log folder per test, kept on failure; one grid (chain,
 contracts, relay, hub) and one node for the whole session; images made once."""
+import fcntl
 import os
 import pathlib
 import re
@@ -33,11 +34,14 @@ def pytest_collection_finish(session):
     used = {name for item in session.items for name in getattr(item, "fixturenames", ())}
     if session.config.option.collectonly or not used & {"logs", "grid", "session_logs"}:
         return
-    if "images" in used:
-        subprocess.run([paths.ROOT / "scripts/oci-nginx", _layout], check=True)
-    if "grid" in used:
-        lab_grid.chain_tools()
-    paths.agent()
+    paths.BUILD.mkdir(exist_ok=True)
+    with open(paths.BUILD / "tests.lock", "w") as lock:  # other files' tests may start at the same time
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if "images" in used:
+            subprocess.run([paths.ROOT / "scripts/oci-nginx", _layout], check=True)
+        if "grid" in used:
+            lab_grid.chain_tools()
+        paths.agent()
     netns.enter()
 
 
@@ -74,9 +78,9 @@ def boot(logs):
 
 @pytest.fixture(scope="session")
 def session_logs():
-    # Several sessions may run in one checkout, so each has a folder of its own.
+    # Several sessions may run in one checkout, so each has a folder of its own. Those of one `make test` are kept together.
     for old in paths.LOGS.glob("session-*"):
-        if not pathlib.Path("/proc", old.name.split("-")[1]).exists():
+        if "CROFT_TEST_RUN" not in os.environ and not pathlib.Path("/proc", old.name.split("-")[1]).exists():
             shutil.rmtree(old, ignore_errors=True)
     folder = _folder(f"session-{os.getpid()}")
     yield folder
