@@ -2,7 +2,8 @@
  * clock.h - the node's time: BusyBox ntpd, its servers, and a bound below which the clock never falls.
  *
  * Servers are those of croft.ntp, else those of DHCP (option 42), else none. A time server that says a moment before
- * this image was built is wrong: the clock is put back to that bound and the node counts as unsynchronised.
+ * this image was built is wrong: the clock is put back to that bound, the node counts as unsynchronised, and the
+ * servers are asked one by one, later each time, until one keeps the clock.
  */
 #pragma once
 

@@ -214,3 +214,25 @@ def test_time_servers_of_dhcp_reach_ntpd_and_its_report_netd(lab):
     assert "-p 192.168.7.1" in (lab.folder / "ntpd.log").read_text()
     assert lab.call("GetStatus")["time"] == "unsynchronised"
     assert "cannot be read" not in (lab.folder / "netd.log").read_text()
+
+
+def test_after_a_lie_the_servers_are_asked_one_by_one(lab):
+    """The lab cannot set a clock, so a bound in the future makes every answer a lie. tests/qemu has a server that
+    becomes honest."""
+    fake, log = lab.folder / "busybox", lab.folder / "ntpd.log"
+    fake.write_text(f'#!/bin/sh\necho "$(date +%s.%N) $*" >> {log}\nstratum=2 "$3" step\nexec sleep 1000\n')
+    fake.chmod(0o755)
+    lab.busybox = str(fake)
+    lab.start({"ntp": ["192.0.2.7", "192.0.2.8"], "buildTime": 4102444800})
+
+    def starts():
+        lines = log.read_text().splitlines() if log.exists() else []
+        return [(float(line.split()[0]), re.findall(r"-p (\S+)", line)) for line in lines]
+    lab.wait(lambda: len(starts()) >= 4, "ntpd is not started again")
+    found = starts()
+    assert [servers for _, servers in found[:4]] == [
+        ["192.0.2.7", "192.0.2.8"], ["192.0.2.7"], ["192.0.2.8"], ["192.0.2.7"]]
+    gaps = [b[0] - a[0] for a, b in zip(found, found[1:])]
+    assert all(gap >= least for gap, least in zip(gaps, (1, 2, 4))), gaps
+    assert lab.call("GetStatus")["time"] == "unsynchronised"
+    assert "not believed, 192.0.2.8 is asked in 2 s" in (lab.folder / "netd.log").read_text()

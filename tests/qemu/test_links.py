@@ -157,7 +157,7 @@ def test_the_clock_follows_a_time_server(boot, lan):
     assert set(lan.asked) == {lan.host_ip}
 
 
-def test_a_time_before_the_image_was_built_is_not_believed(boot, lan):
+def test_a_time_before_the_image_was_built_is_not_believed_and_an_honest_one_heals(boot, lan):
     lan.clock = lambda: 1_000_000_000
     m = boot("runmode=dev", net=lan.qemu())
     m.wait("boot", 90, step="ready")
@@ -170,6 +170,10 @@ def test_a_time_before_the_image_was_built_is_not_believed(boot, lan):
         time.sleep(0.5)
     assert clock_of(m) >= built
     assert m.agent.varlink("netd", "GetStatus")["time"] == "unsynchronised"
+    ahead = 40 * 86400
+    lan.clock = lambda: time.time() + ahead
+    wait_time(m, "synchronised", 150)
+    assert abs(clock_of(m) - lan.clock()) < 30 * paths.SCALE
 
 
 def test_no_link_at_all_boots(boot):
