@@ -1,7 +1,7 @@
 /*
  * codes.h - sentences for codes that arrive without one: from a contract, or as the reason of a transition.
  *
- * The table is the source of the first two parts of docs/errors.md (croft codes prints it; a test compares).
+ * The table is the source of the table in docs/errors.md (croft codes prints it; a test compares).
  */
 #pragma once
 

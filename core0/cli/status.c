@@ -28,6 +28,7 @@ static const struct {
     {"image.bad-id", CLI_USAGE},
     {"image.bad-lock", CLI_USAGE},
     {"image.not-locked", CLI_USAGE},
+    {"media.bad-parameter", CLI_USAGE},
     {"provision.timed-out", CLI_TIMED_OUT},
     {"reservation.approve-by", CLI_TIMED_OUT},
     {"reservation.deploy-by", CLI_TIMED_OUT},

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "cli/grid.h"
+#include "cli/farm.h"
 #include "cli/tables.h"
 #include "lib/crypto/ecdsa.h"
 #include "lib/crypto/hash.h"
@@ -237,36 +237,52 @@ static int token_revoke(const struct grid *grid, const char *text, yyjson_mut_do
     return grid_send(grid, grid->registry, "revokeToken(address)", &token, 1, NULL, err);
 }
 
-static int token_create(const struct cli *cli, const struct grid *grid, uint64_t farm,
-                        yyjson_mut_doc *doc, yyjson_mut_val *root, struct error *err)
+int farm_token_make(const struct cli *cli, const struct grid *grid, uint64_t farm,
+                    struct farm_token *ret_token, struct error *err)
 {
-    uint64_t uses, hours;
-    uint8_t key[32], address[20];
-    char text[65];
+    struct farm_token token = {0};
+    uint64_t hours;
+    uint8_t key[32];
 
-    int ret = cli_option_uint(cli, "--uses", 1, UINT32_MAX, 1, &uses, err);
+    int ret = cli_option_uint(cli, "--uses", 1, UINT32_MAX, 1, &token.uses, err);
     if (ret == 0) {
         ret = cli_option_uint(cli, "--hours", 1, UINT64_C(24) * 366, UINT64_C(24) * 7, &hours, err);
     }
     if (ret != 0) {
         return ret;
     }
-    uint64_t expires = (uint64_t)time(NULL) + hours * 3600;
+    token.expires = (uint64_t)time(NULL) + hours * 3600;
     ecdsa_key_generate(key);
-    ecdsa_address(key, address);
-    hex_encode(key, sizeof(key), text);
+    ecdsa_address(key, token.address);
+    hex_encode(key, sizeof(key), token.text);
     crypto_wipe(key, sizeof(key));
-    struct abi_value arguments[4] = {abi_uint(farm), abi_address(address), abi_uint(expires),
-                                     abi_uint(uses)};
+    struct abi_value arguments[4] = {abi_uint(farm), abi_address(token.address),
+                                     abi_uint(token.expires), abi_uint(token.uses)};
     ret = grid_send(grid, grid->registry, "createToken(uint64,address,uint64,uint32)", arguments, 4,
                     NULL, err);
-    yyjson_mut_obj_add_strcpy(doc, root, "token", text);
-    crypto_wipe(text, sizeof(text));
-    grid_json_address(doc, root, "address", address);
-    yyjson_mut_obj_add_uint(doc, root, "farm", farm);
-    yyjson_mut_obj_add_uint(doc, root, "uses", uses);
-    yyjson_mut_obj_add_uint(doc, root, "expires", expires);
+    if (ret == 0) {
+        *ret_token = token;
+    }
+    crypto_wipe(&token, sizeof(token));
     return ret;
+}
+
+static int token_create(const struct cli *cli, const struct grid *grid, uint64_t farm,
+                        yyjson_mut_doc *doc, yyjson_mut_val *root, struct error *err)
+{
+    struct farm_token token;
+
+    int ret = farm_token_make(cli, grid, farm, &token, err);
+    if (ret != 0) {
+        return ret;
+    }
+    yyjson_mut_obj_add_strcpy(doc, root, "token", token.text);
+    grid_json_address(doc, root, "address", token.address);
+    yyjson_mut_obj_add_uint(doc, root, "farm", farm);
+    yyjson_mut_obj_add_uint(doc, root, "uses", token.uses);
+    yyjson_mut_obj_add_uint(doc, root, "expires", token.expires);
+    crypto_wipe(&token, sizeof(token));
+    return 0;
 }
 
 static int farm_token(struct cli *cli, struct error *err)
@@ -321,8 +337,7 @@ static int farm_approve(struct cli *cli, struct error *err)
     }
 static const struct verb_option policy_options[] = {POLICY_OPTIONS, {NULL, NULL, NULL}};
 static const struct verb_option token_options[] = {
-    {"--uses", "N", "how many machines may join with it (1)"},
-    {"--hours", "N", "how long it may be used (168)"},
+    FARM_TOKEN_OPTIONS,
     {"--revoke", "ADDRESS", "take a token back instead"},
     {NULL, NULL, NULL},
 };
@@ -342,6 +357,9 @@ static const struct verb verbs[] = {
      1, false, farm_policy},
     {"farm", "token", "FARM", "make a join token for new machines, or revoke one",
      "croft farm token 1 --uses 10 --hours 24", token_options, 1, 1, false, farm_token},
+    {"farm", "media", "FARM", "make boot media that carry the farm's parameters and a join token",
+     "croft farm media 1 --form usb --from build/image --output stick.img --uses 10",
+     farm_media_options, 1, 1, false, farm_media},
     {"farm", "approve", "NODE", "take a waiting node into the farm",
      "croft farm approve 7 --replaces 3", approve_options, 1, 1, false, farm_approve},
 };

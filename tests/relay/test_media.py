@@ -9,7 +9,7 @@ import pytest
 from lab import cli
 
 import primitives
-from world import CHAIN_ID
+from world import CHAIN_ID, wait
 
 BASE = "console=tty0 panic=30"
 ROOM = 4096
@@ -62,6 +62,7 @@ def check_line(line, world, token=True):
     words = line.split()
     assert words[:2] == BASE.split()
     values = dict(word.split("=", 1) for word in words[2:])
+    values["croft.registry"] = values["croft.registry"].lower()
     secret = values.pop("croft.join", None)
     assert values == {"farmer_id": "1", "croft.chainid": str(CHAIN_ID), "croft.registry": world.registry.lower(),
                       "runmode": "dev", "croft.chain": "http://10.0.2.2:8545"}
@@ -96,7 +97,6 @@ def test_a_stick_reads_as_one_and_its_token_lets_a_machine_in(world, farmer, ima
     private = primitives.keccak256(b"machine of the stick")
     status, registered = world.post("register", world.registration(private, token=bytes.fromhex(secret)))
     assert status in (200, 202), registered
-    from world import wait
     wait("the node", lambda: world.node(world.address_of(private)).get("state") == 2)
 
 

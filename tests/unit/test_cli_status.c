@@ -61,11 +61,22 @@ static void test_failures_and_time(void **state)
     assert_int_equal(status(-ECANCELED, "reservation.deploy-by"), CLI_TIMED_OUT);
 }
 
-/* No reason of the chain is taken for a wrong use: the caller could not know. */
+/* No reason of a node or a contract is taken for a wrong use: the caller could not know. */
 static void test_no_code_of_the_chain_is_wrong_use(void **state)
 {
+    static const char *const areas[] = {"chain",       "join",    "node", "provision",
+                                        "reservation", "storage", "net",  "container"};
     (void)state;
     for (size_t i = 0; i < code_count; i++) {
+        bool theirs = false;
+        for (size_t a = 0; a < sizeof(areas) / sizeof(areas[0]); a++) {
+            size_t len = strlen(areas[a]);
+            theirs =
+                theirs || (strncmp(codes[i].code, areas[a], len) == 0 && codes[i].code[len] == '.');
+        }
+        if (!theirs) {
+            continue;
+        }
         int is = status(-ECANCELED, codes[i].code);
         assert_true(is == CLI_FAILED || is == CLI_REFUSED || is == CLI_TIMED_OUT);
     }
