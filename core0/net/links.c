@@ -54,6 +54,9 @@ static const struct {
     {"ipv6", "accept_ra", "2"},
     {"ipv6", "accept_redirects", "0"},
     {"ipv6", "accept_source_route", "0"},
+    /* Otherwise a bridge's address may be taken as the better source, where the link has only a site-local one:
+     * for what the node sends, and for what containers send through it. */
+    {"ipv6", "use_oif_addrs_only", "1"},
 };
 
 static void set_sysctls(const char *name)

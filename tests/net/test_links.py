@@ -236,3 +236,17 @@ def test_after_a_lie_the_servers_are_asked_one_by_one(lab):
     assert all(gap >= least for gap, least in zip(gaps, (1, 2, 4))), gaps
     assert lab.call("GetStatus")["time"] == "unsynchronised"
     assert "not believed, 192.0.2.8 is asked in 2 s" in (lab.folder / "netd.log").read_text()
+
+
+def test_a_bridges_address_is_no_source_towards_the_farm(lab):
+    """A link with a site-local address only (QEMU's user network): by RFC 6724 a bridge's would be preferred."""
+    lab.router.sh("ip addr del 2001:db8:7::1/64 dev sw; ip addr add fec0:0:0:7::1/64 dev sw nodad")
+    lab.dhcp(*lab.RA)
+    lab.start()
+    lab.online()
+    lab.call("EnsureNetwork", reservation=1, network="default", internal=False)
+    container = lab.container(1, "a", serve=False)
+    own = lab.addresses(family=6)[0]
+    assert own.startswith("fec0:")
+    for who in (lab.node, container):
+        assert who.ask(INTERNET[2]).endswith(f"you are {own}")
