@@ -36,18 +36,20 @@ static const char help[] =
     "  --state DIR             folder of the journal (./croft-relay)\n"
     "  --replace-after SECONDS raise the fee of what is not mined by then (30)\n"
     "  --max-fee GWEI          never pay more per gas (500)\n"
+    "  --final N|finalized     blocks below the latest that a reorganisation does not reach (2), "
+    "or the chain's word\n"
     "  --help, --version\n\n"
     "example: CROFT_KEY_FILE=relay.key croft relay --farm 1 --listen 0.0.0.0:8180 --state "
     "/var/lib/croft-relay\n";
 
 struct options {
     const char *listen, *chain, *chain_id, *registry, *key_file, *state, *replace_after, *max_fee,
-        *fault;
+        *final, *fault;
 };
 
 static const char *const step_names[STEP_COUNT] = {
     [STEP_RECEIVED] = "received", [STEP_SIGNED] = "signed", [STEP_SENT] = "sent",
-    [STEP_REPLACED] = "replaced", [STEP_MINED] = "mined",
+    [STEP_REPLACED] = "replaced", [STEP_MINED] = "mined",   [STEP_FINAL] = "final",
 };
 
 void relay_step(struct relay *relay, enum relay_step step)
@@ -72,6 +74,12 @@ static int parse_number(const char *text, uint64_t max, uint64_t *ret_number)
         return -EINVAL;
     *ret_number = number;
     return 0;
+}
+
+static int parse_final(struct relay *relay, const char *text)
+{
+    relay->final_depth = RELAY_FINALIZED;
+    return strcmp(text, "finalized") == 0 ? 0 : parse_number(text, 1000000, &relay->final_depth);
 }
 
 static int parse_fault(struct relay *relay, const char *text)
@@ -103,6 +111,7 @@ static int parse_options(int argc, char **argv, struct options *options, struct 
         OPT_STATE,
         OPT_REPLACE,
         OPT_MAX_FEE,
+        OPT_FINAL,
         OPT_FAULT,
         OPT_HELP,
         OPT_VERSION
@@ -118,6 +127,7 @@ static int parse_options(int argc, char **argv, struct options *options, struct 
         {"state", required_argument, NULL, OPT_STATE},
         {"replace-after", required_argument, NULL, OPT_REPLACE},
         {"max-fee", required_argument, NULL, OPT_MAX_FEE},
+        {"final", required_argument, NULL, OPT_FINAL},
         {"fault", required_argument, NULL, OPT_FAULT},
         {"help", no_argument, NULL, OPT_HELP},
         {"version", no_argument, NULL, OPT_VERSION},
@@ -128,7 +138,7 @@ static int parse_options(int argc, char **argv, struct options *options, struct 
         [OPT_CHAIN_ID] = &options->chain_id,     [OPT_REGISTRY] = &options->registry,
         [OPT_KEY] = &options->key_file,          [OPT_STATE] = &options->state,
         [OPT_REPLACE] = &options->replace_after, [OPT_MAX_FEE] = &options->max_fee,
-        [OPT_FAULT] = &options->fault,
+        [OPT_FINAL] = &options->final,           [OPT_FAULT] = &options->fault,
     };
     int c;
     while ((c = getopt_long(argc, argv, "", table, NULL)) != -1) {
@@ -259,6 +269,7 @@ int main(int argc, char **argv)
         .state = "croft-relay",
         .replace_after = "30",
         .max_fee = "500",
+        .final = "2", /* as nodes with croft.trust=rpc */
     };
     struct error err = {.code = ""};
     char host[64];
@@ -277,6 +288,7 @@ int main(int argc, char **argv)
         split_listen(options.listen, host, sizeof(host), &port) < 0 ||
         parse_number(options.replace_after, 86400, &seconds) < 0 ||
         parse_number(options.max_fee, 1000000, &gwei) < 0 ||
+        parse_final(&relay, options.final) < 0 ||
         (options.fault != NULL && parse_fault(&relay, options.fault) < 0))
         return wrong("an option has a value that does not parse");
     relay.replace_after_us = seconds * SECOND;

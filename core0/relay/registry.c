@@ -2,6 +2,7 @@
  * registry.c - asks the registry about an identity: its newest node, that node's farm, nonce and state.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,20 +16,20 @@
 struct question {
     struct relay *relay;
     struct registered answer;
+    char block[24];
     registered_fn *fn;
     void *data;
 };
 
 static int call(struct relay *relay, const char *signature, const struct abi_value *argument,
-                eth_rpc_fn *fn, void *data)
+                const char *block, eth_rpc_fn *fn, void *data)
 {
     struct buffer bytes, params;
     buffer_init(&bytes, 0);
     buffer_init(&params, 0);
     int r = abi_encode_call(signature, argument, 1, &bytes);
     if (r >= 0)
-        r = eth_rpc_call_params(&params, NULL, relay->chain.registry, bytes.data, bytes.len,
-                                "latest");
+        r = eth_rpc_call_params(&params, NULL, relay->chain.registry, bytes.data, bytes.len, block);
     if (r >= 0)
         r = eth_rpc_call(relay->rpc, -1, "eth_call", (const char *)params.data, fn, data, NULL);
     buffer_done(&params);
@@ -38,8 +39,9 @@ static int call(struct relay *relay, const char *signature, const struct abi_val
 
 bool registered_has(const struct registered *registered, const struct entry *entry)
 {
-    if (entry->message.kind == GRID_JOIN)
-        return registered->node == entry->message.number && registered->state == 2;
+    if (entry->message.kind ==
+        GRID_JOIN) /* of a node that was retired since, nothing is left to do */
+        return registered->node == entry->message.number && registered->state > 1;
     return registered->node != 0 && registered->nonce >= entry->nonce;
 }
 
@@ -101,23 +103,44 @@ static void on_id(yyjson_val *result, const struct error *why, void *data)
     abi_decoded_done(&decoded);
     if (question->answer.node == 0) {
         finish(question, NULL);
-    } else if (call(question->relay, "node(uint64)", &id, on_node, question) < 0) {
+    } else if (call(question->relay, "node(uint64)", &id, question->block, on_node, question) < 0) {
         error_set(&err, ENOMEM, "relay.no-memory", "", "no memory");
         finish(question, &err);
     }
 }
 
-int registry_ask(struct relay *relay, const uint8_t identity[20], registered_fn *fn, void *data)
+int registry_ask(struct relay *relay, const uint8_t identity[20], const char *block,
+                 registered_fn *fn, void *data)
 {
     struct question *question = calloc(1, sizeof(*question));
     struct abi_value argument = abi_address(identity);
     if (question == NULL)
         return -ENOMEM;
     question->relay = relay;
+    snprintf(question->block, sizeof(question->block), "%s", block);
     question->fn = fn;
     question->data = data;
-    int r = call(relay, "nodeByIdentity(address)", &argument, on_id, question);
+    int r = call(relay, "nodeByIdentity(address)", &argument, block, on_id, question);
     if (r < 0)
         free(question);
+    return r;
+}
+
+int registry_simulate(struct relay *relay, const struct grid_message *message, eth_rpc_fn *fn,
+                      void *data)
+{
+    struct buffer bytes, params;
+    const uint8_t *to =
+        grid_kinds[message->kind].reservations ? relay->chain.reservations : relay->chain.registry;
+    buffer_init(&bytes, 0);
+    buffer_init(&params, 0);
+    int r = grid_message_call(message, &bytes);
+    if (r >= 0)
+        r = eth_rpc_call_params(&params, relay->account, to, bytes.data, bytes.len, NULL);
+    if (r >= 0)
+        r = eth_rpc_call(relay->rpc, -1, "eth_estimateGas", (const char *)params.data, fn, data,
+                         NULL);
+    buffer_done(&params);
+    buffer_done(&bytes);
     return r;
 }

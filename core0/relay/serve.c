@@ -145,7 +145,7 @@ static void take_in(struct request *request)
     size_t same = 0;
     bool known = false;
     for (const struct entry *other = relay->entries; other != NULL; other = other->next) {
-        same += memcmp(other->identity, entry->identity, 20) == 0;
+        same += !other->seen && memcmp(other->identity, entry->identity, 20) == 0;
         known |= memcmp(other->digest, entry->digest, 32) == 0;
     }
     if (known) {
@@ -190,7 +190,6 @@ static bool predecessor_waits(const struct relay *relay, const struct entry *ent
 static void on_estimate(yyjson_val *result, const struct error *err, void *data)
 {
     struct request *request = data;
-    uint64_t gas;
     if (err != NULL) {
         if (strcmp(err->code, "node.nonce-gap") == 0 &&
             predecessor_waits(request->relay, request->entry))
@@ -199,11 +198,7 @@ static void on_estimate(yyjson_val *result, const struct error *err, void *data)
             refuse(request, err);
         return;
     }
-    if (eth_rpc_quantity(result, &gas) == 0)
-        request->entry->gas =
-            gas + gas / 2; /* what the message does may cost more when it is its turn */
-    if (request->entry->gas < grid_kinds[request->entry->message.kind].gas / 2)
-        request->entry->gas = grid_kinds[request->entry->message.kind].gas / 2;
+    entry_set_gas(request->entry, result);
     take_in(request);
 }
 
@@ -212,21 +207,7 @@ static void simulate(struct request *request)
 {
     struct relay *relay = request->relay;
     struct error err = {.code = ""};
-    struct buffer call, params;
-    const struct grid_kind_info *kind = &grid_kinds[request->entry->message.kind];
-    buffer_init(&call, 0);
-    buffer_init(&params, 0);
-    int r = grid_message_call(&request->entry->message, &call);
-    if (r >= 0)
-        r = eth_rpc_call_params(&params, relay->account,
-                                kind->reservations ? relay->chain.reservations
-                                                   : relay->chain.registry,
-                                call.data, call.len, NULL);
-    if (r >= 0)
-        r = eth_rpc_call(relay->rpc, -1, "eth_estimateGas", (const char *)params.data, on_estimate,
-                         request, NULL);
-    buffer_done(&params);
-    buffer_done(&call);
+    int r = registry_simulate(relay, &request->entry->message, on_estimate, request);
     if (r < 0) {
         error_set(&err, -r, "relay.no-memory", "", "the message cannot be simulated");
         refuse(request, &err);
@@ -308,7 +289,7 @@ static void take_message(struct relay *relay, struct http_exchange *exchange, en
         return;
     }
     http_exchange_set_gone(exchange, on_gone, request);
-    if (registry_ask(relay, entry->identity, on_registered, request) < 0) {
+    if (registry_ask(relay, entry->identity, "latest", on_registered, request) < 0) {
         error_set(&err, ENOMEM, "relay.no-memory", "", "no memory");
         refuse(request, &err);
     }
@@ -317,15 +298,16 @@ static void take_message(struct relay *relay, struct http_exchange *exchange, en
 static void show_status(struct relay *relay, struct http_exchange *exchange)
 {
     struct buffer body;
+    size_t pending = relay_pending(relay);
     char account[ETH_ADDRESS_TEXT], registry[ETH_ADDRESS_TEXT];
     eth_address_format(relay->account, account);
     eth_address_format(relay->chain.registry, registry);
     buffer_init(&body, 65536);
     (void)buffer_printf(&body,
                         "{\"account\":\"%s\",\"chainId\":%llu,\"registry\":\"%s\",\"open\":%s,"
-                        "\"pending\":%zu,\"farms\":[",
+                        "\"pending\":%zu,\"confirming\":%zu,\"farms\":[",
                         account, (unsigned long long)relay->chain.chain_id, registry,
-                        relay->open ? "true" : "false", relay->entry_count);
+                        relay->open ? "true" : "false", pending, relay->entry_count - pending);
     for (size_t i = 0; i < relay->farm_count; i++)
         (void)buffer_printf(&body, "%s%llu", i > 0 ? "," : "", (unsigned long long)relay->farms[i]);
     (void)buffer_append_str(&body, "]}\n");

@@ -1,8 +1,9 @@
 /*
  * submit.c - from the queue to the chain.
  *
- * A pump is: count of our mined transactions → base fee → fee tip → then, for every entry: sign and send what has no transaction,
- * replace what is stuck, and ask the registry about what was mined. Pumps run while there are entries, faster while things move.
+ * A pump is: latest block → count of our mined transactions → base fee → fee tip → then, for every entry: sign and send what has no
+ * transaction, replace what is stuck, ask the registry about what was mined, and at every new head about what is not final yet. Pumps
+ * run while there are entries, faster while things move.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -32,6 +33,14 @@ void submit_kick(struct relay *relay)
     relay->calm = 0;
     if (!relay->pumping)
         loop_timer_set(relay->pump, loop_clock());
+}
+
+void entry_set_gas(struct entry *entry, yyjson_val *estimate)
+{
+    uint64_t gas = 0, least = grid_kinds[entry->message.kind].gas / 2;
+    if (eth_rpc_quantity(estimate, &gas) < 0)
+        gas = 0;
+    entry->gas = gas + gas / 2 > least ? gas + gas / 2 : least;
 }
 
 static void pump_failed(struct relay *relay, const struct error *err)
@@ -175,57 +184,199 @@ static struct entry *find(struct relay *relay, uint64_t id)
     return entry;
 }
 
-static void on_registered(const struct registered *registered, const struct error *err, void *data)
+/* The entry that an answer is about; NULL: gone meanwhile. */
+static struct entry *take_answer(void *data, struct relay **ret_relay)
 {
     struct sending *asking = data;
     struct relay *relay = asking->relay;
     struct entry *entry = find(relay, asking->id);
     free(asking);
-    if (entry == NULL)
-        return;
-    entry->asking = false;
-    if (err != NULL)
-        return; /* the next pump asks again */
-    if (registered_has(registered, entry)) {
-        relay_step(relay, STEP_MINED);
-        int r = journal_done(relay, entry);
-        if (r < 0) {
-            log_err("the journal cannot be written: %s", strerror(-r));
-            return;
-        }
-        relay->calm = 0;
-        relay_remove_entry(relay, entry);
-        return;
-    }
-    /* its transaction was mined without effect (a message before it was missing): another one follows */
-    log_warn("the %s with nonce %llu was mined without effect, sending it again",
-             grid_kinds[entry->message.kind].name, (unsigned long long)entry->nonce);
-    entry->tx = false;
-    entry->gas = 0;
+    *ret_relay = relay;
+    if (entry != NULL)
+        entry->asking = false;
+    return entry;
 }
 
-static void ask_registered(struct relay *relay, struct entry *entry)
+static struct sending *about(struct relay *relay, struct entry *entry)
 {
     struct sending *asking = calloc(1, sizeof(*asking));
     if (asking == NULL)
-        return;
+        return NULL;
     asking->relay = relay;
     asking->id = entry->id;
-    entry->asking = registry_ask(relay, entry->identity, on_registered, asking) == 0;
-    if (!entry->asking)
+    entry->asking = true;
+    return asking;
+}
+
+static void ask(struct relay *relay, struct entry *entry, const char *block, registered_fn *fn)
+{
+    struct sending *asking = about(relay, entry);
+    if (asking == NULL || registry_ask(relay, entry->identity, block, fn, asking) < 0) {
+        entry->asking = false; /* the next pump asks again */
         free(asking);
+    }
+}
+
+static void end(struct relay *relay, struct entry *entry)
+{
+    int r = journal_done(relay, entry);
+    if (r < 0) {
+        log_err("the journal cannot be written: %s", strerror(-r));
+        return;
+    }
+    relay->calm = 0;
+    relay_remove_entry(relay, entry);
+}
+
+/* At the newest final block. */
+static void on_final(const struct registered *registered, const struct error *err, void *data)
+{
+    struct relay *relay;
+    struct entry *entry = take_answer(data, &relay);
+    if (entry == NULL || err != NULL || !registered_has(registered, entry))
+        return; /* an error: the registry is younger than that block, or the next head asks again */
+    relay_step(relay, STEP_FINAL);
+    end(relay, entry);
+}
+
+/* At the latest block, about an entry that was SEEN. */
+static void on_still(const struct registered *registered, const struct error *err, void *data)
+{
+    struct relay *relay;
+    struct entry *entry = take_answer(data, &relay);
+    if (entry == NULL || err != NULL) {
+        if (entry != NULL)
+            entry->looked = 0;
+        return;
+    }
+    if (registered_has(registered, entry)) {
+        if (relay->final[0] != '\0')
+            ask(relay, entry, relay->final, on_final);
+        return;
+    }
+    log_warn("a reorganisation took the %s with nonce %llu back, sending it again",
+             grid_kinds[entry->message.kind].name, (unsigned long long)entry->nonce);
+    entry->seen = false;
+    entry->sent_at = 0;
+    submit_kick(relay);
+}
+
+/* At the latest block, about an entry whose account nonce was used. */
+static void on_mined(const struct registered *registered, const struct error *err, void *data)
+{
+    struct relay *relay;
+    struct entry *entry = take_answer(data, &relay);
+    if (entry == NULL || err != NULL)
+        return; /* the next pump asks again */
+    if (registered_has(registered, entry)) {
+        relay_step(relay, STEP_MINED);
+        entry->seen = true;
+        entry->looked = 0;
+        relay->calm = 0;
+        return;
+    }
+    /* a message before it was missing, or the contract refuses it by now: another one follows, or none */
+    log_warn("the %s with nonce %llu was mined without effect",
+             grid_kinds[entry->message.kind].name, (unsigned long long)entry->nonce);
+    entry->tx = false;
+    entry->gas = 0;
+    entry->doubtful = true;
+}
+
+/* ---- doubtful ---- */
+
+/* Whether a message of the same node is still on its way that this one builds on. */
+static bool builds_on(const struct relay *relay, const struct entry *entry)
+{
+    for (const struct entry *other = relay->entries; other != NULL; other = other->next) {
+        if (other != entry && memcmp(other->identity, entry->identity, 20) == 0 &&
+            (other->message.kind == GRID_REGISTER || other->nonce < entry->nonce))
+            return true;
+    }
+    return false;
+}
+
+static void on_simulated(yyjson_val *result, const struct error *err, void *data)
+{
+    struct relay *relay;
+    struct entry *entry = take_answer(data, &relay);
+    if (entry == NULL)
+        return;
+    if (err == NULL) {
+        entry_set_gas(entry, result);
+        entry->doubtful = false;
+        relay->calm = 0;
+        return;
+    }
+    bool refused = strncmp(err->code, "node.", 5) == 0 || strncmp(err->code, "join.", 5) == 0 ||
+                   strncmp(err->code, "reservation.", 12) == 0 ||
+                   strcmp(err->code, "chain.farm-unknown") == 0;
+    if (!refused || builds_on(relay, entry))
+        return; /* the next pump tries again */
+    log_warn("giving up the %s with nonce %llu: %s (%s)", grid_kinds[entry->message.kind].name,
+             (unsigned long long)entry->nonce, err->message, err->code);
+    end(relay, entry);
+}
+
+static void simulate(struct relay *relay, struct entry *entry)
+{
+    struct sending *asking = about(relay, entry);
+    if (asking == NULL || registry_simulate(relay, &entry->message, on_simulated, asking) < 0) {
+        entry->asking = false;
+        free(asking);
+    }
 }
 
 /* ---- a pump ---- */
 
+size_t relay_pending(const struct relay *relay)
+{
+    size_t count = 0;
+    for (const struct entry *entry = relay->entries; entry != NULL; entry = entry->next)
+        count += !entry->seen;
+    return count;
+}
+
+static const struct entry *with_account_nonce(const struct relay *relay, uint64_t nonce)
+{
+    const struct entry *entry = relay->entries;
+    while (entry != NULL && !(entry->tx && entry->account_nonce == nonce))
+        entry = entry->next;
+    return entry;
+}
+
+/* The lowest that the chain has not used and no transaction of ours carries. */
 static uint64_t next_account_nonce(const struct relay *relay)
 {
     uint64_t next = relay->account_used;
-    for (const struct entry *entry = relay->entries; entry != NULL; entry = entry->next) {
-        if (entry->tx && entry->account_nonce >= next)
-            next = entry->account_nonce + 1;
-    }
+    while (with_account_nonce(relay, next) != NULL)
+        next++;
     return next;
+}
+
+static void sign_next(struct relay *relay, struct entry *entry)
+{
+    int r = sign_and_send(relay, entry, next_account_nonce(relay), wanted_fee(relay), relay->tip,
+                          STEP_SIGNED);
+    if (r < 0)
+        log_err("a message cannot be signed: %s", strerror(-r));
+}
+
+/* A reorganisation can leave an account nonce unused that nothing here carries any more: what comes after it would wait for ever. The
+ * last transaction takes its place; should both be mined, the second repeats a message and changes nothing. */
+static void fill_gap(struct relay *relay)
+{
+    uint64_t gap = next_account_nonce(relay);
+    struct entry *last = NULL;
+    for (struct entry *entry = relay->entries; entry != NULL; entry = entry->next) {
+        if (entry->tx && entry->account_nonce > gap &&
+            (last == NULL || entry->account_nonce > last->account_nonce))
+            last = entry;
+    }
+    if (last != NULL) {
+        log_warn("account nonce %llu became free, filling it", (unsigned long long)gap);
+        sign_next(relay, last);
+    }
 }
 
 static void work(struct relay *relay)
@@ -234,19 +385,23 @@ static void work(struct relay *relay)
     for (struct entry *entry = relay->entries; entry != NULL; entry = entry->next) {
         if (entry->asking)
             continue;
-        if (!entry->tx) {
-            int r = sign_and_send(relay, entry, next_account_nonce(relay), wanted_fee(relay),
-                                  relay->tip, STEP_SIGNED);
-            if (r < 0)
-                log_err("a message cannot be signed: %s", strerror(-r));
+        if (entry->seen) {
+            if (entry->looked != relay->heads)
+                ask(relay, entry, "latest", on_still);
+            entry->looked = relay->heads;
+        } else if (!entry->tx && entry->doubtful) {
+            simulate(relay, entry);
+        } else if (!entry->tx) {
+            sign_next(relay, entry);
         } else if (entry->account_nonce < relay->account_used) {
-            ask_registered(relay, entry);
+            ask(relay, entry, "latest", on_mined);
         } else if (entry->sent_at == 0) {
-            send_raw(relay, entry); /* of an earlier run */
+            send_raw(relay, entry); /* of an earlier run, or taken back */
         } else if (now - entry->sent_at > relay->replace_after_us) {
             replace(relay, entry);
         }
     }
+    fill_gap(relay);
     pump_again(relay);
 }
 
@@ -293,17 +448,45 @@ static void on_count(yyjson_val *result, const struct error *err, void *data)
         pump_again(relay);
 }
 
+static void on_head(yyjson_val *result, const struct error *err, void *data)
+{
+    struct relay *relay = data;
+    char params[80], account[43];
+    uint8_t hash[32];
+    uint64_t number;
+    if (err != NULL) {
+        pump_failed(relay, err);
+        return;
+    }
+    if (eth_rpc_bytes(yyjson_obj_get(result, "hash"), hash, 32) < 0 ||
+        eth_rpc_quantity(yyjson_obj_get(result, "number"), &number) < 0) {
+        pump_again(relay);
+        return;
+    }
+    if (memcmp(hash, relay->head, 32) != 0)
+        relay->heads++;
+    memcpy(relay->head, hash, 32);
+    relay->final[0] = '\0';
+    if (relay->final_depth == RELAY_FINALIZED)
+        snprintf(relay->final, sizeof(relay->final), "finalized");
+    else if (number >= relay->final_depth)
+        snprintf(relay->final, sizeof(relay->final), "0x%llx",
+                 (unsigned long long)(number - relay->final_depth));
+    hex_encode_0x(relay->account, 20, account);
+    snprintf(params, sizeof(params), "[\"%s\",\"latest\"]", account);
+    if (eth_rpc_call(relay->rpc, -1, "eth_getTransactionCount", params, on_count, relay, NULL) < 0)
+        pump_again(relay);
+}
+
 static void on_pump(struct loop_timer *timer, void *data)
 {
     (void)timer;
     struct relay *relay = data;
-    char params[80], account[43];
     if (relay->pumping)
         return;
-    hex_encode_0x(relay->account, 20, account);
-    snprintf(params, sizeof(params), "[\"%s\",\"latest\"]", account);
     relay->pumping = true;
-    if (eth_rpc_call(relay->rpc, -1, "eth_getTransactionCount", params, on_count, relay, NULL) < 0)
+    if (eth_rpc_call(relay->rpc, -1, "eth_getBlockByNumber", "[\"latest\",false]", on_head, relay,
+                     NULL) < 0)
         pump_again(relay);
 }
 

@@ -3,6 +3,7 @@ import signal
 
 import pytest
 
+import abi
 import primitives
 from world import wait
 
@@ -110,7 +111,8 @@ def test_limits_a_node(world):
     assert world.post("register", world.registration(OTHER, token=world.token))[0] == 202  # others do not suffer
 
 
-@pytest.mark.parametrize("step", ["received", "received:3", "signed", "signed:2", "sent", "sent:4", "replaced", "mined", "mined:2"])
+@pytest.mark.parametrize("step", ["received", "received:3", "signed", "signed:2", "sent", "sent:4", "replaced", "mined", "mined:2",
+                                  "final", "final:3"])
 def test_loses_nothing_when_killed(world, step):
     """Killed at a step of its own table, with mining stopped and the fee then too low: every report is on the chain exactly once."""
     identity = registered(world)
@@ -141,7 +143,7 @@ def test_loses_nothing_when_killed(world, step):
         world.rpc("evm_mine")
         return world.node(identity)["nonce"] == last
     wait("reports", arrived, 60)
-    wait("an empty journal", lambda: again() or world.pending() == 0)
+    wait("an empty journal", lambda: again() or world.rpc("evm_mine") and world.pending() == world.confirming() == 0)
     assert world.used_nonces(1) == list(range(1, last + 1))
     assert len(world.events("Reported(uint64,uint64,uint64,bytes32,bytes32)")) == last - 1
     assert kills == [step]
@@ -149,6 +151,98 @@ def test_loses_nothing_when_killed(world, step):
     world.rpc("evm_setAutomine", True)
     assert world.post("report", world.report(NODE, 1, last + 1))[0] == 202
     wait("one more", lambda: world.node(identity)["nonce"] == last + 1)
+
+
+def finish(world):
+    """Two blocks more: what the chain has is final, and the journal has nothing left to remember."""
+    wait("the end of what waits", lambda: world.pending() == 0)
+    for _ in range(2):
+        world.rpc("evm_mine")
+    wait("the end of what is confirmed", lambda: world.confirming() == 0)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_reorganisation_costs_time_only(world, killed):
+    """What the chain had and has no more is sent again, also by a relay that was killed in between."""
+    identity = registered(world)
+    finish(world)
+    before = world.rpc("evm_snapshot")
+    for nonce in (2, 3):  # a block each: none of them is final
+        assert world.post("report", world.report(NODE, 1, nonce))[0] == 202
+    wait("reports", lambda: world.node(identity)["nonce"] == 3)
+    wait("the relay's notice", lambda: world.pending() == 0)
+    assert world.confirming() == 2
+    if killed:
+        kill(world)
+    assert world.rpc("evm_revert", before) is True
+    assert world.node(identity)["nonce"] == 1
+    if killed:
+        world.start_relay()
+    wait("reports again", lambda: world.node(identity)["nonce"] == 3)
+    assert world.used_nonces(1) == [1, 2, 3]
+    finish(world)
+    assert len(world.events("Reported(uint64,uint64,uint64,bytes32,bytes32)")) == 2
+    # and what was final is forgotten: a relay that starts anew has nothing to say
+    kill(world)
+    world.start_relay()
+    assert (world.pending(), world.confirming()) == (0, 0)
+
+
+def test_takes_back_a_registration(world):
+    """The registration itself is in the blocks that go, with everything that builds on it."""
+    before = world.rpc("evm_snapshot")
+    identity = registered(world)
+    assert world.post("report", world.report(NODE, 1, 2))[0] == 202
+    wait("report", lambda: world.node(identity)["nonce"] == 2 and world.pending() == 0)
+    assert world.rpc("evm_revert", before) is True
+    assert world.node(identity) == dict(id=0)
+    wait("both again", lambda: world.node(identity).get("nonce") == 2)
+    assert world.node(identity)["state"] == 2
+    finish(world)
+
+
+def test_a_reorganisation_below_the_final_block_leaves_no_gap(world):
+    """Deeper than what the relay remembers: its account goes on, and the node's repetition arrives."""
+    identity = registered(world)
+    finish(world)
+    before = world.rpc("evm_snapshot")
+    assert world.post("report", world.report(NODE, 1, 2))[0] == 202
+    wait("report", lambda: world.node(identity)["nonce"] == 2)
+    finish(world)
+    assert world.post("report", world.report(NODE, 1, 3))[0] == 202
+    wait("report", lambda: world.node(identity)["nonce"] == 3 and world.pending() == 0)
+    assert world.rpc("evm_revert", before) is True
+
+    def again():
+        for nonce in (2, 3):
+            world.post("report", world.report(NODE, 1, nonce))
+        return world.node(identity)["nonce"] == 3
+    wait("both reports", again)
+    finish(world)
+
+
+def test_gives_up_what_the_contract_refuses_by_now(world):
+    """A token that is revoked before its registration is mined: that transaction is paid for once, not for ever."""
+    token = primitives.keccak256(b"a token that is revoked")
+    world.create_token(1, token)
+    world.start_relay()
+    account = world.status()["account"]
+    world.rpc("evm_setAutomine", False)
+    assert world.post("register", world.registration(NODE, token=token))[0] == 202
+    wait("its transaction", lambda: world.rpc("eth_getTransactionCount", account, "pending") == "0x1")
+    world.rpc("eth_sendTransaction", {
+        "from": world.accounts[0], "to": world.registry, "gas": hex(1000000), "maxFeePerGas": hex(300 * 10**9),
+        "maxPriorityFeePerGas": hex(200 * 10**9),
+        "data": "0x" + abi.call("revokeToken", ["address"], [bytes.fromhex(world.address_of(token)[2:])]).hex()})
+    world.rpc("evm_mine")
+    wait("its end", lambda: world.pending() == 0)
+    assert world.node(world.address_of(NODE)) == dict(id=0)
+    assert b"(join.token-unknown)" in (world.folder / "relay.log").read_bytes()
+    assert world.rpc("eth_getTransactionCount", account, "latest") == "0x1"
+    world.rpc("evm_setAutomine", True)
+    # nothing is in the way of the next
+    assert world.post("register", world.registration(NODE, token=world.token))[0] == 202
+    wait("registration", lambda: world.node(world.address_of(NODE))["id"] == 1)
 
 
 def test_survives_a_torn_journal(world):

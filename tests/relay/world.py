@@ -142,9 +142,9 @@ class World:
     def create_farm(self, name="farm"):
         self.transact("createFarm", ["string"], [name.encode()])
 
-    def create_token(self, uses=100):
+    def create_token(self, uses=100, token=None):
         self.transact("createToken", ["uint64", "address", "uint64", "uint32"],
-                      [1, bytes.fromhex(self.address_of(self.token)[2:]), 9999999999, uses])
+                      [1, bytes.fromhex(self.address_of(token or self.token)[2:]), 9999999999, uses])
 
     @staticmethod
     def address_of(private):
@@ -221,10 +221,18 @@ class World:
             link.close()
 
     def pending(self):
+        """Messages that are not on the chain yet; None: the relay does not answer."""
+        return (self.status() or {}).get("pending")
+
+    def confirming(self):
+        """Messages that are on the chain, but in no block that is final."""
+        return (self.status() or {}).get("confirming")
+
+    def status(self):
         link = http.client.HTTPConnection("127.0.0.1", self.relay_port, timeout=20)
         try:
             link.request("GET", "/v1/status")
-            return json.loads(link.getresponse().read())["pending"]
+            return json.loads(link.getresponse().read())
         except (ConnectionError, http.client.HTTPException):
             return None
         finally:
