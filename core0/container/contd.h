@@ -62,6 +62,8 @@ struct contd {
     bool watch_pending;
     int inotify;
     struct loop_io *inotify_io;
+    struct daemon *daemon;
+    bool machine_stops; /* nothing starts any more; we end when nothing runs */
 };
 
 struct instance_key {
@@ -198,6 +200,12 @@ int adopt_all(struct contd *contd, struct error *err);
 void health_begin(struct instance *inst, bool adopted);
 void health_end(struct instance *inst);
 const char *health_name(enum health_state state);
+
+/* ---- shutdown.c ---- */
+/* daemon_spec's machine_stops: every container ends by its own signal and grace period. */
+bool shutdown_begin(void *state);
+/* Something changed: perhaps the last one has ended. */
+void shutdown_check(struct contd *contd);
 
 /* ---- watch.c ---- */
 void watch_changed(struct contd *contd);

@@ -164,6 +164,7 @@ static int start(struct daemon *daemon, void **ret_state, struct error *err)
     int ret;
 
     contd.loop = daemon_loop(daemon);
+    contd.daemon = daemon;
     find_callers();
     if (uname(&name) == 0)
         contd.kernel = seccomp_kernel(name.release);
@@ -190,6 +191,7 @@ int main(int argc, char **argv)
         .options = options,
         .socket_mode = 0666, /* methods have their own callers */
         .start = start,
+        .machine_stops = shutdown_begin,
     };
 
     return daemon_main(&spec, argc, argv);

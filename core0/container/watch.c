@@ -110,6 +110,7 @@ static void push_deferred(void *data)
         watcher->behind = true;
     push(contd);
     logs_changed(contd);
+    shutdown_check(contd);
 }
 
 void watch_changed(struct contd *contd)

@@ -4,6 +4,9 @@
 #pragma once
 
 #include "init/core.h"
+#include "lib/daemon.h"
+
+#define STOP_FILE DAEMON_MACHINE_STOPS
 
 /* Begins it; the first order counts. */
 void stop_begin(struct core *core, enum core_end end);

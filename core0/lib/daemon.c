@@ -146,15 +146,24 @@ static int daemon_parse_options(struct daemon *daemon, char **argv)
 
 /* ---- running ---- */
 
+void daemon_exit(struct daemon *daemon)
+{
+    if (daemon->spec->stop != NULL)
+        daemon->spec->stop(daemon->state);
+    loop_exit(daemon->loop, 0);
+}
+
 static void daemon_terminate(struct loop *loop, int signo, void *data)
 {
     struct daemon *daemon = data;
 
+    (void)loop;
     (void)signo;
     notify_stopping();
-    if (daemon->spec->stop != NULL)
-        daemon->spec->stop(daemon->state);
-    loop_exit(loop, 0);
+    if (daemon->spec->machine_stops != NULL && access(DAEMON_MACHINE_STOPS, F_OK) == 0 &&
+        daemon->spec->machine_stops(daemon->state))
+        return;
+    daemon_exit(daemon);
 }
 
 static void daemon_watchdog(struct loop_timer *timer, void *data)

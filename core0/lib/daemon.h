@@ -19,6 +19,9 @@ struct daemon_option {
     const char **value; /* set to the argument, or to "" for a flag */
 };
 
+/* Made by core0 when it begins to power off or reboot. */
+#define DAEMON_MACHINE_STOPS "/run/croft/stopping"
+
 struct daemon_spec {
     const char *name;    /* "netd": socket is /run/croft/<name> unless --socket */
     const char *summary; /* one line for --help */
@@ -30,11 +33,16 @@ struct daemon_spec {
      * and ends the program with 1. READY=1 is sent afterwards unless `notify_late` (then the program sends it). */
     int (*start)(struct daemon *daemon, void **ret_state, struct error *err);
     void (*stop)(void *state); /* on SIGTERM, before the loop ends */
+    /* On SIGTERM when the whole machine stops (DAEMON_MACHINE_STOPS exists), before stop(). True: the program goes on and
+     * calls daemon_exit() itself, within the TimeoutStopSec= of its service. */
+    bool (*machine_stops)(void *state);
     bool notify_late;
 };
 
 int daemon_main(const struct daemon_spec *spec, int argc, char **argv);
 
 struct loop *daemon_loop(struct daemon *daemon);
+/* Ends as SIGTERM does, once the work that machine_stops() announced is done. */
+void daemon_exit(struct daemon *daemon);
 const char *daemon_boot_path(struct daemon *daemon); /* /run/croft/boot.json unless --boot */
 const char *daemon_version(void);                    /* CROFT_VERSION of the build */

@@ -9,7 +9,7 @@ from lab import node as lab_node, paths, traces
 
 WEB = {
     "image": "nginx",
-    "command": ["sh", "-euc", "echo started >> /data/starts; (echo \"$$GREETING\"; cat /data/starts)"
+    "command": ["sh", "-euc", "echo started >> /data/starts; (echo \"$$GREETING\"; cat /data/starts; cat /data/ends || :)"
                 " > /var/www/html/index.html; exec nginx -g 'daemon off;'"],
     "environment": {"GREETING": "hello"},
     "volumes": ["data:/data"],
@@ -19,7 +19,9 @@ WEB = {
 }
 PEER = {
     "image": "busybox",
-    "command": ["sh", "-c", "while :; do sleep 1; done"],
+    "command": ["sh", "-c", "trap 'echo ended >> /data/ends; exit 0' USR1; while :; do sleep 1; done"],
+    "stop_signal": "SIGUSR1",
+    "volumes": ["data:/data"],
     "depends_on": {"web": {"condition": "service_healthy"}},
     "healthcheck": {"test": "wget -q -O - http://web/ | grep -q hello", "interval": "1s",
                     "timeout": "60s", "retries": 10, "start_period": "1m"},
@@ -55,6 +57,7 @@ def test_nginx_answers_survives_a_power_cycle_and_leaves_nothing(node):
     node.reboot()
     page = lab_node.get(url, 180)
     assert page.startswith("hello\n") and starts(page) == 2
+    assert page.split().count("ended") == 1  # the node's end was announced by the service's own signal
     assert it.show()["state"].lower() == "active"
     node.machine.wait("process", 120, reservation=it.id)
 
