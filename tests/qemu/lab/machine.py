@@ -64,10 +64,11 @@ def disk_create(path, megabytes, serial, kind="virtio"):
 class Machine:
     """folder: logs and sockets. params: words of the kernel's command line. forwards: host port on
     loopback -> guest TCP port. files: {path: (content, mode)} put into the initramfs. net: QEMU
-    arguments that replace the user network. prefix: command put in front of QEMU."""
+    arguments that replace the user network. prefix: command put in front of QEMU. firmware: instead of
+    being given kernel and parameters, the machine starts with it and boots from a disk."""
 
     def __init__(self, folder, params=(), forwards=None, disks=(), files=None, memory=1024, cpus=2,
-                 watchdog=False, net=None, prefix=(), kernel=None, initramfs=None, agent=True,
+                 watchdog=False, net=None, prefix=(), kernel=None, initramfs=None, agent=True, firmware=None,
                  base_params=("console=ttyS0", "quiet", *EMULATED)):
         self.folder = pathlib.Path(folder)
         self.params = [*base_params, *params]
@@ -78,7 +79,7 @@ class Machine:
         self.net, self.prefix = net, list(prefix)
         self.kernel = pathlib.Path(kernel or paths.KERNEL)
         self.initramfs = pathlib.Path(initramfs or paths.INITRAMFS)
-        self.with_agent = agent
+        self.with_agent, self.firmware = agent, firmware
         self.agent = None
         self.events = []
         self.garbled = []
@@ -105,8 +106,9 @@ class Machine:
         sock, log = self._sockets, self.folder
         command = [*self.prefix, "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display",
                    "none", "-machine", "q35", *accelerator(), "-smp", str(self.cpus), "-m",
-                   str(self.memory), "-kernel", str(self.kernel), "-initrd",
-                   str(log / "initramfs"), "-append", " ".join(self.params),
+                   str(self.memory), *(["-bios", str(self.firmware)] if self.firmware else
+                                       ["-kernel", str(self.kernel), "-initrd", str(log / "initramfs"),
+                                        "-append", " ".join(self.params)]),
                    "-chardev", f"file,id=console,path={log}/console.log,append=on", "-serial",
                    "chardev:console", "-qmp", f"unix:{sock}/qmp,server=on,wait=off",
                    "-device", "virtio-rng-pci", "-device", "virtio-serial-pci"]
