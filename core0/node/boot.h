@@ -22,7 +22,7 @@ struct boot {
     char *relays[BOOT_RELAYS_MAX];
     size_t relay_count;
     char *address;       /* croft.address; NULL: none */
-    char *trust;         /* rpc, quorum, qbft */
+    char *trust;         /* rpc, quorum, qbft: says which block is final */
     struct error failed; /* first of "errors": the node does not register */
 };
 

@@ -23,9 +23,13 @@
 #define LOOK_FAST (SECOND / 5)
 #define LOOK_SLOWEST (3 * SECOND)
 #define LOOK_WAITING (5 * SECOND)
+#define LOOK_CONFIRMING (15 * SECOND) /* all is on the chain, not all of it is final */
 #define LOOK_IDLE (60 * SECOND)
 #define LOOK_FAILED_MAX (30 * SECOND)
-#define JOIN_AGAIN (600 * SECOND) /* a token that was refused is tried again */
+/* Blocks below the latest with croft.trust=rpc; with another trust the chain says what is final. */
+#define FINAL_DEPTH 2
+/* Until it is believed that the registry knows us no more: an endpoint may lag behind. */
+#define UNKNOWN_LOOKS 10
 
 #define NODE_TYPE                                                                                  \
     "((address,uint64,uint8,uint8,bool,uint64,uint64,uint64,uint32,bytes32,bytes32,bytes32,"       \
@@ -55,7 +59,7 @@ static void look_failed(struct node *node, const struct error *err)
 
 static void look_done(struct node *node)
 {
-    bool waiting = node->queue.count > 0 || node->joining;
+    bool waiting = queue_waiting(&node->queue) > 0 || node->joining;
     node->looking = false;
     if (node->error.code[0] != '\0' && strncmp(node->error.code, "chain.", 6) == 0)
         node_set_error(node, NULL);
@@ -65,13 +69,16 @@ static void look_done(struct node *node)
         return;
     }
     node->backoff = LOOK_FAST;
-    chain_look_in(node, node->state == NODE_ACTIVE ? LOOK_IDLE : LOOK_WAITING);
+    uint64_t pause = node->state == NODE_ACTIVE ? LOOK_IDLE : LOOK_WAITING;
+    if (node->queue.count > 0 && pause > LOOK_CONFIRMING)
+        pause = LOOK_CONFIRMING;
+    chain_look_in(node, pause);
 }
 
 /* ---- asking ---- */
 
 static void call_view(struct node *node, const char *signature, const struct abi_value *values,
-                      size_t count, eth_rpc_fn *fn)
+                      size_t count, const char *block, eth_rpc_fn *fn)
 {
     struct buffer call, params;
     struct error err = {.code = ""};
@@ -79,7 +86,7 @@ static void call_view(struct node *node, const char *signature, const struct abi
     buffer_init(&params, 0);
     int r = abi_encode_call(signature, values, count, &call);
     if (r >= 0)
-        r = eth_rpc_call_params(&params, NULL, node->chain.registry, call.data, call.len, "latest");
+        r = eth_rpc_call_params(&params, NULL, node->chain.registry, call.data, call.len, block);
     if (r >= 0)
         r = eth_rpc_call(node->rpc, -1, "eth_call", (const char *)params.data, fn, node, NULL);
     buffer_done(&params);
@@ -147,6 +154,45 @@ static void take_record(const struct abi_value *f, uint64_t id, struct record *r
     }
 }
 
+/* The record at the final block. That there is none (a young chain or node) only means that nothing is final. */
+static void on_final(yyjson_val *result, const struct error *err, void *data)
+{
+    struct node *node = data;
+    struct abi_decoded decoded;
+    struct buffer bytes;
+    buffer_init(&bytes, 0);
+    if (err == NULL && eth_rpc_bytes_buffer(result, &bytes) >= 0 &&
+        abi_decode(NODE_TYPE, bytes.data, bytes.len, &decoded) >= 0) {
+        const struct abi_value *fields = decoded.values[0].items;
+        if (memcmp(fields[0].word + 12, node->identity.address, 20) == 0)
+            node->record.final_nonce = number(&fields[5]);
+        abi_decoded_done(&decoded);
+    }
+    buffer_done(&bytes);
+    decide(node);
+    look_done(node);
+}
+
+static void ask_final(struct node *node, const char *block)
+{
+    struct abi_value argument = abi_uint(node->record.id);
+    call_view(node, "node(uint64)", &argument, 1, block, on_final);
+}
+
+static void on_number(yyjson_val *result, const struct error *err, void *data)
+{
+    struct node *node = data;
+    char block[24];
+    uint64_t latest;
+    if (err != NULL || eth_rpc_quantity(result, &latest) < 0 || latest < FINAL_DEPTH) {
+        decide(node);
+        look_done(node);
+        return;
+    }
+    snprintf(block, sizeof(block), "0x%" PRIx64, latest - FINAL_DEPTH);
+    ask_final(node, block);
+}
+
 static void on_record(yyjson_val *result, const struct error *err, void *data)
 {
     struct node *node = data;
@@ -156,8 +202,15 @@ static void on_record(yyjson_val *result, const struct error *err, void *data)
     take_record(decoded.values[0].items, node->record.id, &node->record);
     abi_decoded_done(&decoded);
     node->has_record = true;
-    decide(node);
-    look_done(node);
+    if (node->queue.count == 0) {
+        decide(node);
+        look_done(node);
+    } else if (node->boot.trust != NULL && strcmp(node->boot.trust, "rpc") != 0) {
+        ask_final(node, "finalized");
+    } else if (eth_rpc_call(node->rpc, -1, "eth_blockNumber", "[]", on_number, node, NULL) < 0) {
+        decide(node);
+        look_done(node);
+    }
 }
 
 static void on_id(yyjson_val *result, const struct error *err, void *data)
@@ -177,13 +230,13 @@ static void on_id(yyjson_val *result, const struct error *err, void *data)
     }
     node->record.id = id;
     struct abi_value argument = abi_uint(id);
-    call_view(node, "node(uint64)", &argument, 1, on_record);
+    call_view(node, "node(uint64)", &argument, 1, "latest", on_record);
 }
 
 static void ask_id(struct node *node)
 {
     struct abi_value argument = abi_address(node->identity.address);
-    call_view(node, "nodeByIdentity(address)", &argument, 1, on_id);
+    call_view(node, "nodeByIdentity(address)", &argument, 1, "latest", on_id);
 }
 
 static void on_interval(yyjson_val *result, const struct error *err, void *data)
@@ -206,7 +259,7 @@ static void on_reservations(yyjson_val *result, const struct error *err, void *d
         return;
     memcpy(node->chain.reservations, decoded.values[0].word + 12, 20);
     abi_decoded_done(&decoded);
-    call_view(node, "reportInterval()", NULL, 0, on_interval);
+    call_view(node, "reportInterval()", NULL, 0, "latest", on_interval);
 }
 
 static void on_chain_id(yyjson_val *result, const struct error *err, void *data)
@@ -226,7 +279,7 @@ static void on_chain_id(yyjson_val *result, const struct error *err, void *data)
         look_failed(node, &bad);
         return;
     }
-    call_view(node, "reservations()", NULL, 0, on_reservations);
+    call_view(node, "reservations()", NULL, 0, "latest", on_reservations);
 }
 
 static void look(struct loop_timer *timer, void *data)
@@ -268,168 +321,6 @@ void capacity_changed(struct node *node)
         chain_look_in(node, 0);
     else if (node->rpc != NULL)
         chain_look_in(node, LOOK_FAST);
-}
-
-/* ---- saying ---- */
-
-int chain_enqueue(struct node *node, struct grid_message *message, uint64_t *ret_nonce,
-                  struct error *err)
-{
-    uint64_t last = queue_last_nonce(&node->queue);
-    uint64_t nonce = (last > node->record.nonce ? last : node->record.nonce) + 1;
-    grid_message_set_uint(message, "nonce", nonce);
-    grid_message_set_word(message, "bootId", node->boot.boot_id);
-    int r = grid_message_sign(message, &node->chain, node->identity.key);
-    if (r < 0)
-        return error_set(err, -r, "node.cannot-sign", "", "a message cannot be signed");
-    r = queue_add(&node->queue, message, err);
-    if (r < 0)
-        return r;
-    if (ret_nonce != NULL)
-        *ret_nonce = nonce;
-    node->backoff = LOOK_FAST;
-    deliver_kick(node);
-    return 0;
-}
-
-static void say(struct node *node, struct grid_message *message)
-{
-    struct error err = {.code = ""};
-    if (chain_enqueue(node, message, NULL, &err) < 0) {
-        log_error(&err, grid_kinds[message->kind].name);
-        node_set_error(node, &err);
-    }
-}
-
-static int set_hosts(const struct node *node, struct grid_message *message)
-{
-    const char *hosts[GRID_ADDRESSES_MAX];
-    for (size_t i = 0; i < node->host_count; i++)
-        hosts[i] = node->hosts[i];
-    return grid_message_set_hosts(message, hosts, node->host_count);
-}
-
-static int read_token(uint8_t ret_key[32], struct error *err)
-{
-    const char *path = getenv("CROFT_JOIN_TOKEN_FILE"); /* tests run beside an installed Croft */
-    return boot_read_token(path != NULL ? path : "/run/croft/join.token", ret_key, err);
-}
-
-static void say_registration(struct node *node)
-{
-    struct grid_message message;
-    struct error err = {.code = ""};
-    uint8_t token[32], digest[32];
-    const struct sealing_key *key = identity_current(&node->identity);
-    grid_message_init(&message, GRID_REGISTER);
-    grid_message_set_uint(&message, "farm", node->boot.farm);
-    grid_message_set_address(&message, "identity", node->identity.address);
-    grid_message_set_word(&message, "tlsKeyHash", node->identity.tls_key_hash);
-    grid_message_set_word(&message, "sealingKey", key->public_key);
-    grid_message_set_uint(&message, "keyEpoch", key->epoch);
-    grid_message_set_uint(&message, "runMode", node->boot.run_mode);
-    grid_message_set_word(&message, "imageDigest", node->image_digest);
-    grid_message_set_word(&message, "capacity", node->capacity);
-    grid_message_set_uint(&message, "ephemeral", node->ephemeral);
-    if (set_hosts(node, &message) < 0)
-        return;
-    int r = read_token(token, &err);
-    if (r == 1) {
-        if (grid_join_digest(&node->chain, node->boot.farm, node->identity.address, digest) == 0 &&
-            ecdsa_sign(token, digest, message.join) == 0)
-            message.joined = true;
-        crypto_wipe(token, sizeof(token));
-    } else if (r < 0) {
-        log_error(&err, "join token");
-        node_set_error(node, &err);
-        node_set_state(node, NODE_UNREGISTERED, err.message);
-        return;
-    }
-    say(node, &message);
-}
-
-/* A Pending node with a token: it got the token after its registration, or somebody who saw the registration submitted it without.
- * It needs no nonce and no disk: it is said as long as the node is Pending. */
-static void join_if_pending(struct node *node)
-{
-    uint8_t token[32];
-    struct error err = {.code = ""};
-    struct queue_item *item = &node->join;
-    if (node->record.state != 1) {
-        node->joining = false;
-        return;
-    }
-    if (node->joining ||
-        (node->join_refused_at != 0 && loop_clock() - node->join_refused_at < JOIN_AGAIN))
-        return;
-    int r = read_token(token, &err);
-    if (r < 0) {
-        if (strcmp(node->error.code, err.code) != 0)
-            log_error(&err, "join token");
-        node_set_error(node, &err);
-    }
-    if (r <= 0)
-        return;
-    memset(item, 0, sizeof(*item));
-    grid_message_init(&item->message, GRID_JOIN);
-    item->message.number = node->record.id;
-    grid_message_set_uint(&item->message, "farm", node->record.farm);
-    grid_message_set_address(&item->message, "node", node->identity.address);
-    node->joining = grid_message_sign(&item->message, &node->chain, token) == 0;
-    crypto_wipe(token, sizeof(token));
-    node->backoff = LOOK_FAST;
-}
-
-void chain_join_done(struct node *node, const struct error *err)
-{
-    if (err == NULL) {
-        node->join.delivered_at = loop_clock();
-        node->join.attempts++;
-        return;
-    }
-    /* what the contract refuses now it refuses for long; what did not arrive is delivered again */
-    if (strncmp(err->code, "join.", 5) == 0) {
-        node->joining = false;
-        node->join_refused_at = loop_clock();
-    }
-}
-
-static void say_report(struct node *node)
-{
-    struct grid_message message;
-    struct timespec since_boot;
-    uint8_t version[32];
-    clock_gettime(CLOCK_BOOTTIME, &since_boot);
-    eth_code_to_word(daemon_version(), version);
-    grid_message_init(&message, GRID_REPORT);
-    grid_message_set_uint(&message, "node", node->record.id);
-    grid_message_set_uint(&message, "uptime", (uint64_t)since_boot.tv_sec);
-    grid_message_set_word(&message, "capacity", node->capacity);
-    grid_message_set_word(&message, "version", version);
-    say(node, &message);
-}
-
-static void say_profile(struct node *node)
-{
-    struct grid_message message;
-    grid_message_init(&message, GRID_PROFILE);
-    grid_message_set_uint(&message, "node", node->record.id);
-    grid_message_set_word(&message, "tlsKeyHash", node->identity.tls_key_hash);
-    grid_message_set_uint(&message, "runMode", node->boot.run_mode);
-    grid_message_set_word(&message, "imageDigest", node->image_digest);
-    if (set_hosts(node, &message) == 0)
-        say(node, &message);
-}
-
-static void say_key_epoch(struct node *node)
-{
-    struct grid_message message;
-    const struct sealing_key *key = identity_current(&node->identity);
-    grid_message_init(&message, GRID_KEY_EPOCH);
-    grid_message_set_uint(&message, "node", node->record.id);
-    grid_message_set_word(&message, "sealingKey", key->public_key);
-    grid_message_set_uint(&message, "keyEpoch", key->epoch);
-    say(node, &message);
 }
 
 /* ---- deciding ---- */
@@ -523,26 +414,48 @@ static void tell_registered(struct node *node)
     }
 }
 
+/* The registry has no record of us: the registration is on its way, or a reorganisation took it back. */
+static void decide_unknown(struct node *node)
+{
+    static const uint8_t nobody[32];
+    struct error err = {.code = ""};
+    int r = queue_settle(&node->queue, 0, 0, nobody, &err);
+    bool there = node->queue.count == 0 || queue_has(&node->queue, GRID_REGISTER);
+    node->unknown_looks = there ? 0 : node->unknown_looks + 1;
+    if (r >= 0 && node->unknown_looks == UNKNOWN_LOOKS) {
+        log_warn("the registry does not know this node any more: registering again");
+        r = queue_clear(&node->queue, &err);
+    }
+    if (r < 0) {
+        log_error(&err, "queue");
+        node_set_error(node, &err);
+        return;
+    }
+    if (node->queue.count == 0 && node->has_capacity)
+        say_registration(node);
+    const struct queue_item *first = queue_first(&node->queue);
+    if (first != NULL && first->delivered_at == 0 && first->attempts > 0)
+        deliver_kick(node); /* it was taken back */
+}
+
 static void decide(struct node *node)
 {
     const struct record *record = &node->record;
     struct error err = {.code = ""};
     char address[ETH_ADDRESS_TEXT], text[128];
-    bool had_accepted = node->queue.accepted;
 
     if (record->id == 0) {
         if (node->state != NODE_UNREGISTERED)
             node_set_state(node, NODE_UNREGISTERED, "waiting for the registration");
-        if (node->queue.count == 0 && node->has_capacity)
-            say_registration(node);
+        decide_unknown(node);
         return;
     }
-    if (had_accepted && memcmp(record->boot_id, node->queue.boot_id, 32) != 0) {
+    if (!queue_is_ours(&node->queue, record->nonce, record->boot_id)) {
         stop(node, "node.identity-conflict", "another machine reports with this node's identity",
              "find the machine that has a copy of this node's disk");
         return;
     }
-    if (queue_settle(&node->queue, record->nonce, record->boot_id, &err) < 0) {
+    if (queue_settle(&node->queue, record->nonce, record->final_nonce, record->boot_id, &err) < 0) {
         log_error(&err, "queue");
         node_set_error(node, &err);
     }
@@ -566,10 +479,11 @@ static void decide(struct node *node)
     } else {
         node_set_state(node, NODE_ACTIVE, "");
     }
-    join_if_pending(node);
+    say_join_if_pending(node);
     if (node->error.code[0] != '\0' &&
         ((strncmp(node->error.code, "join.", 5) == 0 && record->state == 2) ||
-         (node->queue.count == 0 && !node->joining && strncmp(node->error.code, "relay.", 6) == 0)))
+         (queue_waiting(&node->queue) == 0 && !node->joining &&
+          strncmp(node->error.code, "relay.", 6) == 0)))
         node_set_error(node, NULL);
     decide_registered(node);
     deliver_kick(node);

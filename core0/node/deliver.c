@@ -31,13 +31,16 @@ static struct queue_item *next_item(struct node *node)
 {
     uint64_t now = loop_clock();
     bool alone = node->boot.relay_count == 0; /* pays itself: one after the other */
+    struct queue_item *first = queue_first(&node->queue);
     if (node->joining && alone && under_way(&node->join, now))
         return NULL;
     if (node->joining && !under_way(&node->join, now) &&
-        !(alone && node->queue.count > 0 && under_way(&node->queue.items[0], now)))
+        !(alone && first != NULL && under_way(first, now)))
         return &node->join;
     for (size_t i = 0; i < node->queue.count; i++) {
         struct queue_item *item = &node->queue.items[i];
+        if (item->seen)
+            continue;
         if (item->nonce == 0)
             return NULL;
         if (!under_way(item, now))
@@ -87,7 +90,7 @@ void deliver_done(struct node *node, const struct error *err)
     if (join && (!node->joining || (err != NULL && strncmp(err->code, "node.not-", 9) == 0)))
         err = NULL; /* approved or retired meanwhile: the next look tells */
     if (join)
-        chain_join_done(node, err);
+        say_join_done(node, err);
     if (err != NULL) {
         show(node, err);
         if (join && !node->joining) { /* refused: what else there is to say does not wait for it */

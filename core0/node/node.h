@@ -25,7 +25,8 @@ struct record {
     uint64_t farm;
     unsigned state; /* 1 pending, 2 active, 3 retired */
     unsigned run_mode;
-    uint64_t nonce; /* the last one used */
+    uint64_t nonce;       /* the last one used */
+    uint64_t final_nonce; /* likewise, at the newest final block; 0: not known */
     uint64_t last_report;
     uint32_t key_epoch;
     uint8_t boot_id[32];
@@ -81,6 +82,8 @@ struct node { // NOLINT(clang-analyzer-optin.performance.Padding)
     struct loop_timer *tick;
     uint64_t backoff;
     bool looking; /* a read is under way */
+    unsigned
+        unknown_looks; /* in a row that found no record, and no registration of ours on its way */
 
     struct queue queue;
     struct queue_item join;   /* a token's word that a Pending node may be Active; needs no nonce */
@@ -110,11 +113,17 @@ void capacity_changed(struct node *node); /* implemented by chain.c */
 int chain_start(struct node *node, struct error *err);
 void chain_look_in(struct node *node,
                    uint64_t us); /* looks at the registry again, at latest after this */
-/* The contract's word about the join that was delivered; NULL: taken. */
-void chain_join_done(struct node *node, const struct error *err);
+/* say.c: make, sign and enqueue */
 /* The digest, the signature, the queue, the disk. */
-int chain_enqueue(struct node *node, struct grid_message *message, uint64_t *ret_nonce,
-                  struct error *err);
+int say_enqueue(struct node *node, struct grid_message *message, uint64_t *ret_nonce,
+                struct error *err);
+void say_registration(struct node *node);
+void say_report(struct node *node);
+void say_profile(struct node *node);
+void say_key_epoch(struct node *node);
+void say_join_if_pending(struct node *node);
+/* What became of the join that was delivered; NULL: taken. */
+void say_join_done(struct node *node, const struct error *err);
 
 /* deliver.c */
 int deliver_start(struct node *node);

@@ -113,8 +113,10 @@ int queue_open(struct queue *queue, const char *path, const uint8_t boot_id[32],
         queue->reported = memcmp(written_by, boot_id, 32) == 0 &&
                           yyjson_get_bool(yyjson_obj_get(root, "reported"));
     if (r >= 0)
-        queue->accepted = memcmp(written_by, boot_id, 32) == 0 &&
-                          yyjson_get_bool(yyjson_obj_get(root, "accepted"));
+        queue->reached = memcmp(written_by, boot_id, 32) == 0
+                             ? yyjson_get_uint(yyjson_obj_get(root, "reached"))
+                             : 0;
+    queue->accepted = queue->reached > 0;
     if (r >= 0)
         drop_registrations(queue);
     yyjson_doc_free(doc);
@@ -129,10 +131,10 @@ int queue_write(const struct queue *queue, struct error *err)
     hex_encode_0x(queue->registry, 20, registry);
     buffer_init(&out, FILE_MAX);
     int r = buffer_printf(&out,
-                          "{\"boot\":\"%s\",\"chainId\":%llu,\"registry\":\"%s\",\"accepted\":%s,"
+                          "{\"boot\":\"%s\",\"chainId\":%llu,\"registry\":\"%s\",\"reached\":%llu,"
                           "\"reported\":%s,\"pending\":[",
                           boot, (unsigned long long)queue->chain_id, registry,
-                          queue->accepted ? "true" : "false", queue->reported ? "true" : "false");
+                          (unsigned long long)queue->reached, queue->reported ? "true" : "false");
     for (size_t i = 0; i < queue->count && r >= 0; i++) {
         r = buffer_printf(&out, "%s{\"kind\":\"%s\",\"body\":", i > 0 ? "," : "",
                           grid_kinds[queue->items[i].message.kind].name);
@@ -158,24 +160,6 @@ int queue_write(const struct queue *queue, struct error *err)
                  : 0;
 }
 
-int queue_add(struct queue *queue, const struct grid_message *message, struct error *err)
-{
-    if (queue->count == QUEUE_MAX)
-        return error_set(err, ENOSPC, "node.queue-full",
-                         "the chain or the relay does not take them",
-                         "%d messages wait for the chain already", QUEUE_MAX);
-    struct queue_item *item = &queue->items[queue->count];
-    grid_message_copy(message, &item->message);
-    item->nonce = grid_message_uint(message, "nonce");
-    item->delivered_at = 0;
-    item->attempts = 0;
-    queue->count++;
-    int r = queue_write(queue, err);
-    if (r < 0)
-        queue->count--;
-    return r;
-}
-
 static void remember(struct queue *queue, const struct queue_item *item)
 {
     if (item->message.kind != GRID_RESULT)
@@ -190,40 +174,143 @@ static void remember(struct queue *queue, const struct queue_item *item)
     };
 }
 
-int queue_settle(struct queue *queue, uint64_t chain_nonce, const uint8_t chain_boot_id[32],
-                 struct error *err)
+static void move_item(struct queue *queue, size_t from, size_t to)
+{
+    struct queue_item *item = &queue->items[from], *place = &queue->items[to];
+    if (from == to)
+        return;
+    grid_message_copy(&item->message, &place->message);
+    place->nonce = item->nonce;
+    place->delivered_at = item->delivered_at;
+    place->attempts = item->attempts;
+    place->seen = item->seen;
+}
+
+/* The first ones are the oldest; a chain that finalizes slowly must not keep new messages out. */
+static void drop_oldest_seen(struct queue *queue)
+{
+    if (queue->count == 0 || !queue->items[0].seen)
+        return;
+    remember(queue, &queue->items[0]);
+    for (size_t i = 1; i < queue->count; i++)
+        move_item(queue, i, i - 1);
+    queue->count--;
+}
+
+int queue_add(struct queue *queue, const struct grid_message *message, struct error *err)
+{
+    if (queue->count == QUEUE_MAX)
+        drop_oldest_seen(queue);
+    if (queue->count == QUEUE_MAX)
+        return error_set(err, ENOSPC, "node.queue-full",
+                         "the chain or the relay does not take them",
+                         "%d messages wait for the chain already", QUEUE_MAX);
+    struct queue_item *item = &queue->items[queue->count];
+    grid_message_copy(message, &item->message);
+    item->nonce = grid_message_uint(message, "nonce");
+    item->delivered_at = 0;
+    item->attempts = 0;
+    item->seen = false;
+    queue->count++;
+    int r = queue_write(queue, err);
+    if (r < 0)
+        queue->count--;
+    return r;
+}
+
+bool queue_is_ours(const struct queue *queue, uint64_t chain_nonce, const uint8_t chain_boot_id[32])
+{
+    return !queue->accepted || memcmp(chain_boot_id, queue->boot_id, 32) == 0 ||
+           chain_nonce < queue->reached;
+}
+
+/* What the chain's nonce and boot id say about ours. True: something changed. */
+static bool settle_boot(struct queue *queue, uint64_t chain_nonce, const uint8_t chain_boot_id[32])
+{
+    bool ours = memcmp(chain_boot_id, queue->boot_id, 32) == 0;
+    uint64_t before = queue->reached;
+    if (ours)
+        queue->reached = chain_nonce;
+    else if (chain_nonce < queue->reached)
+        queue->reached = 0; /* a reorganisation: nothing of this boot is there any more */
+    queue->accepted = queue->reached > 0;
+    return queue->reached != before;
+}
+
+/* A result that went with a block below the final one is signed anew when provd says it again. */
+static bool forget_lost(struct queue *queue, uint64_t chain_nonce)
+{
+    size_t kept = 0, before = queue->done_count;
+    for (size_t i = 0; i < before; i++) {
+        if (queue->done[i].nonce <= chain_nonce)
+            queue->done[kept++] = queue->done[i];
+    }
+    queue->done_count = kept;
+    return kept != before;
+}
+
+int queue_settle(struct queue *queue, uint64_t chain_nonce, uint64_t final_nonce,
+                 const uint8_t chain_boot_id[32], struct error *err)
 {
     size_t kept = 0;
-    bool ours = memcmp(chain_boot_id, queue->boot_id, 32) == 0;
-    bool changed = ours && !queue->accepted && chain_nonce > 0;
-    if (changed)
-        queue->accepted = true;
+    bool changed = settle_boot(queue, chain_nonce, chain_boot_id);
+    changed |= forget_lost(queue, chain_nonce);
     for (size_t i = 0; i < queue->count; i++) {
         struct queue_item *item = &queue->items[i];
         bool this_boot =
             memcmp(grid_message_word(&item->message, "bootId"), queue->boot_id, 32) == 0;
+        bool report = this_boot && item->message.kind == GRID_REPORT;
         if (item->nonce > chain_nonce) {
-            /* waits on */
+            if (item->seen) { /* a reorganisation took it back */
+                item->delivered_at = 0;
+                item->seen = false;
+            }
         } else if (this_boot && !queue->accepted) {
             item->nonce = 0; /* somebody else's message has used its nonce */
             item->delivered_at = 0;
+            item->seen = false;
             changed = true;
         } else {
-            remember(queue, item);
-            queue->reported |= this_boot && item->message.kind == GRID_REPORT;
-            changed = true;
-            continue;
+            changed |= report && !queue->reported;
+            queue->reported |= report;
+            item->seen = true;
+            if (item->nonce <= final_nonce) {
+                remember(queue, item);
+                changed = true;
+                continue;
+            }
         }
-        if (kept != i) {
-            grid_message_copy(&item->message, &queue->items[kept].message);
-            queue->items[kept].nonce = item->nonce;
-            queue->items[kept].delivered_at = item->delivered_at;
-            queue->items[kept].attempts = item->attempts;
-        }
-        kept++;
+        move_item(queue, i, kept++);
     }
     queue->count = kept;
     return changed ? queue_write(queue, err) : 0;
+}
+
+int queue_clear(struct queue *queue, struct error *err)
+{
+    queue->count = 0;
+    queue->done_count = 0;
+    queue->reached = 0;
+    queue->accepted = false;
+    queue->reported = false;
+    return queue_write(queue, err);
+}
+
+size_t queue_waiting(const struct queue *queue)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < queue->count; i++)
+        count += !queue->items[i].seen;
+    return count;
+}
+
+struct queue_item *queue_first(struct queue *queue)
+{
+    for (size_t i = 0; i < queue->count; i++) {
+        if (!queue->items[i].seen)
+            return &queue->items[i];
+    }
+    return NULL;
 }
 
 uint64_t queue_last_nonce(const struct queue *queue)
@@ -239,7 +326,7 @@ uint64_t queue_last_nonce(const struct queue *queue)
 bool queue_has(const struct queue *queue, enum grid_kind kind)
 {
     for (size_t i = 0; i < queue->count; i++) {
-        if (queue->items[i].message.kind == kind)
+        if (!queue->items[i].seen && queue->items[i].message.kind == kind)
             return true;
     }
     return false;

@@ -75,7 +75,7 @@ static void get_status(struct varlink_call *call, yyjson_val *params, void *data
     add_optional(doc, root, "nonce",
                  node->has_record ? (last > node->record.nonce ? last : node->record.nonce) + 1
                                   : 0);
-    yyjson_mut_obj_add_uint(doc, root, "pending", node->queue.count);
+    yyjson_mut_obj_add_uint(doc, root, "pending", queue_waiting(&node->queue));
     reply(call, doc);
 }
 
@@ -208,7 +208,7 @@ static void submit(struct varlink_call *call, yyjson_val *params, void *data)
         grid_message_set_uint(&message, "revision", in.revision);
         grid_message_set_uint(&message, "state", in.state);
         grid_message_set_word(&message, "reason", reason);
-        if (chain_enqueue(node, &message, &nonce, &err) < 0) {
+        if (say_enqueue(node, &message, &nonce, &err) < 0) {
             varlink_call_fail(call, &err);
             return;
         }
@@ -231,6 +231,8 @@ static void get_pending(struct varlink_call *call, yyjson_val *params, void *dat
     for (size_t i = 0; i < node->queue.count; i++) {
         const struct grid_message *message = &node->queue.items[i].message;
         bool result = message->kind == GRID_RESULT;
+        if (node->queue.items[i].seen)
+            continue;
         yyjson_mut_val *item = yyjson_mut_arr_add_obj(doc, reports);
         yyjson_mut_obj_add_uint(doc, item, "nonce", node->queue.items[i].nonce);
         yyjson_mut_obj_add_str(doc, item, "kind", grid_kinds[message->kind].name);

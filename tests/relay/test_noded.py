@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 
@@ -269,6 +270,62 @@ def test_stops_when_another_machine_has_its_identity(world):
     assert "(node.identity-conflict)" in noded.log()
     answer = varlink(noded.socket, "org.croft.node.Submit", reservation=1, revision=1, state=4, reason="")
     assert answer["parameters"]["code"] == "node.not-registered"
+
+
+@pytest.mark.parametrize("paid_by", ["relay", "itself"])
+def test_repeats_what_a_reorganisation_took_back(world, paid_by):
+    """Without the relay's memory: the same message with the same nonce, as long as it is in no final block."""
+    noded = Noded(world, **({} if paid_by == "relay" else {"relay": []})).give_token()
+    if paid_by == "relay":
+        world.start_relay()
+    noded.start()
+    if paid_by == "itself":
+        wait("the address to fund", lambda: "(node.no-coin)" in noded.log())
+        world.rpc("anvil_setBalance", noded.status()["identity"], hex(10**18))
+    identity = noded.state_is("active", 60)["identity"]
+    wait("an empty queue", lambda: noded.status()["pending"] == 0)
+    before = world.rpc("evm_snapshot")
+    submit = dict(reservation=5, revision=1, state=4, reason="")
+    assert varlink(noded.socket, "org.croft.node.Submit", **submit)["parameters"]["nonce"] == 3
+    wait("the result", lambda: world.node(identity)["nonce"] == 3 and noded.status()["pending"] == 0)
+    first = world.events("NonceUsed(uint64,uint64,bytes32)")[-1]["data"]
+    if paid_by == "relay":
+        world.relay.kill()
+        world.relay.wait()
+        shutil.rmtree(world.folder / "relay")
+    assert world.rpc("evm_revert", before) is True
+    assert world.used_nonces(1) == [1, 2]
+    if paid_by == "relay":
+        world.start_relay()
+    # provd's repetition is the message that is known already
+    assert varlink(noded.socket, "org.croft.node.Submit", **submit)["parameters"]["nonce"] == 3
+    wait("the result again", lambda: world.used_nonces(1) == [1, 2, 3], 60)
+    assert world.events("NonceUsed(uint64,uint64,bytes32)")[-1]["data"] == first
+    wait("an empty queue", lambda: noded.status()["pending"] == 0)
+    assert json.loads((noded.state / "queue.json").read_text())["pending"]
+    for _ in range(3):
+        world.rpc("evm_mine")
+    wait("a final queue", lambda: not json.loads((noded.state / "queue.json").read_text())["pending"], 40)
+    assert varlink(noded.socket, "org.croft.node.Submit", **submit)["parameters"]["nonce"] == 3
+
+
+def test_a_reorganisation_is_not_another_machine(world):
+    """The first message of a boot is taken back: the chain shows the boot before, and this one goes on."""
+    world.start_relay()
+    noded = Noded(world).give_token().start()
+    status = noded.state_is("active")
+    wait("an empty queue", lambda: noded.status()["pending"] == 0)
+    noded.kill()
+    before = world.rpc("evm_snapshot")
+    noded.boot["bootId"] = "cd" * 16
+    noded.start()
+    wait("the first report", lambda: world.node(status["identity"])["boot_id"].startswith("0x" + "cd" * 16))
+    wait("an empty queue", lambda: noded.status()["pending"] == 0)
+    world.rpc("evm_revert", before)
+    submit = dict(reservation=5, revision=1, state=4, reason="")
+    assert varlink(noded.socket, "org.croft.node.Submit", **submit)["parameters"]["nonce"] == 4
+    wait("both", lambda: world.used_nonces(1) == [1, 2, 3, 4])
+    assert noded.state_is("active") and "(node.identity-conflict)" not in noded.log()
 
 
 def test_reboot_takes_the_nonce_from_the_chain(world):
