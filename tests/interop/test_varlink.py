@@ -20,6 +20,19 @@ def wait(condition, what):
     return found
 
 
+# A disk of 8 GiB whose file is a pipe that nobody writes.
+SLOW_DISK = """
+mount -t tmpfs none /sys
+mkdir -p /sys/block/vda/queue /sys/block/vda/device
+echo 16777216 > /sys/block/vda/size
+echo 512 > /sys/block/vda/queue/logical_block_size
+echo slow > /sys/block/vda/device/model
+mount -t tmpfs none /dev
+mkfifo /dev/vda
+exec "$@"
+"""
+
+
 @pytest.fixture(scope="module")
 def daemons(folder, spawn):
     """Sockets of the daemons that need no machine of their own, and of core0 in a name space: name -> path."""
@@ -33,12 +46,25 @@ def daemons(folder, spawn):
         "ntp": [], "errors": []}))
     extra = {"provd": ["--state", run / "state-provd", "--run", run],
              "imaged": ["--root", run / "images", "--run", run / "mounted"],
+             "noded": ["--pools", run / "pools", "--state", run / "state-noded"],
              "contd": ["--run", run / "containers", "--logs", run / "logs", "--no-limits", "--seccomp", "none",
                        "--cgroup-mount", run / "cgroup"]}
+    (run / "pools/a/identity").mkdir(parents=True)
+    (run / "state-noded").mkdir()
+    around = {"noded": {"env": {**os.environ, "CROFT_RUN": str(run), "CROFT_JOIN_TOKEN_FILE": str(run / "join.token")}}}
     sockets = {}
     for name, options in extra.items():
         sockets[name] = run / name
-        spawn(name, BIN / name, "--socket", sockets[name], "--boot", boot, *options)
+        spawn(name, BIN / name, "--socket", sockets[name], "--boot", boot, *options, **around.get(name, {}))
+    # netd is the master of a network name space. storaged gets a machine whose only disk never answers, so that it goes on
+    # waiting: without a disk it would make a pool in memory, which takes a real machine.
+    sockets["netd"] = run / "netd"
+    spawn("netd", "unshare", "--user", "--map-root-user", "--net", "--mount", "--kill-child", "--fork", BIN / "netd", "--socket", sockets["netd"],
+          "--boot", boot, "--state", run / "netd.json", "--resolv-conf", run / "resolv.conf", "--events", run / "events",
+          "--busybox", "/bin/busybox")
+    sockets["storaged"] = run / "storaged"
+    spawn("storaged", "unshare", "--user", "--map-root-user", "--mount", "sh", "-euc", SLOW_DISK, "sh", BIN / "storaged",
+          "--socket", sockets["storaged"], "--boot", boot)
     root = folder / "node"
     (root / "etc/croft/services").mkdir(parents=True)
     (root / "etc/croft/services/talk.service").write_text(
@@ -53,7 +79,8 @@ def daemons(folder, spawn):
 
 
 INTERFACES = {"core0": "org.croft.core", "contd": "org.croft.container", "imaged": "org.croft.image",
-              "provd": "org.croft.provision"}
+              "provd": "org.croft.provision", "noded": "org.croft.node", "netd": "org.croft.net",
+              "storaged": "org.croft.storage"}
 each = pytest.mark.parametrize("name", sorted(INTERFACES))
 
 
@@ -106,6 +133,41 @@ def test_a_call_answers(ctl):
     services = json.loads(ctl("call", "core0", "org.croft.core.ListServices", "{}").stdout)["services"]
     assert "talk" in [s["name"] for s in services]
     assert json.loads(ctl("call", "contd", "org.croft.container.List", "{}").stdout) == {"containers": []}
+
+
+def test_a_call_of_each_daemon_answers(ctl):
+    """What each of them knows of the little that it was given."""
+    def call(name, method, **parameters):
+        return json.loads(ctl("call", name, f"{INTERFACES[name]}.{method}", json.dumps(parameters)).stdout)
+    node = call("noded", "GetStatus")
+    assert len(node["identity"]) == 42 and node["farm"] == 1 and node["state"] != "active"
+    assert "reports" in call("noded", "GetPending")
+    net = call("netd", "GetStatus")
+    assert net["online"] is False
+    assert call("netd", "List") == {"networks": [], "attachments": [], "ports": []}
+    storage = call("storaged", "GetStatus")
+    (disk,) = storage["disks"]
+    assert (disk["name"], disk["size"], disk["kind"], disk["model"]) == ("vda", 8 << 30, "ssd", "slow")
+    assert storage["pools"] == [] and call("storaged", "ListVolumes") == {"volumes": []}
+
+
+@pytest.mark.parametrize("name,method,parameters,code", [
+    ("netd", "RemoveReservation", {"reservation": 7}, None),
+    ("netd", "EnsureNetwork", {"reservation": 0, "network": "default", "internal": False}, "net.bad-request"),
+    ("netd", "Attach", {"reservation": 1}, "net.bad-request"),
+    ("storaged", "RemoveVolume", {"key": "volume/0x00/p/v"}, None),
+    ("storaged", "EnsureVolume", {"key": "volume/0x00/p/v", "kind": "ssd", "size": 1 << 20}, "storage.no-space"),
+    ("storaged", "EnsureVolume", {"key": "volume/0x00/p/v", "kind": 3, "size": 1 << 20}, "storage.bad-request"),
+    ("noded", "Submit", {"reservation": 1, "revision": 1, "state": "Active", "reason": ""}, "node.bad-request"),
+])
+def test_a_daemon_does_it_or_says_why_not(ctl, name, method, parameters, code):
+    """varlinkctl shows the one error of the interface, and its members."""
+    done = ctl("call", name, f"{INTERFACES[name]}.{method}", json.dumps(parameters), status=1 if code else 0)
+    if code:
+        assert f"{INTERFACES[name]}.Failed" in done.stderr, done
+        failed = json.loads(done.stdout)
+        assert set(failed) == {"code", "message", "hint"} and failed["message"], failed
+        assert failed["code"] == code, failed
 
 
 def test_a_call_changes_something(ctl):
