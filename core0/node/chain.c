@@ -1,9 +1,10 @@
 /*
  * chain.c - looks at the registry and decides what there is to say.
  *
- * One look is: chain id, Reservations and report interval (once), then the node's id, then its record. Every look ends in decide(),
- * which compares the record with what we are and queues what is missing. While something waits for the chain the looks come fast
- * (0.2 s rising to 3 s), else once a minute: noded hears of nothing by itself, provd has the subscription.
+ * One look is: chain id, Reservations and report interval (once), then the node's id, then its record, and while messages are not
+ * final the record at the final block. Every look ends in decide(), which compares the record with what we are and queues what is
+ * missing. While something waits for the chain the looks come fast (0.2 s rising to 3 s), else once a minute: noded hears of nothing
+ * by itself, provd has the subscription.
  */
 #include <errno.h>
 #include <inttypes.h>
