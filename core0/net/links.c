@@ -565,6 +565,12 @@ int links_new(struct loop *loop, const struct config *config, const struct links
         links_free(links);
         return error_set(err, -r, "net.no-netlink", NULL, "watching links: %s", strerror(-r));
     }
+    /* Without it the machine does not reach even its own addresses. */
+    r = rtnl_link_index(links->request, "lo");
+    if (r > 0)
+        r = rtnl_link_set_up(links->request, r, true, NULL);
+    if (r < 0)
+        log_warn("lo: %s", strerror(-r));
     schedule(links);
     *ret_links = links;
     return 0;

@@ -250,3 +250,13 @@ def test_a_bridges_address_is_no_source_towards_the_farm(lab):
     assert own.startswith("fec0:")
     for who in (lab.node, container):
         assert who.ask(INTERNET[2]).endswith(f"you are {own}")
+
+
+def test_the_node_reaches_its_own_addresses(lab):
+    lab.node.sh("ip link set lo down")
+    lab.dhcp(*lab.RA)
+    lab.start()
+    lab.online()
+    lab.node.serve()
+    for address in ("127.0.0.1", "::1", *lab.addresses(), *lab.addresses(family=6)):
+        assert lab.node.reaches(address)

@@ -4,10 +4,6 @@ import pytest
 
 from lab import netns
 
-# Over IPv6 the same is tested with real routes in tests/net/test_closed.py: QEMU's user network stops answering the
-# node itself over IPv6 some time after the boot, so that silence would prove nothing here.
-INTERNET = [a for a in netns.INTERNET if ":" not in a]
-CLOSED = [a for a in netns.CLOSED if ":" not in a]
 UDP = "timeout 2 tftp -g -r x -l /tmp/x {address} {port}"  # a datagram to any port
 NC = "nc -w 4 {address} {port} </dev/null 2>&1 | head -c 100"
 
@@ -34,7 +30,7 @@ def says(node, it, service, address, port):
     return inside(node, it, service, NC.format(address=address, port=port)).out.strip()
 
 
-@pytest.mark.parametrize("address", INTERNET)
+@pytest.mark.parametrize("address", netns.INTERNET)
 def test_the_internet_answers(node, pair, world, address):
     assert says(node, pair[0], "a", address, world.port) == f"this is {address}"
     world.heard.clear()
@@ -42,7 +38,7 @@ def test_the_internet_answers(node, pair, world, address):
     assert ("udp", address) in world.heard
 
 
-@pytest.mark.parametrize("address", CLOSED)
+@pytest.mark.parametrize("address", netns.CLOSED)
 def test_closed_ranges_are_closed(node, pair, world, address):
     control = node.agent.sh(NC.format(address=address, port=world.port)).out.strip()
     assert control == f"this is {address}", "the host does not answer the node either"
@@ -52,17 +48,37 @@ def test_closed_ranges_are_closed(node, pair, world, address):
     assert not [h for h in world.heard if h[1] == address]
 
 
-def test_the_farms_lan_is_closed(node, pair, world):
-    """10.0.2.2 is the host on the node's own link."""
-    assert node.agent.sh(NC.format(address="10.0.2.2", port=world.port)).out.startswith("this is")
-    assert "this is" not in says(node, pair[0], "a", "10.0.2.2", world.port)
+@pytest.mark.parametrize("address", ("10.0.2.2", "fec0::2"))
+def test_the_farms_lan_is_closed(node, pair, world, address):
+    """The host on the node's own link."""
+    assert node.agent.sh(NC.format(address=address, port=world.port)).out.startswith("this is")
+    assert "this is" not in says(node, pair[0], "a", address, world.port)
 
 
-def addresses(node, where="sh"):
-    """All addresses of the node except loopback."""
+def addresses(node):
+    """All addresses of the node except loopback, as (link, address)."""
     text = node.agent.sh("ip -o addr show | awk '{print $2, $4}'").out
     found = [line.split() for line in text.splitlines()]
     return [(dev.rstrip(":"), a.split("/")[0]) for dev, a in found if not a.startswith(("127.", "::1"))]
+
+
+def test_every_address_of_the_node_is_closed(node, pair):
+    """A server on the node, on all its addresses: uplink, bridges of this tenant and of others, link-local."""
+    pid = node.agent.sh("nc -ll -p 7777 -e /croft-test/busybox echo the node </dev/null >/dev/null 2>&1 & echo $!").out.strip()
+    try:
+        found = addresses(node)
+        for prefix in ("10.0.2.", "100.", "fec0:", "fd"):
+            assert [a for _, a in found if a.startswith(prefix)], found
+        assert {dev for dev, a in found if a.startswith("fe80:")} >= {dev for dev, a in found if a.startswith("fd")}
+        for dev, address in found:
+            local = address.startswith("fe80:")
+            control = node.agent.sh(NC.format(address=f"{address}%{dev}" if local else address, port=7777)).out
+            assert "the node" in control, (dev, address)
+            if local:
+                address += "%eth0"
+            assert "the node" not in says(node, pair[0], "a", address, 7777), (dev, address)
+    finally:
+        node.agent.sh(f"kill {pid}")
 
 
 def attachment(node, it, service):

@@ -42,7 +42,7 @@ class World:
         self.port = ports.free()
         self.heard = []
         self._sockets = []
-        for address in (*INTERNET, *CLOSED, "127.0.0.1"):
+        for address in (*INTERNET, *CLOSED, "127.0.0.1", "::1"):
             family = socket.AF_INET6 if ":" in address else socket.AF_INET
             for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
                 s = socket.socket(family, kind)
