@@ -1,5 +1,6 @@
-"""What `croft` says about itself, against what the documentation says."""
+"""What the product says about itself, against what its documentation says."""
 import re
+import tomllib
 
 from lab import paths
 
@@ -23,3 +24,15 @@ def test_a_wrong_use_is_2_and_help_is_0(croft):
             shown = croft.run(*words.group(1).split(), "--help")
             assert "example:" in shown.out.lower(), shown
             assert "--json" in shown.out or words.group(1) == "relay", shown  # a daemon prints no result
+
+
+def test_every_component_is_named_with_its_version():
+    recipes = {p.parent.name: tomllib.loads(p.read_text()) for p in (paths.ROOT / "packages").glob("*/recipe.toml")}
+    rows = re.findall(r"^\| `([^`]+)` \| ([^|]+) \| [^|]+ \| ([^|]+) \| [^|]+ \|$", (paths.ROOT / "docs/third-party.md").read_text(), re.M)
+    assert [name for name, _, _ in rows] == sorted(recipes)
+    for name, version, licence in rows:
+        recipe = recipes[name]
+        recipe = {**recipes.get(recipe.get("source_from"), {}), **recipe}
+        assert version == recipe.get("source", recipe)["version"], name
+        # The bill of materials says the same in fewer words.
+        assert recipe["licence"].split("-")[0] in licence, (name, licence, recipe["licence"])
