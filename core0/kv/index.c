@@ -1,0 +1,312 @@
+/*
+ * index.c - see index.h.
+ */
+#include "kv/index.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#define ENTRY_WORDS 5u /* next, segment, place, meta */
+#define KEY_MAX 1024u
+#define CLASSES (ENTRY_WORDS + KEY_MAX / 4 + 1)
+#define BUCKETS_MIN 64u
+
+struct index {
+    uint64_t secret[2]; /* of the hash: a tenant must not choose keys that collide */
+    uint32_t *heads;    /* unit of the first entry, 0: none */
+    uint64_t buckets, heads_room;
+    uint64_t level; /* largest power of two <= buckets */
+    uint32_t *arena;
+    uint64_t used, room; /* in units; unit 0 is never an entry */
+    uint64_t count;
+    uint32_t free[CLASSES]; /* by size in units, linked by `next` */
+};
+
+/* ---- hash: SipHash-1-3 (Aumasson, Bernstein), keyed per index ---------------------------------- */
+
+static uint64_t rotate(uint64_t x, unsigned by)
+{
+    return x << by | x >> (64 - by);
+}
+
+#define SIP_ROUND                                                                                  \
+    do {                                                                                           \
+        a += b, b = rotate(b, 13) ^ a, a = rotate(a, 32);                                          \
+        c += d, d = rotate(d, 16) ^ c;                                                             \
+        a += d, d = rotate(d, 21) ^ a;                                                             \
+        c += b, b = rotate(b, 17) ^ c, c = rotate(c, 32);                                          \
+    } while (0)
+
+static uint64_t hash(const struct index *index, const void *key, uint32_t len)
+{
+    const uint8_t *at = key;
+    uint64_t a = index->secret[0] ^ 0x736f6d6570736575u, b = index->secret[1] ^ 0x646f72616e646f6du;
+    uint64_t c = index->secret[0] ^ 0x6c7967656e657261u, d = index->secret[1] ^ 0x7465646279746573u;
+    uint64_t word, last = (uint64_t)len << 56;
+
+    for (; len >= 8; len -= 8, at += 8) {
+        memcpy(&word, at, sizeof(word));
+        d ^= word;
+        SIP_ROUND;
+        a ^= word;
+    }
+    word = 0;
+    memcpy(&word, at, len);
+    last |= word;
+    d ^= last;
+    SIP_ROUND;
+    a ^= last;
+    c ^= 0xff;
+    SIP_ROUND;
+    SIP_ROUND;
+    SIP_ROUND;
+    return a ^ b ^ c ^ d;
+}
+
+static uint64_t bucket_of(const struct index *index, uint64_t hash_value)
+{
+    uint64_t bucket = hash_value & (2 * index->level - 1);
+
+    return bucket < index->buckets ? bucket : hash_value & (index->level - 1);
+}
+
+/* ---- entries ---------------------------------------------------------------------------------- */
+
+static uint32_t units_of(uint32_t key_len)
+{
+    return ENTRY_WORDS + (key_len + 3) / 4;
+}
+
+static uint64_t meta_of(const uint32_t *entry)
+{
+    return entry[3] | (uint64_t)entry[4] << 32;
+}
+
+static uint32_t key_len_of(const uint32_t *entry)
+{
+    return (uint32_t)(meta_of(entry) >> 27) & 0x7ffu;
+}
+
+static void entry_write(uint32_t *entry, uint32_t key_len, const struct index_entry *from)
+{
+    uint64_t meta = from->value_len | (uint64_t)key_len << 27 |
+                    (uint64_t)(from->check & INDEX_CHECK_MASK) << 38;
+
+    entry[1] = from->segment;
+    entry[2] = from->place;
+    entry[3] = (uint32_t)meta;
+    entry[4] = (uint32_t)(meta >> 32);
+}
+
+static void entry_read(const uint32_t *entry, struct index_entry *ret)
+{
+    uint64_t meta = meta_of(entry);
+
+    *ret = (struct index_entry){.segment = entry[1],
+                                .place = entry[2],
+                                .value_len = (uint32_t)meta & 0x7ffffffu,
+                                .check = (uint32_t)(meta >> 38)};
+}
+
+/* The word that points to the key's entry, or to 0 where its chain ends. */
+static uint32_t *find(const struct index *index, const void *key, uint32_t len)
+{
+    uint32_t *link = &index->heads[bucket_of(index, hash(index, key, len))];
+
+    while (*link != 0) {
+        uint32_t *entry = index->arena + *link;
+
+        if (key_len_of(entry) == len && memcmp(entry + ENTRY_WORDS, key, len) == 0)
+            break;
+        link = entry;
+    }
+    return link;
+}
+
+/* ---- growth ----------------------------------------------------------------------------------- */
+
+/* realloc() moves large blocks by their page tables, so this costs no copy. */
+static int grow(uint32_t **words, uint64_t *room, uint64_t want)
+{
+    uint64_t to = *room + *room / 8 + 1024;
+    uint32_t *moved;
+
+    if (want <= *room)
+        return 0;
+    if (to < want)
+        to = want;
+    if (to > UINT32_MAX)
+        return -ENOMEM;
+    moved = realloc(*words, to * sizeof(**words));
+    if (moved == NULL)
+        return -ENOMEM;
+    *words = moved;
+    *room = to;
+    return 0;
+}
+
+/* One more bucket: the keys of the bucket it splits are shared out. */
+static void split(struct index *index)
+{
+    uint64_t new = index->buckets;
+    uint32_t *stay, *go, at;
+
+    index->buckets++;
+    if (index->buckets > 2 * index->level)
+        index->level *= 2;
+    stay = &index->heads[new - index->level];
+    go = &index->heads[new];
+    at = *stay;
+    *stay = *go = 0;
+    while (at != 0) {
+        uint32_t *entry = index->arena + at, next = *entry;
+        uint64_t bucket = bucket_of(index, hash(index, entry + ENTRY_WORDS, key_len_of(entry)));
+
+        *entry = 0;
+        if (bucket == new) {
+            *go = at;
+            go = entry;
+        } else {
+            *stay = at;
+            stay = entry;
+        }
+        at = next;
+    }
+}
+
+struct index *index_new(void)
+{
+    struct index *index = calloc(1, sizeof(*index));
+
+    if (index == NULL)
+        return NULL;
+    if (getrandom(index->secret, sizeof(index->secret), 0) != sizeof(index->secret) ||
+        grow(&index->heads, &index->heads_room, BUCKETS_MIN) < 0) {
+        index_free(index);
+        return NULL;
+    }
+    index_clear(index);
+    return index;
+}
+
+void index_clear(struct index *index)
+{
+    free(index->arena);
+    index->arena = NULL;
+    index->room = 0;
+    index->used = 1;
+    index->count = 0;
+    memset(index->free, 0, sizeof(index->free));
+    memset(index->heads, 0, BUCKETS_MIN * sizeof(*index->heads));
+    index->buckets = index->level = BUCKETS_MIN;
+}
+
+void index_free(struct index *index)
+{
+    if (index == NULL)
+        return;
+    free(index->heads);
+    free(index->arena);
+    free(index);
+}
+
+bool index_find(const struct index *index, const void *key, uint32_t len, struct index_entry *ret)
+{
+    uint32_t at = *find(index, key, len);
+
+    if (at == 0)
+        return false;
+    entry_read(index->arena + at, ret);
+    return true;
+}
+
+int index_put(struct index *index, const void *key, uint32_t len, const struct index_entry *from)
+{
+    uint32_t at = *find(index, key, len), units = units_of(len), *link;
+
+    if (at != 0) {
+        entry_write(index->arena + at, len, from);
+        return 0;
+    }
+    at = index->free[units];
+    if (at == 0 && grow(&index->arena, &index->room, index->used + units) < 0)
+        return -ENOMEM;
+    if (index->count >= index->buckets) {
+        if (grow(&index->heads, &index->heads_room, index->buckets + 1) < 0)
+            return -ENOMEM;
+        split(index);
+    }
+    if (at != 0) {
+        index->free[units] = index->arena[at];
+    } else {
+        at = (uint32_t)index->used;
+        index->used += units;
+    }
+    index->arena[at] = 0;
+    entry_write(index->arena + at, len, from);
+    if (len % 4 != 0)
+        index->arena[at + units - 1] = 0; /* padding: no memory of others in a dump */
+    memcpy(index->arena + at + ENTRY_WORDS, key, len);
+    link = &index->heads[bucket_of(index, hash(index, key, len))];
+    index->arena[at] = *link;
+    *link = at;
+    index->count++;
+    return 0;
+}
+
+bool index_move(struct index *index, const void *key, uint32_t len, const struct index_entry *from,
+                const struct index_entry *to)
+{
+    uint32_t at = *find(index, key, len);
+    uint32_t *entry = index->arena + at;
+
+    if (at == 0 || entry[1] != from->segment || entry[2] != from->place)
+        return false;
+    entry_write(entry, len, to);
+    return true;
+}
+
+bool index_remove(struct index *index, const void *key, uint32_t len)
+{
+    uint32_t *link = find(index, key, len), at = *link, *entry = index->arena + at;
+
+    if (at == 0)
+        return false;
+    *link = *entry;
+    entry[2] = 0;
+    *entry = index->free[units_of(len)];
+    index->free[units_of(len)] = at;
+    index->count--;
+    return true;
+}
+
+uint64_t index_count(const struct index *index)
+{
+    return index->count;
+}
+
+uint64_t index_memory(const struct index *index)
+{
+    return sizeof(*index) + (index->room + index->heads_room) * sizeof(uint32_t);
+}
+
+const void *index_walk(const struct index *index, uint64_t *at, uint32_t *ret_len,
+                       struct index_entry *ret)
+{
+    if (*at == 0)
+        *at = 1;
+    while (*at < index->used) {
+        const uint32_t *entry = index->arena + *at;
+        uint32_t len = key_len_of(entry);
+
+        *at += units_of(len);
+        if (entry[2] != 0) {
+            entry_read(entry, ret);
+            *ret_len = len;
+            return entry + ENTRY_WORDS;
+        }
+    }
+    return NULL;
+}
