@@ -288,12 +288,59 @@ static void test_spec_refusals(void **state)
     }
 }
 
+/* A specification whose parts use more, or less, than the sum that it was reserved with. */
+static void test_more_than_reserved(void **state)
+{
+    static const char yaml[] =
+        "services:\n  web:\n    image: nginx\n    volumes: ['v:/v']\nvolumes:\n  v: {}\n";
+    static const char *const members[] = {"milliCores", "memory", "ssd", "hdd"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
+        for (int change = -1; change <= 1; change++) {
+            struct compose_result result;
+            struct error err = {0};
+            struct buffer canonical;
+            struct spec *spec = NULL;
+            assert_int_equal(convert(yaml, &result, &err), 0);
+            yyjson_mut_val *value = yyjson_mut_obj_get(
+                yyjson_mut_obj_get(yyjson_mut_doc_get_root(result.doc), "resources"), members[i]);
+            uint64_t now = yyjson_mut_get_uint(value);
+            if (now == 0 && change < 0) {
+                yyjson_mut_doc_free(result.doc);
+                continue;
+            }
+            yyjson_mut_set_uint(value, now + (uint64_t)(int64_t)change);
+            char *text = yyjson_mut_write(result.doc, 0, NULL);
+            yyjson_doc *doc = yyjson_read(text, strlen(text), 0);
+            buffer_init(&canonical, 0);
+            assert_int_equal(json_canonical(yyjson_doc_get_root(doc), &canonical), 0);
+            int ret = spec_parse((const char *)canonical.data, canonical.len, &spec, &err);
+            if (change == 0) {
+                assert_int_equal(ret, 0);
+                spec_free(spec);
+            } else {
+                assert_true(ret < 0);
+                assert_string_equal(err.code, "provision.more-than-reserved");
+            }
+            buffer_done(&canonical);
+            yyjson_doc_free(doc);
+            free(text);
+            yyjson_mut_doc_free(result.doc);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_everything), cmocka_unit_test(test_defaults),
-        cmocka_unit_test(test_refusals),   cmocka_unit_test(test_aliases_are_bounded),
-        cmocka_unit_test(test_values),     cmocka_unit_test(test_spec_refusals),
+        cmocka_unit_test(test_more_than_reserved),
+        cmocka_unit_test(test_everything),
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_aliases_are_bounded),
+        cmocka_unit_test(test_values),
+        cmocka_unit_test(test_spec_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
