@@ -155,6 +155,12 @@ static void take_record(const struct abi_value *f, uint64_t id, struct record *r
     }
 }
 
+static void learned(struct node *node)
+{
+    decide(node);
+    look_done(node);
+}
+
 /* The record at the final block. That there is none (a young chain or node) only means that nothing is final. */
 static void on_final(yyjson_val *result, const struct error *err, void *data)
 {
@@ -170,8 +176,7 @@ static void on_final(yyjson_val *result, const struct error *err, void *data)
         abi_decoded_done(&decoded);
     }
     buffer_done(&bytes);
-    decide(node);
-    look_done(node);
+    learned(node);
 }
 
 static void ask_final(struct node *node, const char *block)
@@ -186,8 +191,7 @@ static void on_number(yyjson_val *result, const struct error *err, void *data)
     char block[24];
     uint64_t latest;
     if (err != NULL || eth_rpc_quantity(result, &latest) < 0 || latest < FINAL_DEPTH) {
-        decide(node);
-        look_done(node);
+        learned(node);
         return;
     }
     snprintf(block, sizeof(block), "0x%" PRIx64, latest - FINAL_DEPTH);
@@ -203,15 +207,12 @@ static void on_record(yyjson_val *result, const struct error *err, void *data)
     take_record(decoded.values[0].items, node->record.id, &node->record);
     abi_decoded_done(&decoded);
     node->has_record = true;
-    if (node->queue.count == 0) {
-        decide(node);
-        look_done(node);
-    } else if (node->boot.trust != NULL && strcmp(node->boot.trust, "rpc") != 0) {
+    bool finalizes = node->boot.trust != NULL && strcmp(node->boot.trust, "rpc") != 0;
+    if (node->queue.count > 0 && finalizes)
         ask_final(node, "finalized");
-    } else if (eth_rpc_call(node->rpc, -1, "eth_blockNumber", "[]", on_number, node, NULL) < 0) {
-        decide(node);
-        look_done(node);
-    }
+    else if (node->queue.count == 0 ||
+             eth_rpc_call(node->rpc, -1, "eth_blockNumber", "[]", on_number, node, NULL) < 0)
+        learned(node);
 }
 
 static void on_id(yyjson_val *result, const struct error *err, void *data)
@@ -225,8 +226,7 @@ static void on_id(yyjson_val *result, const struct error *err, void *data)
     if (id == 0) {
         memset(&node->record, 0, sizeof(node->record));
         node->has_record = true;
-        decide(node);
-        look_done(node);
+        learned(node);
         return;
     }
     node->record.id = id;
