@@ -41,6 +41,14 @@ static void put(uint8_t *at, uint64_t value, size_t bytes)
     }
 }
 
+/* On-disk texts have fixed places and no end. */
+static void put_text(uint8_t *at, const char *text)
+{
+    while (*text != '\0') {
+        *at++ = (uint8_t)*text++;
+    }
+}
+
 static int write_at(int fd, const void *data, size_t len, uint64_t sector)
 {
     const uint8_t *bytes = data;
@@ -147,7 +155,7 @@ static int write_boot_sectors(int fd, const struct layout *layout)
     uint8_t boot[SECTOR] = {0xeb, 0x58, 0x90}, info[SECTOR] = "RRaA";
     uint32_t used = CLUSTER_FILE - CLUSTER_ROOT + layout->file_clusters;
 
-    memcpy(boot + 3, "CROFT   ", 8);
+    put_text(boot + 3, "CROFT   ");
     put(boot + 11, SECTOR, 2);
     boot[13] = 1; /* sectors per cluster */
     put(boot + 14, FAT_RESERVED, 2);
@@ -164,10 +172,10 @@ static int write_boot_sectors(int fd, const struct layout *layout)
     boot[64] = 0x80;
     boot[66] = 0x29; /* the next three are there */
     crypto_random(boot + 67, 4);
-    memcpy(boot + 71, "CROFT      FAT32   ", 19);
+    put_text(boot + 71, "CROFT      FAT32   ");
     put(boot + 510, 0xaa55, 2);
 
-    memcpy(info + 484, "rrAa", 4);
+    put_text(info + 484, "rrAa");
     put(info + 488, layout->clusters - used, 4);
     put(info + 492, CLUSTER_ROOT + used, 4);
     put(info + 510, 0xaa55, 2);
@@ -205,7 +213,8 @@ static int write_fats(int fd, const struct layout *layout)
         }
         for (uint32_t copy = 0; copy < 2; copy++) {
             int ret = write_at(fd, sector, sizeof(sector),
-                               (uint64_t)ESP_FIRST + FAT_RESERVED + copy * layout->fat_sectors + s);
+                               (uint64_t)ESP_FIRST + FAT_RESERVED +
+                                   (uint64_t)copy * layout->fat_sectors + s);
             if (ret < 0) {
                 return ret;
             }
@@ -214,12 +223,12 @@ static int write_fats(int fd, const struct layout *layout)
     return 0;
 }
 
-static void folder_entry(uint8_t *entry, const char name[11], uint8_t attributes, uint32_t cluster,
+static void folder_entry(uint8_t *entry, const char *name, uint8_t attributes, uint32_t cluster,
                          uint32_t size)
 {
     const uint32_t date = 1u << 5 | 1u; /* 1980-01-01: a medium tells no time */
 
-    memcpy(entry, name, 11);
+    put_text(entry, name); /* 8 and 3 characters, filled up with blanks */
     entry[11] = attributes;
     put(entry + 16, date, 2);
     put(entry + 18, date, 2);

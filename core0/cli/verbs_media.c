@@ -26,6 +26,7 @@ struct media {
     const struct cli *cli;
     struct grid grid;
     struct media_line line;
+    struct farm_token token;
     char *efi; /* the program; the command line is written into it */
     size_t efi_len, offset, room;
     char base[MEDIA_LINE_MAX + 1], text[MEDIA_LINE_MAX + 1], shown[MEDIA_LINE_MAX + 1];
@@ -225,12 +226,11 @@ static int prepare(struct media *media, size_t *ret_form, char registry[ETH_ADDR
 static int make(struct media *media, uint64_t farm, size_t form, yyjson_mut_doc *doc,
                 yyjson_mut_val *root, struct error *err)
 {
-    struct farm_token token = {0};
     int ret = forms[form].begin != NULL ? forms[form].begin(media, err) : 0;
 
     if (ret == 0 && media->line.token != NULL) {
-        ret = farm_token_make(media->cli, &media->grid, farm, &token, err);
-        media->line.token = token.text;
+        ret = farm_token_make(media->cli, &media->grid, farm, &media->token, err);
+        media->line.token = media->token.text;
     }
     if (ret == 0 && (ret = media_line_write(&media->line, media->text, err)) == 0) {
         ret = forms[form].write(media, err);
@@ -242,12 +242,11 @@ static int make(struct media *media, uint64_t farm, size_t form, yyjson_mut_doc 
     yyjson_mut_obj_add_strcpy(doc, root, "parameters", media->shown);
     if (media->line.token != NULL) {
         yyjson_mut_val *object = yyjson_mut_obj_add_obj(doc, root, "token");
-        grid_json_address(doc, object, "address", token.address);
-        yyjson_mut_obj_add_uint(doc, object, "uses", token.uses);
-        yyjson_mut_obj_add_uint(doc, object, "expires", token.expires);
+        grid_json_address(doc, object, "address", media->token.address);
+        yyjson_mut_obj_add_uint(doc, object, "uses", media->token.uses);
+        yyjson_mut_obj_add_uint(doc, object, "expires", media->token.expires);
     }
     yyjson_mut_obj_add_str(doc, root, "next", forms[form].next);
-    crypto_wipe(&token, sizeof(token));
     return ret;
 }
 
@@ -280,6 +279,7 @@ int farm_media(struct cli *cli, struct error *err)
     }
     settings_done(&settings);
     crypto_wipe(media.text, sizeof(media.text));
+    crypto_wipe(&media.token, sizeof(media.token));
     if (media.efi != NULL) {
         crypto_wipe(media.efi + media.offset, media.room);
     }

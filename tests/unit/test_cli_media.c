@@ -1,4 +1,4 @@
-// sources: core0/cli/media_line.c core0/cli/media_efi.c core0/cli/media_usb.c core0/init/params.c core0/init/params_value.c core0/init/text.c core0/init/unit.c core0/init/unit_value.c
+// sources: core0/cli/media_line.c core0/cli/media_efi.c core0/cli/media_usb.c core0/init/params.c core0/init/params_value.c core0/init/params_json.c core0/init/unit_value.c
 // packages: zlib mbedtls
 /*
  * Boot media: the line that is written is one that core0's own strict parser takes, and what is not refused here is
