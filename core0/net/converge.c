@@ -227,8 +227,10 @@ int networks_converge(struct networks *networks, uint64_t reservation, struct er
     struct rtnl_link *links = NULL;
     struct error one = {0};
     size_t count = 0;
-    int r = apply_rules(networks, err);
+    int r;
 
+    state_sort(state);
+    r = apply_rules(networks, err);
     if (r == 0)
         r = rtnl_links(networks->rtnl, &links, &count, err);
     if (r < 0)

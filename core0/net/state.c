@@ -144,6 +144,47 @@ void state_drop_published(struct state *state, uint64_t reservation)
     DROP(state->names, state->name_count, row->reservation == reservation);
 }
 
+/* ---- order ---- */
+
+#define BY(a, b) (((a) > (b)) - ((a) < (b)))
+
+static int compare_networks(const void *left, const void *right)
+{
+    const struct network *a = left, *b = right;
+    int r = BY(a->reservation, b->reservation);
+
+    return r != 0 ? r : strcmp(a->name, b->name);
+}
+
+static int compare_attachments(const void *left, const void *right)
+{
+    const struct attachment *a = left, *b = right;
+    int r = BY(a->instance.reservation, b->instance.reservation);
+
+    r = r != 0 ? r : BY(a->instance.revision, b->instance.revision);
+    r = r != 0 ? r : strcmp(a->instance.service, b->instance.service);
+    return r != 0 ? r : strcmp(a->interface, b->interface);
+}
+
+static int compare_ports(const void *left, const void *right)
+{
+    const struct port *a = left, *b = right;
+    int r = BY(a->protocol, b->protocol);
+
+    return r != 0 ? r : BY(a->published, b->published);
+}
+
+void state_sort(struct state *state)
+{
+    if (state->network_count > 1)
+        qsort(state->networks, state->network_count, sizeof(*state->networks), compare_networks);
+    if (state->attachment_count > 1)
+        qsort(state->attachments, state->attachment_count, sizeof(*state->attachments),
+              compare_attachments);
+    if (state->port_count > 1)
+        qsort(state->ports, state->port_count, sizeof(*state->ports), compare_ports);
+}
+
 /* ---- the file ---- */
 
 static const char *text_of(yyjson_val *object, const char *key, size_t max)

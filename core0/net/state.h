@@ -95,6 +95,10 @@ void state_drop_attachments(struct state *state, uint64_t reservation,
                             const struct instance *instance);
 void state_drop_published(struct state *state, uint64_t reservation); /* ports and names */
 
+/* Puts networks, attachments and ports into an order of their own: rules and answers then tell nothing about the
+ * order of the calls, so the same wishes make the same rules whatever came between. Pointers into the lists end. */
+void state_sort(struct state *state);
+
 /* Addresses and MACs that follow from the rows. */
 void attachment_addresses(const struct network *network, const struct attachment *attachment,
                           struct address *ret_4, struct address *ret_6);

@@ -59,6 +59,18 @@ def test_a_killed_netd_finds_everything_and_no_connection_suffers(lab):
         assert picture(lab) == before, "the same calls again change something"
 
 
+def test_the_order_of_calls_does_not_show(lab):
+    """Who came back first after trouble says nothing about rules: the same wishes, the same rules."""
+    spaces = ready(lab)
+    build(lab, spaces)
+    wanted = picture(lab)
+    for gone in ((1,), (2,), (1, 2), (2, 1)):
+        for reservation in gone:
+            lab.call("RemoveReservation", reservation=reservation)
+        build(lab, spaces)
+        assert picture(lab) == wanted, gone
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_killed_in_the_middle_it_ends_where_an_undisturbed_run_does(lab, seed):
     """Kills at moments spread over the work, again and again, then compares with a run that nobody disturbed."""

@@ -237,6 +237,40 @@ static void add_host(struct state *s, uint32_t revision, const char *service, co
     assert_int_equal(state_choose_host(s, row), expected);
 }
 
+static void test_the_order_of_additions_does_not_show(void **state)
+{
+    const struct port port = {.reservation = 2, .protocol = IPPROTO_UDP, .published = 80};
+    const struct port other = {.reservation = 1, .protocol = IPPROTO_TCP, .published = 90};
+    const struct port third = {.reservation = 3, .protocol = IPPROTO_TCP, .published = 81};
+    struct state s = {0};
+
+    (void)state;
+    state_sort(&s);
+    add_network(&s, 2, "default");
+    add_network(&s, 1, "x");
+    add_network(&s, 1, "default");
+    add_host(&s, 2, "a", "x", 0);
+    add_host(&s, 1, "b", "x", 0);
+    add_host(&s, 1, "a", "x", 0);
+    add_host(&s, 1, "a", "default", 0); /* eth1 */
+    assert_int_equal(state_add_port(&s, &port), 0);
+    assert_int_equal(state_add_port(&s, &other), 0);
+    assert_int_equal(state_add_port(&s, &third), 0);
+    state_sort(&s);
+    assert_int_equal(s.networks[0].reservation, 1);
+    assert_string_equal(s.networks[0].name, "default");
+    assert_string_equal(s.networks[1].name, "x");
+    assert_int_equal(s.networks[2].reservation, 2);
+    assert_string_equal(s.attachments[0].network, "x");
+    assert_string_equal(s.attachments[1].network, "default");
+    assert_string_equal(s.attachments[2].instance.service, "b");
+    assert_int_equal(s.attachments[3].instance.revision, 2);
+    assert_int_equal(s.ports[0].published, 81);
+    assert_int_equal(s.ports[1].published, 90);
+    assert_int_equal(s.ports[2].protocol, IPPROTO_UDP);
+    state_done(&s);
+}
+
 static void test_hosts_fill_a_network_and_no_more(void **state)
 {
     bool used[256] = {false};
@@ -384,6 +418,7 @@ int main(void)
         cmocka_unit_test(test_helper_report),
         cmocka_unit_test(test_subnets_never_overlap_and_are_the_same_each_time),
         cmocka_unit_test(test_subnets_keep_away_from_the_links),
+        cmocka_unit_test(test_the_order_of_additions_does_not_show),
         cmocka_unit_test(test_hosts_fill_a_network_and_no_more),
         cmocka_unit_test(test_the_list_survives_the_file),
         cmocka_unit_test(test_names),
