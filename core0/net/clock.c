@@ -14,9 +14,10 @@
 
 #define STRATUM_UNSYNCHRONISED 16 /* RFC 5905 */
 
-#define LIE_DELAY_MIN ((uint64_t)1000000) /* us before ntpd asks again after a lie … */
+#define LIE_DELAY_MIN ((uint64_t)1000000)   /* us before ntpd asks again after a lie … */
 #define LIE_DELAY_MAX ((uint64_t)300000000) /* … doubled each time up to this */
-#define TURN_US ((uint64_t)60000000) /* for one server alone to prove itself; ntpd needs about 10 s */
+#define TURN_US                                                                                    \
+    ((uint64_t)60000000) /* for one server alone to prove itself; ntpd needs about 10 s */
 
 /*
  * How a lie is left behind. ntpd does not say which of its servers it followed, and what it measured before the

@@ -55,6 +55,13 @@ def test_the_farms_lan_is_closed(node, pair, world, address):
     assert "this is" not in says(node, pair[0], "a", address, world.port)
 
 
+def test_a_link_local_neighbour_of_the_node_is_closed(node, pair):
+    """The router of the node's own link, under its link-local address."""
+    ping = "ping -6 -c 1 -W 2 fe80::2%eth0"
+    assert node.agent.sh(ping, check=False).status == 0
+    assert inside(node, pair[0], "a", ping).status != 0
+
+
 def addresses(node):
     """All addresses of the node except loopback, as (link, address)."""
     text = node.agent.sh("ip -o addr show | awk '{print $2, $4}'").out
