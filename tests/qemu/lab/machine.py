@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -64,18 +65,18 @@ def disk_create(path, megabytes, serial, kind="virtio"):
 class Machine:
     """folder: logs and sockets. params: words of the kernel's command line. forwards: host port on
     loopback -> guest TCP port. files: {path: (content, mode)} put into the initramfs. net: QEMU
-    arguments that replace the user network. prefix: command put in front of QEMU. firmware: instead of
+    arguments that replace the user network. screen: it has a graphics card, as a PC does. prefix: command put in front of QEMU. firmware: instead of
     being given kernel and parameters, the machine starts with it and boots from a disk."""
 
     def __init__(self, folder, params=(), forwards=None, disks=(), files=None, memory=1024, cpus=2,
-                 watchdog=False, net=None, prefix=(), kernel=None, initramfs=None, agent=True, firmware=None,
+                 watchdog=False, screen=False, net=None, prefix=(), kernel=None, initramfs=None, agent=True, firmware=None,
                  base_params=("console=ttyS0", "quiet", *EMULATED)):
         self.folder = pathlib.Path(folder)
         self.params = [*base_params, *params]
         self.forwards = dict(forwards or {})
         self.disks = list(disks)
         self.files = dict(files or {})
-        self.memory, self.cpus, self.watchdog = memory, cpus, watchdog
+        self.memory, self.cpus, self.watchdog, self.screen = memory, cpus, watchdog, screen
         self.net, self.prefix = net, list(prefix)
         self.kernel = pathlib.Path(kernel or paths.KERNEL)
         self.initramfs = pathlib.Path(initramfs or paths.INITRAMFS)
@@ -131,6 +132,8 @@ class Machine:
                 command += ["-device", "qemu-xhci"]
             command += ["-drive", f"file={disk.path},if=none,id=disk{i},format=raw,cache=unsafe,"
                         "discard=unmap", "-device", device]
+        if self.screen:
+            command += ["-device", "VGA"]
         if self.watchdog:
             command += ["-device", "i6300esb", "-action", "watchdog=reset"]
         return command
@@ -240,6 +243,12 @@ class Machine:
         self.forwards[host] = guest
 
     # -- what the machine says
+
+    def screen_text(self):
+        """What a graphics card in text mode shows: 25 lines of 80 cells, a character and its colour each."""
+        cells = re.findall(r"0x([0-9a-f]{2})", self.qmp.monitor("xp /4000xb 0xb8000"))[::2]
+        text = "".join(chr(int(c, 16)) if 0x20 <= int(c, 16) < 0x7f else " " for c in cells)
+        return "\n".join(text[i:i + 80].rstrip() for i in range(0, len(text), 80))
 
     @property
     def console(self):
