@@ -34,16 +34,16 @@ $(foreach t,$(FUZZERS),$(eval $(call test_rules,$(t),asan,fuzz,FUZZ,,build/obj/a
 chosen = $(if $(T),$(filter $(T) test_$(T),$(1)),$(1))
 
 .PHONY: test test-unit test-asan test-fuzz test-chain test-relay test-qemu test-interop test-lanes
-TEST_PARTS := test-unit test-asan test-fuzz test-image test-chain
+TEST_PARTS := test-unit test-asan test-fuzz test-image
 TEST_LANES := net relay interop qemu
 # The parts run one after another, also after a failure, so that one run shows everything. Those that mostly wait, or keep
 # one processor busy, run side by side at the end.
 test: ## Test: everything below, with one summary line
 	@rm -f build/test/*.json; for part in $(TEST_PARTS) test-lanes; do $(MAKE) $$part || true; done; \
-	    $(COUNT) summary $(TEST_PARTS) $(TEST_LANES:%=test-%)
+	    $(COUNT) summary $(TEST_PARTS) test-chain $(TEST_LANES:%=test-%)
 
 test-lanes: image tests-tools
-	@$(COUNT) files $(foreach t,$(TEST_LANES),test-$(t)=tests/$(t))
+	@$(COUNT) lanes "test-chain=$(MAKE) -C chain test" $(foreach t,$(TEST_LANES),test-$(t)=tests/$(t))
 
 # A test that does not compile fails its tier, and does not hide the others.
 run_tier = +@failed=; $(MAKE) -k $(2) || failed=1; BUILD_FAILED=$$failed $(COUNT) run $(1) $(2)
