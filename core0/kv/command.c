@@ -273,29 +273,34 @@ struct namespace *command_namespace(struct session *s, struct command_bytes name
     return NULL;
 }
 
-bool command_password(const uint8_t *secret, size_t secret_len, struct command_bytes given,
-                      const char *nonce)
+int command_secret(const uint8_t *secret, size_t secret_len, const char *nonce, char ret_hex[41])
 {
     static const char digits[] = "0123456789abcdef";
     uint8_t text[SESSION_NONCE + 1 + STORE_SECRET_MAX], hash[20];
-    char hex[41];
-    size_t len = 0;
+    size_t len = strlen(nonce);
 
-    if (nonce == NULL)
-        return given.len == secret_len && mbedtls_ct_memcmp(given.data, secret, secret_len) == 0;
-    if (given.len != 40 || secret_len > STORE_SECRET_MAX)
-        return false;
-    len = strlen(nonce);
+    if (len > SESSION_NONCE || secret_len > STORE_SECRET_MAX)
+        return -EINVAL;
     memcpy(text, nonce, len);
     text[len++] = ':';
     memcpy(text + len, secret, secret_len);
-    len += secret_len;
-    if (mbedtls_sha1(text, len, hash) != 0)
-        return false;
+    if (mbedtls_sha1(text, len + secret_len, hash) != 0)
+        return -EINVAL;
     for (size_t i = 0; i < sizeof(hash); i++) {
-        hex[2 * i] = digits[hash[i] >> 4];
-        hex[2 * i + 1] = digits[hash[i] & 15];
+        ret_hex[2 * i] = digits[hash[i] >> 4];
+        ret_hex[2 * i + 1] = digits[hash[i] & 15];
     }
-    hex[40] = '\0';
-    return mbedtls_ct_memcmp(given.data, hex, 40) == 0;
+    ret_hex[40] = '\0';
+    return 0;
+}
+
+bool command_password(const uint8_t *secret, size_t secret_len, struct command_bytes given,
+                      const char *nonce)
+{
+    char hex[41];
+
+    if (nonce == NULL)
+        return given.len == secret_len && mbedtls_ct_memcmp(given.data, secret, secret_len) == 0;
+    return given.len == 40 && command_secret(secret, secret_len, nonce, hex) == 0 &&
+           mbedtls_ct_memcmp(given.data, hex, 40) == 0;
 }

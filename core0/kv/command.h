@@ -81,6 +81,8 @@ bool command_may_know(const struct session *session, const struct store_info *in
 /* Whether the password, or with a nonce sha1("nonce:password"), is right; in constant time. */
 bool command_password(const uint8_t *secret, size_t secret_len, struct command_bytes given,
                       const char *nonce);
+/* What AUTH SECURE sends: sha1("nonce:secret") in hex. -EINVAL: too long. */
+int command_secret(const uint8_t *secret, size_t secret_len, const char *nonce, char ret_hex[41]);
 /* Tells who waits for `command` in this namespace. */
 void command_notify(struct session *session, const struct command *command);
 

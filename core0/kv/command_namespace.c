@@ -22,7 +22,7 @@ static bool is_default(struct command_bytes name)
 
 static int work_create(struct command_job *job)
 {
-    return store_namespace_create(job->store, job->name, job->name_len, NULL);
+    return store_namespace_create(job->store, job->name, job->name_len, &job->properties);
 }
 
 static int work_delete(struct command_job *job)
@@ -92,6 +92,7 @@ static bool name_allowed(struct command_bytes name)
 enum command_result command_nsnew(struct session *s, const struct command_call *call)
 {
     struct command_bytes name = command_arg(call, 1);
+    struct command_job *job;
     int result;
 
     if (s->job != NULL) {
@@ -107,8 +108,13 @@ enum command_result command_nsnew(struct session *s, const struct command_call *
         reply_literal(s, "Namespace too long");
     else if (!name_allowed(name))
         reply_literal(s, "This name is not allowed");
-    else
-        return job_begin(s, job_new(work_create, name, NULL));
+    else {
+        job = job_new(work_create, name, NULL);
+        if (job != NULL) /* as 0-db: open to everybody until NSSET says otherwise */
+            job->properties = (struct store_properties){.mode = s->worker->server->options.mode,
+                                                        .is_public = true};
+        return job_begin(s, job);
+    }
     return COMMAND_DONE;
 }
 

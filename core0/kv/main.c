@@ -151,6 +151,7 @@ static int numbers(struct arguments *a, struct store_options *store)
     if (sync < 0)
         return wrong("--sync is always, everysec or none");
     store->mode = (enum store_mode)mode;
+    a->server.mode = store->mode;
     store->sync = (enum store_sync)sync;
     if (!number(a->workers, 1, SERVER_WORKERS_MAX, &n))
         return wrong("--workers is 1 to 64");
@@ -290,6 +291,7 @@ int main(int argc, char **argv)
     struct store_options store = {.data = NULL};
     struct error err = {.code = ""};
     int status = parse_arguments(argc, argv, &a), r;
+    sigset_t signals;
 
     if (status == 0)
         status = numbers(&a, &store);
@@ -297,6 +299,11 @@ int main(int argc, char **argv)
         return status;
     if (a.server.listener_count == 0)
         a.server.listeners[a.server.listener_count++] = "tcp:127.0.0.1:9900";
+    /* before the store starts its threads: a signal is for the loop alone */
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    sigprocmask(SIG_BLOCK, &signals, NULL);
     r = run(&a, &store, &err);
     explicit_bzero(a.server.password, sizeof(a.server.password));
     if (r < 0) {

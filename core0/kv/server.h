@@ -43,6 +43,7 @@ struct server_options {
         *listeners[SERVER_LISTENERS_MAX]; /* "tcp:ADDR:PORT", "plain:ADDR:PORT", "unix:PATH" */
     unsigned listener_count;
     unsigned workers;
+    enum store_mode mode; /* of new namespaces */
     size_t max_value;  /* bytes of one value */
     size_t max_memory; /* bytes of all connections' buffers beyond their first block */
     unsigned max_clients;

@@ -447,8 +447,12 @@ static void session_event(struct loop_io *io, int fd, uint32_t events, void *dat
     (void)fd;
     if (events & (EPOLLERR | EPOLLHUP) && (s->block != SESSION_GOING || s->eof))
         r = -ECONNRESET; /* nobody is there to be answered */
-    if (events & EPOLLRDHUP)
+    if (events & EPOLLRDHUP) {
         s->eof = true;
+        if (s->job ==
+            NULL) /* who only waits for somebody else is gone; work under way is answered */
+            r = -ECONNRESET;
+    }
     if (r == 0 &&
         events & (EPOLLIN | EPOLLHUP | EPOLLERR | (s->read_wants_write ? EPOLLOUT : 0u)) &&
         s->block == SESSION_GOING && !s->eof)
