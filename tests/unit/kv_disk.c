@@ -459,17 +459,12 @@ static int call_rename(const struct io *io, const char *from, const char *to)
 {
     struct disk *disk = disk_of(io);
     const struct name *name = names_find(&disk->now, from);
-    size_t len = strlen(from);
-    int ret;
 
     if (name == NULL)
         return call_begins(disk, CHANGES) < 0 ? -EIO : -ENOENT;
-    ret = change_names(disk, CHANGES, from, to, name->file);
-    /* What lies in a folder moves with it, in one step. */
-    for (size_t i = 0; name->file == NULL && ret == 0 && i < disk->now.count; i++)
-        if (strncmp(disk->now.list[i].path, from, len) == 0 && disk->now.list[i].path[len] == '/')
-            abort(); /* the engine renames empty folders only; teach this if it does otherwise */
-    return ret;
+    if (name->file == NULL)
+        abort(); /* the engine renames no folders; teach this if it ever does */
+    return change_names(disk, CHANGES, from, to, name->file);
 }
 
 static int call_unlink(const struct io *io, const char *path)

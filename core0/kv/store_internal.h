@@ -1,0 +1,222 @@
+/*
+ * store_internal.h - what the parts of the engine share.
+ *
+ * Locks, from the outermost to the innermost:
+ *     ns->upkeep        compaction, saving of the index, flush, reload, deletion: one at a time
+ *     store->admin      creation, deletion and every replacement of a descriptor; compaction's swap
+ *     store->committing one commit at a time
+ *     store->submitting one flush of buffers at a time
+ *     ns->slot_lock     writing of seq's slots, outside of ns->lock
+ *     ns->write         who appends to the file of the active segment, and who makes the next one
+ *     ns->lock          everything in memory of a namespace; no I/O but a slot of seq's index
+ *     store->lists      the lists of namespaces
+ */
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kv/index.h"
+#include "kv/index_slots.h"
+#include "kv/io.h"
+#include "kv/namespace.h"
+#include "kv/record.h"
+#include "kv/segment.h"
+#include "kv/store.h"
+
+#define CHUNK_SIZE (256u << 10)
+#define EXTERNAL_MIN (16u << 10) /* values from this size on are written from the caller's memory */
+#define SCRATCH_SIZE (RECORD_HEAD_MAX + EXTERNAL_MIN + 8)
+#define PATH_LEN 512
+#define NOTIFY_MAX 64
+
+/* A record that a compaction copied; by rising places in the output. */
+struct move {
+    uint32_t segment, place, to;
+};
+
+/* Appended bytes of a segment on their way to its file, and after it, for reads. */
+struct chunk {
+    uint32_t segment;
+    uint64_t start;
+    uint32_t len;  /* of data */
+    uint32_t done; /* of all its bytes, in the file */
+    const uint8_t
+        *external; /* then one record: the header and key are in data, this is its value */
+    uint32_t external_len, pad;
+    uint8_t data[];
+};
+
+struct namespace
+{
+    struct store *store;
+    atomic_uint refs;
+    pthread_mutex_t upkeep, write, slot_lock, lock;
+    struct namespace_descriptor d;
+    char folder[PATH_LEN];
+
+    struct index *index;                /* user */
+    struct slots *slots;                /* seq */
+    struct segment **segments, **by_id; /* by number; by id */
+    uint32_t segment_count, segment_room;
+    uint32_t next_segment;
+
+    uint64_t number; /* of the newest record */
+    uint64_t entries, bytes;
+    uint64_t next_id;
+    uint64_t last_ticket;
+    uint64_t since_snapshot;    /* bytes appended or compacted since the index was saved */
+    bool earlier_synced;        /* all segments before the active one are */
+    bool marked;                /* the last record is a mark */
+    bool is_dirty, is_unsynced; /* on the store's list; store->lists guards them */
+    struct namespace *next_dirty, *next_unsynced;
+
+    struct chunk **chunks;
+    uint32_t chunk_first, chunk_end, chunk_room;
+    uint32_t chunk_unwritten; /* first one with bytes that are not in the file */
+
+    bool gone;     /* deleted */
+    bool flushing; /* all records go now; writers wait for ns->write */
+    bool descriptor_damaged;
+    bool has_suspects; /* absent keys may have been written by a damaged record */
+    bool compacting;   /* or being saved: one of the two at a time */
+    uint32_t damaged;
+    uint64_t cut_bytes;
+    uint32_t idle_ticks;
+    uint64_t index_disk;
+    uint64_t expected_number; /* a lost snapshot's last number: the log must reach it */
+
+    /* A compaction that is being taken over: its output is not in the lists yet. */
+    struct segment *moving_to;
+    struct move *moves;
+    size_t move_count;
+};
+
+struct store {
+    const struct io *io;
+    struct store_options options;
+    char data[PATH_LEN], index[PATH_LEN];
+    int lock_fd;
+    uint64_t next_namespace;
+
+    pthread_mutex_t admin, committing, submitting, lists;
+    struct namespace **namespaces; /* by id; admin and lists are held to change it, lists to read */
+    uint32_t namespace_count, namespace_room;
+    struct namespace *dirty, *unsynced;
+    struct chunk *free_chunks[64];
+    uint32_t free_count;
+
+    _Atomic uint64_t tickets, answered;
+    _Atomic int failed;
+    _Atomic uint64_t cache_bytes;
+    _Atomic uint64_t sets, unchanged, dels, gets, hits, written_bytes, compacted_bytes, damaged;
+    _Atomic uint64_t syncs, sync_usec, compactions;
+
+    int notify[NOTIFY_MAX];
+    uint32_t notify_count;
+
+    pthread_t committer, keeper;
+    bool has_committer, has_keeper;
+    char failed_text[160];
+    pthread_mutex_t wake_lock;
+    pthread_cond_t wake_committer, wake_keeper;
+    bool commit_wanted, stopping;
+};
+
+/* ---- store.c ---------------------------------------------------------------------------------- */
+
+/* Notes an error that makes memory and disk disagree: from now on read-only. Returns
+ * STORE_DISK_FAILED. */
+int store_fail(struct store *store, const char *what, const char *path, int error);
+uint32_t store_now(void);
+/* Appends a mark when all before it is synced: it says so on disk, so that later damage of the last
+ * records is not taken for a torn tail. */
+void store_mark(struct namespace *ns);
+struct namespace *namespace_new(struct store *store, uint32_t id);
+int store_namespace_add(struct store *store, struct namespace *ns);
+void namespace_clear(struct namespace *ns); /* forgets segments, index, chunks; closes files */
+/* Replaces the descriptor by ns->d as `change` makes it; ns->d changes only on success. */
+int namespace_save(struct namespace *ns, const struct namespace_descriptor *d);
+void segment_path(const struct namespace *ns, uint32_t id, const char *ending, char out[PATH_LEN]);
+void index_path(const struct namespace *ns, const char *ending, char out[PATH_LEN]);
+/* ns->lock held for the following. */
+struct segment *namespace_segment(const struct namespace *ns, uint32_t id);
+struct segment *namespace_active(const struct namespace *ns); /* NULL: none that takes records */
+/* By number: the segment that may hold it, or the first after it; NULL. */
+struct segment *namespace_segment_for(const struct namespace *ns, uint64_t number);
+int namespace_segment_add(struct namespace *ns, struct segment *segment); /* 0 or -ENOMEM */
+void namespace_segment_remove(struct namespace *ns, struct segment *segment);
+/* No longer the namespace's: closed and freed by its last reader. */
+void segment_retire(struct namespace *ns, struct segment *segment);
+/* Gives a reader's reference back (takes the lock). */
+void segment_put(struct namespace *ns, struct segment *segment);
+
+/* ---- store_write.c ---------------------------------------------------------------------------- */
+
+/* 1 found, 0 absent, negative result. ns->lock held. `key_len` is right for the mode. */
+int namespace_find(struct namespace *ns, const void *key, uint32_t len, struct index_entry *ret);
+bool entry_is_suspect(const struct namespace *ns, const struct index_entry *entry);
+/* Room for one record of this size in the active segment; takes ns->write and ns->lock. */
+int namespace_make_room(struct namespace *ns, uint64_t need, bool is_delete);
+/* Appends; ns->lock held and room made. `external`: ns->write is held, too. 0 or -ENOMEM. */
+int namespace_append(struct namespace *ns, struct segment *segment, struct record *record,
+                     const void *key, const void *value, bool external);
+/* Writes all buffered bytes. ns->write held. */
+int namespace_write_out(struct namespace *ns);
+/* The record in memory at this place, `size` bytes of it; NULL: read the file. ns->lock held. */
+const uint8_t *chunk_find(const struct namespace *ns, uint32_t segment, uint64_t offset,
+                          uint64_t size);
+void chunks_drop(struct namespace *ns, bool all); /* those in the file; ns->lock held */
+
+/* ---- store_commit.c --------------------------------------------------------------------------- */
+
+uint64_t store_ticket(struct namespace *ns); /* a new one; ns->lock held */
+int namespace_sync(struct namespace *ns);
+void store_notify_all(struct store *store);
+int store_threads_start(struct store *store);
+void store_threads_stop(struct store *store);
+
+/* ---- store_read.c ----------------------------------------------------------------------------- */
+
+enum { FETCH_HEAD = 1, FETCH_DISK = 2 };
+/* 17 KiB that every read would otherwise set to zero first (-ftrivial-auto-var-init). */
+#if __has_attribute(uninitialized)
+#define FETCH_UNINITIALIZED __attribute__((uninitialized))
+#else
+#define FETCH_UNINITIALIZED
+#endif
+struct fetched {
+    struct record record;
+    const uint8_t *key;   /* in scratch */
+    const uint8_t *value; /* in scratch, verified; NULL with FETCH_HEAD, or delivered to the sink */
+    uint8_t scratch[SCRATCH_SIZE];
+};
+/* Reads and verifies the record at a place. ns->lock is held, and given up. `key` NULL: any. The
+ * value goes to the sink (may be NULL: verified only). */
+int namespace_fetch(struct namespace *ns, struct segment *segment, uint64_t offset, const void *key,
+                    uint32_t key_len, uint32_t value_len, unsigned flags,
+                    const struct store_sink *sink, struct fetched *ret);
+
+/* ---- compact.c, index_snapshot.c, recover.c --------------------------------------------------- */
+
+/* Compacts the first run of segments that begins at or after number *from, and moves *from behind it: 1;
+ * 0: none is left, or there is no space; negative result. ns->upkeep held. Or the one where it pays
+ * best. */
+int namespace_compact_step(struct namespace *ns, uint64_t *from);
+int namespace_compact_best(struct namespace *ns);
+/* Where the record at this place will be found, while a compaction is taken over. ns->lock held. */
+bool compaction_moves(const struct namespace *ns, const struct index_entry *entry, uint32_t segment,
+                      uint64_t offset);
+int snapshot_save(struct namespace *ns);
+/* Loads the index. 1 with the place where the log goes on; 0: there is none that is right. */
+int snapshot_load(struct namespace *ns, uint32_t *ret_segment, uint64_t *ret_offset);
+int snapshot_remove(struct namespace *ns);
+int namespace_load(struct namespace *ns);
+int slots_flush(struct namespace *ns, bool sync);
+void namespace_account(struct namespace *ns, struct segment *segment, uint32_t key_len,
+                       uint32_t value_len, bool add);
+int store_recover(struct store *store, struct error *err);
+int namespace_remove_files(struct namespace *ns);
