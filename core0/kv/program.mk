@@ -1,0 +1,2 @@
+PROGRAM := kvd
+PACKAGES := mbedtls picohttpparser
