@@ -143,14 +143,15 @@ def test_a_volume_ends_at_its_limit_and_the_neighbour_writes_on(node):
         def exec_in(service, script):
             pid = next(c["pid"] for c in node.agent.varlink("contd", "List")["containers"]
                        if c["reservation"] == it.id and c["service"] == service)
-            return node.agent.run("/croft-test/busybox", "nsenter", "-t", pid, "-m", "/bin/sh", "-c",
+            return node.agent.run("/croft-test/busybox", "nsenter", "-t", pid, "-m", "-U", "-S", "0", "-G", "0",
+                                  "/bin/sh", "-c",
                                   script, check=False, timeout=120)
 
         def check():
             exec_in("fill", "until cmp -s /proc/sys/kernel/random/boot_id /tmp/full; do sleep 0.2; done")
             size = int(exec_in("fill", "sync; stat -c %s /full/x").out)
             assert 48 << 20 < size <= 64 << 20
-            over = exec_in("fill", "dd if=/dev/urandom of=/full/y bs=1M count=64; sync")
+            over = exec_in("fill", "dd if=/dev/urandom of=/full/y bs=1M count=64")
             assert over.status and ("space" in over.err.lower() or "quota" in over.err.lower()), over
             fine = exec_in("calm", "dd if=/dev/urandom of=/calm/x bs=1M count=32 && sync && rm /calm/x")
             assert fine.status == 0, fine
