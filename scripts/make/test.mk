@@ -36,8 +36,8 @@ chosen = $(if $(T),$(filter $(T) test_$(T),$(1)),$(1))
 .PHONY: test test-unit test-asan test-fuzz test-chain test-relay test-qemu test-interop test-lanes
 TEST_PARTS := test-unit test-asan test-fuzz test-image
 TEST_LANES := net relay interop qemu
-# The parts run one after another, also after a failure, so that one run shows everything. Those that mostly wait, or keep
-# one processor busy, run side by side at the end.
+# The parts run one after another, also after a failure, so that one run shows everything. Those that mostly wait run
+# side by side at the end.
 test: ## Test: everything below, with one summary line
 	@rm -f build/test/*.json; for part in $(TEST_PARTS) test-lanes; do $(MAKE) $$part || true; done; \
 	    $(COUNT) summary $(TEST_PARTS) test-chain $(TEST_LANES:%=test-%)

@@ -6,6 +6,8 @@ import pytest
 
 from lab import agent, machine, paths
 
+SECONDS = 115  # about, for the order in which files start
+
 BUSYBOX = "/croft-test/busybox"
 
 

@@ -6,6 +6,8 @@ import pytest
 
 from lab import paths
 
+SECONDS = 200  # about, for the order in which files start
+
 # Docker's default capabilities: chown, dac_override, fowner, fsetid, kill, setgid, setuid, setpcap,
 # net_bind_service, net_raw, sys_chroot, mknod, audit_write, setfcap.
 DOCKER_CAPS = 0x00000000a80425fb

@@ -12,6 +12,8 @@ import pytest
 
 from lab import agent as lab_agent, machine, paths
 
+SECONDS = 270  # about, for the order in which files start
+
 BASE = 0x20000000
 WORK = "/var/croft/contd-test"
 BUSYBOX = "/croft-test/busybox"

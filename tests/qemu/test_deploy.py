@@ -7,6 +7,8 @@ import pytest
 
 from lab import node as lab_node, paths, traces
 
+SECONDS = 250  # about, for the order in which files start
+
 WEB = {
     "image": "nginx",
     "command": ["sh", "-euc", "echo started >> /data/starts; (echo \"$$GREETING\"; cat /data/starts; cat /data/ends || :)"

@@ -5,6 +5,8 @@ import pytest
 
 from lab import traces
 
+SECONDS = 650  # about, for the order in which files start
+
 SERVICES = {
     "web": {"image": "busybox", "volumes": ["data:/data"],
             "command": ["sh", "-c", "while :; do echo here | nc -l -p 80; done"],

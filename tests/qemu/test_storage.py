@@ -4,6 +4,8 @@ import subprocess
 
 from lab import machine as lab_machine
 
+SECONDS = 160  # about, for the order in which files start
+
 FILL = {"image": "busybox", "volumes": ["full:/full"], "restart": "no",
         "command": ["sh", "-c", "dd if=/dev/urandom of=/full/x bs=1M count=200 2>&1; "
                                 "cp /proc/sys/kernel/random/boot_id /tmp/full; sleep 100000"]}
