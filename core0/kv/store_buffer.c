@@ -1,0 +1,403 @@
+/*
+ * store_buffer.c - the end of the log: records on their way to the active segment's file, and room there.
+ *
+ *   record --(ns->lock)--> chunk --(store_submit: ns->write)--> file --(commit)--> synced
+ *
+ * Invariants
+ *  W1  Position and number are given under ns->lock, together with the entry in the index: the order of
+ *      records in the file is the order in which readers saw them.
+ *  W2  Bytes of a chunk do not change once they are appended: they are written without the lock.
+ *  W3  A record that was given a place has space claimed for it: a full disk is met before a write
+ *      is accepted. When the write fails all the same, memory and disk disagree: store_fail().
+ */
+#include "kv/store_internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WRITE_PARTS 64
+
+/* ---- chunks ----------------------------------------------------------------------------------- */
+
+static uint64_t chunk_size(const struct chunk *chunk)
+{
+    return (uint64_t)chunk->len + chunk->external_len + chunk->pad;
+}
+
+static void chunk_free(struct store *store, struct chunk *chunk)
+{
+    if (chunk->external == NULL) {
+        atomic_fetch_sub(&store->cache_bytes, store->chunk_size);
+        pthread_mutex_lock(&store->lists);
+        if (store->free_count < sizeof(store->free_chunks) / sizeof(store->free_chunks[0])) {
+            store->free_chunks[store->free_count++] = chunk;
+            chunk = NULL;
+        }
+        pthread_mutex_unlock(&store->lists);
+    }
+    free(chunk);
+}
+
+void chunks_drop(struct namespace *ns, bool all)
+{
+    struct store *store = ns->store;
+
+    if (all && ns->chunk_unwritten + 1 == ns->chunk_end &&
+        ns->chunks[ns->chunk_unwritten]->done == chunk_size(ns->chunks[ns->chunk_unwritten]))
+        ns->chunk_unwritten++;
+    while (ns->chunk_first < ns->chunk_unwritten &&
+           (all || atomic_load(&store->cache_bytes) > store->options.cache))
+        chunk_free(store, ns->chunks[ns->chunk_first++]);
+}
+
+/* A chunk at the end of the list; `external_head` bytes of room, 0: a usual one. */
+static struct chunk *chunk_add(struct namespace *ns, uint32_t segment, uint64_t start,
+                               uint32_t external_head)
+{
+    struct store *store = ns->store;
+    struct chunk *chunk = NULL;
+
+    if (ns->chunk_end == ns->chunk_room && ns->chunk_first > ns->chunk_room / 2) {
+        memmove(ns->chunks, ns->chunks + ns->chunk_first,
+                (ns->chunk_end - ns->chunk_first) * sizeof(*ns->chunks));
+        ns->chunk_end -= ns->chunk_first;
+        ns->chunk_unwritten -= ns->chunk_first;
+        ns->chunk_first = 0;
+    }
+    if (ns->chunk_end == ns->chunk_room) {
+        uint32_t room = ns->chunk_room * 2 + 8;
+        struct chunk **chunks = realloc(ns->chunks, room * sizeof(struct chunk *));
+
+        if (chunks == NULL)
+            return NULL;
+        ns->chunks = chunks;
+        ns->chunk_room = room;
+    }
+    if (external_head == 0) {
+        pthread_mutex_lock(&store->lists);
+        if (store->free_count > 0)
+            chunk = store->free_chunks[--store->free_count];
+        pthread_mutex_unlock(&store->lists);
+    }
+    if (chunk == NULL)
+        chunk = malloc(sizeof(*chunk) + (external_head > 0 ? external_head : store->chunk_size));
+    if (chunk == NULL)
+        return NULL;
+    *chunk = (struct chunk){.segment = segment, .start = start};
+    if (external_head == 0)
+        atomic_fetch_add(&store->cache_bytes, store->chunk_size);
+    ns->chunks[ns->chunk_end++] = chunk;
+    return chunk;
+}
+
+const uint8_t *chunk_find(const struct namespace *ns, uint32_t segment, uint64_t offset,
+                          uint64_t size)
+{
+    uint32_t low = ns->chunk_first, high = ns->chunk_end;
+    const struct chunk *chunk;
+
+    while (low < high) { /* the first chunk behind the offset: ids of active segments rise */
+        uint32_t middle = low + (high - low) / 2;
+
+        chunk = ns->chunks[middle];
+        if (chunk->segment > segment || (chunk->segment == segment && chunk->start > offset))
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    if (low == ns->chunk_first)
+        return NULL;
+    chunk = ns->chunks[low - 1];
+    if (chunk->segment != segment || chunk->external != NULL ||
+        offset + size > chunk->start + chunk->len)
+        return NULL;
+    return chunk->data + (offset - chunk->start);
+}
+
+/* ---- appending -------------------------------------------------------------------------------- */
+
+static struct chunk *chunk_for(struct namespace *ns, struct segment *segment, uint64_t size)
+{
+    struct chunk *chunk = ns->chunk_end > ns->chunk_first ? ns->chunks[ns->chunk_end - 1] : NULL;
+
+    if (chunk != NULL && chunk->segment == segment->id && chunk->external == NULL &&
+        chunk->start + chunk->len == segment->size && chunk->len + size <= ns->store->chunk_size)
+        return chunk;
+    return chunk_add(ns, segment->id, segment->size, 0);
+}
+
+int namespace_append(struct namespace *ns, struct segment *segment, struct record *record,
+                     const void *key, const void *value, bool external)
+{
+    struct record_position at = {
+        .identity = ns->d.identity, .segment = segment->id, .offset = segment->size};
+    uint64_t size = record_size(record->key_len, record->value_len);
+    uint32_t pad = (uint32_t)(size - RECORD_HEADER - record->key_len - record->value_len);
+    struct chunk *chunk;
+    uint8_t *out;
+
+    chunk = external ? chunk_add(ns, segment->id, segment->size, RECORD_HEAD_MAX + 8)
+                     : chunk_for(ns, segment, size);
+    if (chunk == NULL)
+        return -ENOMEM;
+    record->synced = (uint32_t)(segment->synced / 8);
+    record->earlier_synced = ns->earlier_synced;
+    out = chunk->data + chunk->len;
+    record_encode(record, key, &at, out);
+    if (record->key_len > 0)
+        memcpy(out + RECORD_HEADER, key, record->key_len);
+    if (external) {
+        chunk->external = value;
+        chunk->external_len = record->value_len;
+        chunk->pad = pad;
+        chunk->len = RECORD_HEADER + record->key_len;
+        memset(chunk->data + chunk->len, 0, 8);
+    } else {
+        if (record->value_len > 0)
+            memcpy(out + RECORD_HEADER + record->key_len, value, record->value_len);
+        memset(out + size - pad, 0, pad);
+        chunk->len += (uint32_t)size;
+    }
+    segment_note(segment, record->number, segment->size);
+    segment->size += size;
+    ns->marked = record->kind >= RECORD_MARK;
+    ns->number = record->number;
+    ns->since_snapshot += size;
+    ns->idle_ticks = 0;
+    return 0;
+}
+
+/* The caller's memory ends with its call: only who holds ns->write has a chunk that points to it. */
+static void chunks_drop_external(struct namespace *ns, bool only_written)
+{
+    uint32_t to = ns->chunk_unwritten;
+
+    for (uint32_t i = to; i < ns->chunk_end; i++) {
+        const struct chunk *chunk = ns->chunks[i];
+
+        if (chunk->external != NULL && (!only_written || chunk->done == chunk_size(chunk)))
+            chunk_free(ns->store, ns->chunks[i]);
+        else
+            ns->chunks[to++] = ns->chunks[i];
+    }
+    ns->chunk_end = to;
+}
+
+int namespace_write_out(struct namespace *ns)
+{
+    struct store *store = ns->store;
+
+    for (;;) {
+        struct iovec parts[WRITE_PARTS];
+        struct segment *segment = NULL;
+        uint64_t offset = 0, len = 0;
+        uint32_t last;
+        int count = 0, failed;
+
+        pthread_mutex_lock(&ns->lock);
+        for (last = ns->chunk_unwritten; last < ns->chunk_end && count + 3 <= WRITE_PARTS; last++) {
+            struct chunk *chunk = ns->chunks[last];
+
+            if (chunk->done == chunk_size(chunk))
+                continue;
+            if (segment == NULL) {
+                segment = namespace_segment(ns, chunk->segment);
+                offset = chunk->start + chunk->done;
+            } else if (segment->id != chunk->segment) {
+                break;
+            }
+            parts[count++] = (struct iovec){.iov_base = chunk->data + chunk->done,
+                                            .iov_len = chunk->len - chunk->done};
+            if (chunk->external != NULL) {
+                parts[count++] = (struct iovec){.iov_base = (void *)(uintptr_t)chunk->external,
+                                                .iov_len = chunk->external_len};
+                parts[count++] =
+                    (struct iovec){.iov_base = chunk->data + chunk->len, .iov_len = chunk->pad};
+            }
+            len += chunk_size(chunk) - chunk->done;
+        }
+        if (segment != NULL)
+            segment->refs++;
+        pthread_mutex_unlock(&ns->lock);
+        if (segment == NULL)
+            return 0;
+        failed = atomic_load(&store->failed) != 0
+                     ? -EIO
+                     : store->io->write(store->io, segment->fd, parts, count, offset);
+        if (failed < 0) {
+            char path[PATH_LEN];
+
+            segment_path(ns, segment->id, "seg", path);
+            pthread_mutex_lock(&ns->lock);
+            chunks_drop_external(ns, false);
+            pthread_mutex_unlock(&ns->lock);
+            segment_put(ns, segment);
+            return store_fail(store, "write", path, failed);
+        }
+        atomic_fetch_add(&store->written_bytes, len);
+        pthread_mutex_lock(&ns->lock);
+        segment->written = offset + len;
+        for (uint32_t i = ns->chunk_unwritten; i < last; i++) {
+            uint64_t part = chunk_size(ns->chunks[i]) - ns->chunks[i]->done;
+
+            part = part < len ? part : len; /* the last one may have grown meanwhile */
+            ns->chunks[i]->done += (uint32_t)part;
+            len -= part;
+        }
+        chunks_drop_external(ns, true);
+        while (ns->chunk_unwritten + 1 < ns->chunk_end &&
+               ns->chunks[ns->chunk_unwritten]->done == chunk_size(ns->chunks[ns->chunk_unwritten]))
+            ns->chunk_unwritten++;
+        chunks_drop(ns, false);
+        pthread_mutex_unlock(&ns->lock);
+        segment_put(ns, segment);
+    }
+}
+
+/* ---- room ------------------------------------------------------------------------------------- */
+
+/* How far to claim space so that `need` bytes fit: 0 and *ret, or STORE_NO_SPACE. */
+static int space_step(struct store *store, uint64_t need, bool is_delete, uint64_t *ret)
+{
+    uint64_t step = store->options.segment_size / 4, free_bytes, total, reserve;
+    int failed = store->io->space(store->io, store->data, &free_bytes, &total);
+
+    if (failed < 0)
+        return STORE_DISK_FAILED;
+    if (step > (16u << 20))
+        step = 16u << 20;
+    if (step < need)
+        step = need;
+    /* A delete may use half of what is kept for compaction: it is how one makes space. */
+    reserve = is_delete ? store->options.reserve / 2 : store->options.reserve;
+    if (free_bytes < reserve + need)
+        return STORE_NO_SPACE;
+    *ret = free_bytes < reserve + step ? need : step;
+    return 0;
+}
+
+/* Claims at least `need` more bytes for a segment. ns->write held. */
+static int segment_claim(struct namespace *ns, struct segment *segment, uint64_t need,
+                         bool is_delete)
+{
+    struct store *store = ns->store;
+    uint64_t step = 0, from = segment->allocated;
+    int failed = space_step(store, need, is_delete, &step);
+
+    if (failed < 0)
+        return failed;
+    if (from + step > store->options.segment_size && from + need <= store->options.segment_size)
+        step = store->options.segment_size - from;
+    failed = store->io->allocate(store->io, segment->fd, from, step);
+    if (failed == -ENOSPC || failed == -EDQUOT)
+        return STORE_NO_SPACE;
+    if (failed < 0 && failed != -EOPNOTSUPP) /* without it, the reserve is the margin */
+        return STORE_DISK_FAILED;
+    pthread_mutex_lock(&ns->lock);
+    segment->allocated = from + step;
+    pthread_mutex_unlock(&ns->lock);
+    return 0;
+}
+
+/* Makes the file of a new active segment: named durably, its header not yet written. */
+static int segment_create(struct namespace *ns, uint64_t need, bool is_delete, struct segment **ret)
+{
+    struct store *store = ns->store;
+    struct segment *segment;
+    char path[PATH_LEN];
+    int failed;
+
+    pthread_mutex_lock(&ns->lock);
+    segment = segment_new(ns->next_segment++);
+    pthread_mutex_unlock(&ns->lock);
+    if (segment == NULL)
+        return STORE_NO_MEMORY;
+    segment_path(ns, segment->id, "seg", path);
+    segment->fd = store->io->open(store->io, path, IO_WRITE | IO_CREATE);
+    if (segment->fd < 0) {
+        failed =
+            segment->fd == -ENOSPC || segment->fd == -EDQUOT ? STORE_NO_SPACE : STORE_DISK_FAILED;
+        segment_free(segment);
+        return failed;
+    }
+    failed = segment_claim(ns, segment, need + SEGMENT_HEADER + END_SIZE, is_delete);
+    if (failed == 0 && store->io->sync_dir(store->io, ns->folder) < 0)
+        failed = STORE_DISK_FAILED;
+    if (failed < 0) {
+        store->io->close(store->io, segment->fd);
+        store->io->unlink(store->io, path);
+        segment_free(segment);
+        return failed;
+    }
+    *ret = segment;
+    return 0;
+}
+
+/* The file becomes the active segment; the one before it ends. ns->lock held. */
+static int segment_begin(struct namespace *ns, struct segment *segment)
+{
+    struct segment *before = namespace_active(ns);
+    struct record end = {.kind = RECORD_END, .number = ns->number, .time = store_now()};
+    struct chunk *chunk;
+
+    segment->first = ns->number + 1;
+    if (namespace_segment_add(ns, segment) < 0)
+        return STORE_NO_MEMORY;
+    if (before != NULL) {
+        if (namespace_append(ns, before, &end, NULL, NULL, false) < 0) {
+            namespace_segment_remove(ns, segment);
+            return STORE_NO_MEMORY;
+        }
+        before->sealed = true;
+        before->next = segment->first;
+        ns->earlier_synced = false;
+    }
+    chunk = chunk_add(ns, segment->id, 0, 0);
+    if (chunk == NULL) { /* without a header it cannot be used; the next try makes another */
+        namespace_segment_remove(ns, segment);
+        return STORE_NO_MEMORY;
+    }
+    segment_header_encode(segment, ns->d.identity, chunk->data);
+    chunk->len = SEGMENT_HEADER;
+    segment->size = SEGMENT_HEADER;
+    return 0;
+}
+
+int namespace_make_room(struct namespace *ns, uint64_t need, bool is_delete)
+{
+    struct store *store = ns->store;
+    struct segment *active, *made = NULL;
+    int ret = 0;
+
+    pthread_mutex_lock(&ns->write);
+    pthread_mutex_lock(&ns->lock);
+    active = namespace_active(ns);
+    if (active != NULL && active->size + need + END_SIZE <= store->options.segment_size) {
+        bool has = active->size + need + END_SIZE <= active->allocated;
+
+        pthread_mutex_unlock(&ns->lock);
+        /* Only who holds ns->write appends past what is claimed, or changes what is active. */
+        if (!has)
+            ret = segment_claim(
+                ns, active,
+                need + END_SIZE +
+                    (active->allocated > active->size ? active->allocated - active->size : 0),
+                is_delete);
+        pthread_mutex_unlock(&ns->write);
+        return ret;
+    }
+    pthread_mutex_unlock(&ns->lock);
+    ret = segment_create(ns, need, is_delete, &made);
+    if (ret == 0) {
+        pthread_mutex_lock(&ns->lock);
+        ret = segment_begin(ns, made);
+        pthread_mutex_unlock(&ns->lock);
+        if (ret < 0) {
+            store->io->close(store->io, made->fd);
+            segment_free(made);
+        }
+    }
+    pthread_mutex_unlock(&ns->write);
+    return ret;
+}
