@@ -158,7 +158,8 @@ void stop_begin(struct core *core, enum core_end end)
     core_log(core, 5, end == CORE_END_POWEROFF ? "stopping to power off" : "stopping to reboot");
     /* For services that end differently with the machine than when they are replaced. Best effort: their time-out counts. */
     char path[300];
-    int fd = open(core_path(core, path, sizeof(path), STOP_FILE), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+    int fd =
+        open(core_path(core, path, sizeof(path), STOP_FILE), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
     if (fd >= 0)
         close(fd);
     events_send_boot(core, "stopping");

@@ -159,8 +159,7 @@ static void no_answer(struct eth_heads *heads)
 {
     struct error err = {0};
     error_set(&err, ETIMEDOUT, "chain.unreachable", "",
-              "the chain endpoint has not answered for %d seconds",
-              (int)(ANSWER_TIMEOUT / SECOND));
+              "the chain endpoint has not answered for %d seconds", (int)(ANSWER_TIMEOUT / SECOND));
     tell_state(heads, heads->state == SUBSCRIBED, &err);
 }
 
