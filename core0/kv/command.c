@@ -30,6 +30,7 @@ const struct command command_table[] = {
     {"EXISTS", 1, 1, READS, command_exists, "key", "1 or 0"},
     {"DEL", 1, 1, WRITES, command_del, "key", "deletes a key"},
     {"PING", 0, 0, 0, command_ping, "", "answers PONG"},
+    {"ECHO", 1, 1, COMMAND_EMPTY, command_echo, "text", "answers the text"},
     {"VERSION", 1, 1, READS, command_version, "key",
      "the version of a key's value, nil without one"},
     {"LENGTH", 1, 1, READS, command_length, "key", "bytes of a key's value"},

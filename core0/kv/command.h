@@ -107,7 +107,7 @@ void command_job_abandon(struct session *session);
 int command_jobs_start(struct server *server, struct error *err);
 void command_jobs_stop(struct server *server);
 
-command_fn command_ping, command_time, command_auth, command_quit, command_info, command_stop,
+command_fn command_ping, command_echo, command_time, command_auth, command_quit, command_info, command_stop,
     command_help, command_hooks;
 command_fn command_set, command_get, command_mget, command_del, command_exists, command_check,
     command_length, command_keytime, command_version;

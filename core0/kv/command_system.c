@@ -1,5 +1,5 @@
 /*
- * command_system.c - PING TIME AUTH INFO HOOKS HELP QUIT STOP WAIT.
+ * command_system.c - PING ECHO TIME AUTH INFO HOOKS HELP QUIT STOP WAIT.
  */
 #include <stdio.h>
 #include <string.h>
@@ -20,6 +20,14 @@ enum command_result command_ping(struct session *s, const struct command_call *c
     (void)call;
     reply_simple(s, "PONG");
     return COMMAND_DONE;
+}
+
+/* redis-cli --pipe knows by it that everything before was answered. */
+enum command_result command_echo(struct session *s, const struct command_call *call)
+{
+    struct command_bytes text = command_arg(call, 1);
+
+    return reply_bulk(s, text.data, text.len) ? COMMAND_DONE : COMMAND_ROOM;
 }
 
 enum command_result command_quit(struct session *s, const struct command_call *call)

@@ -33,16 +33,16 @@ $(foreach t,$(FUZZERS),$(eval $(call test_rules,$(t),asan,fuzz,FUZZ,,build/obj/a
 # T=name chooses one test of a tier.
 chosen = $(if $(T),$(filter $(T) test_$(T),$(1)),$(1))
 
-.PHONY: test test-unit test-asan test-fuzz test-chain test-relay test-qemu test-interop test-lanes
+.PHONY: test test-unit test-asan test-fuzz test-chain test-relay test-kv test-qemu test-interop test-lanes
 TEST_PARTS := test-unit test-asan test-fuzz test-image
-TEST_LANES := net relay interop qemu
+TEST_LANES := net relay kv interop qemu
 # The parts run one after another, also after a failure, so that one run shows everything. Those that mostly wait run
 # side by side at the end.
 test: ## Test: everything below, with one summary line
 	@rm -f build/test/*.json; for part in $(TEST_PARTS) test-lanes; do $(MAKE) $$part || true; done; \
 	    $(COUNT) summary $(TEST_PARTS) test-chain $(TEST_LANES:%=test-%)
 
-test-lanes: image tests-tools
+test-lanes: image tests-tools build/bin/kvd
 	@$(COUNT) lanes "test-chain=$(MAKE) -C chain test" $(foreach t,$(TEST_LANES),test-$(t)=tests/$(t))
 
 # A test that does not compile fails its tier, and does not hide the others.
@@ -69,6 +69,9 @@ test-net: build/.setup bin ## Test: netd in network namespaces, with routers and
 
 test-relay: bin tests-tools ## Test: noded and croft-relay with a real chain
 	@$(MAKE) -C chain build && $(COUNT) pytest test-relay tests/relay $(if $(T),-k "$(T)")
+
+test-kv: build/.setup build/bin/kvd ## Test: the key-value server with real clients, hostile ones, kills and replicas
+	@$(COUNT) pytest test-kv tests/kv $(if $(T),-k "$(T)")
 
 test-qemu: image tests-tools ## Test: whole nodes in QEMU (T=name for one)
 	@$(COUNT) pytest test-qemu tests/qemu $(if $(T),-k "$(T)")
