@@ -16,6 +16,7 @@
  *      read back before that.
  *  K4  A deletion is dropped only when no older record of its key can be left: nothing lies before the
  *      run, or the key has a newer record. `compacted_to` says to where a follower may have missed one.
+ *  K5  The newer records for whose sake others were left out are synced before the swap.
  */
 #include "kv/store_internal.h"
 
@@ -504,6 +505,8 @@ static int compact(struct compaction *c)
     failed = copy_all(c);
     if (failed == 0)
         failed = verify_copy(c);
+    if (failed == 0 && namespace_sync(ns) < 0) /* K5 */
+        return STORE_DISK_FAILED;
     if (failed == 0)
         failed = io->sync_dir(io, ns->folder);
     if (failed == 0) {
@@ -563,7 +566,9 @@ static int compact_run(struct namespace *ns, uint32_t at, uint32_t count)
     if (failed == 0)
         failed = move_index(&c);
     if (failed < 0) {
-        /* The index may name both: the old segments stay readable until the store is opened anew. */
+        /* The index may name both: all stay readable until the store is opened anew. */
+        for (uint32_t i = 0; i < count; i++)
+            segment_put(ns, c.run[i]);
         store_fail(ns->store, "taking over a compaction", ns->folder, failed);
         return STORE_DISK_FAILED;
     }

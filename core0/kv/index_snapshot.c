@@ -27,7 +27,7 @@
 #define BLOCK 65536u
 #define LAST 0x80000000u
 #define ENTRY_FIXED 18u
-#define ENTRIES_PER_LOCK 256u
+#define ENTRIES_PER_LOCK 64u
 
 static const char magic[8] = {'C', 'R', 'O', 'F', 'T', 'I', 'X', '1'};
 

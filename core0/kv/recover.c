@@ -285,7 +285,8 @@ static int settle_tail(struct namespace *ns, uint32_t start, uint64_t start_offs
         struct segment *segment = ns->segments[--from];
         bool empty = true;
 
-        synced[from] = from == start ? start_offset : SEGMENT_HEADER;
+        synced[from] =
+            from == start && start_offset > SEGMENT_HEADER ? start_offset : SEGMENT_HEADER;
         if (segment->next != 0) /* written by a compaction: synced before it was adopted */
             synced[from] = segment->size;
         else
@@ -296,10 +297,12 @@ static int settle_tail(struct namespace *ns, uint32_t start, uint64_t start_offs
         uint64_t end = 0;
         bool sealed = false, last = i + 1 == ns->segment_count;
 
-        if (segment->next != 0 || synced[i] > segment->size)
+        if (segment->next != 0 || (synced[i] > SEGMENT_HEADER && synced[i] > segment->size))
             continue; /* the latter is shorter than it was: damage, met by the replay */
         failed = verified_end(ns, segment, synced[i], &end, &sealed);
-        if (failed == 0 && (end < segment->size || (!sealed && !last)))
+        /* Without a header and all that could follow it: its making was cut. */
+        if (failed == 0 && (end < segment->size || (!sealed && !last) ||
+                            (segment->damaged && end <= SEGMENT_HEADER)))
             failed = cut(ns, i, end);
         else if (failed == 0)
             continue;

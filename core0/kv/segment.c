@@ -117,12 +117,15 @@ uint64_t segment_seek_back(const struct segment *segment, uint64_t offset)
 int segment_walker_init(struct segment_walker *walker, const struct io *io, int fd,
                         uint64_t identity, uint32_t segment, uint64_t offset, uint64_t end)
 {
+    size_t room = end < WALKER_BUFFER ? (size_t)end : WALKER_BUFFER;
+
     *walker = (struct segment_walker){.io = io,
                                       .fd = fd,
                                       .at = {.identity = identity, .segment = segment},
                                       .next = offset,
                                       .end = end,
-                                      .buffer = malloc(WALKER_BUFFER)};
+                                      .room = room,
+                                      .buffer = malloc(room + 1)};
     return walker->buffer != NULL ? 0 : -ENOMEM;
 }
 
@@ -135,7 +138,7 @@ void segment_walker_done(struct segment_walker *walker)
 /* Makes the buffer hold [offset, offset + want), or as much of it as there is. Returns how much. */
 static ssize_t fill(struct segment_walker *walker, uint64_t offset, size_t want)
 {
-    size_t len = WALKER_BUFFER;
+    size_t len = walker->room;
     ssize_t n;
 
     if (offset >= walker->end)
@@ -179,7 +182,7 @@ int segment_walker_next(struct segment_walker *walker, struct record *ret, const
     if (size > walker->end - walker->next)
         return -EBADMSG;
     *ret_value = NULL;
-    if (size <= WALKER_BUFFER / 4) {
+    if (size <= WALKER_BUFFER / 4 && size <= walker->room) {
         n = fill(walker, walker->next, (size_t)size);
         if (n < 0)
             return (int)n;
@@ -227,7 +230,7 @@ int segment_walker_check(struct segment_walker *walker, const struct record *rec
     if (value != NULL)
         return record_value_is_good(record, value, (size_t)pad);
     while (left > 0) {
-        ssize_t n = fill(walker, offset, left > WALKER_BUFFER ? WALKER_BUFFER : (size_t)left);
+        ssize_t n = fill(walker, offset, left > walker->room ? walker->room : (size_t)left);
 
         if (n <= 0)
             return (int)n;

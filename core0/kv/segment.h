@@ -74,6 +74,7 @@ struct segment_walker {
     struct record_position at; /* of the record that was given last, or that did not verify */
     uint64_t next, end;        /* where to go on, where the bytes end */
     uint8_t *buffer;
+    size_t room;
     uint64_t from; /* offset of the buffer's first byte */
     size_t have;
 };

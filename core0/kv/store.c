@@ -226,6 +226,14 @@ void namespace_clear(struct namespace *ns)
 {
     while (ns->segment_count > 0)
         segment_retire(ns, ns->segments[ns->segment_count - 1]);
+    if (ns->moving_to != NULL) { /* a compaction that could not be taken over */
+        ns->store->io->close(ns->store->io, ns->moving_to->fd);
+        segment_free(ns->moving_to);
+        free(ns->moves);
+        ns->moving_to = NULL;
+        ns->moves = NULL;
+        ns->move_count = 0;
+    }
     ns->chunk_unwritten = ns->chunk_end;
     chunks_drop(ns, true);
     ns->chunk_first = ns->chunk_end = ns->chunk_unwritten = 0;
@@ -380,6 +388,8 @@ int store_open(const struct store_options *options, struct store **ret, struct e
         return error_set(err, ENOMEM, "kv.no-memory", "", "out of memory");
     store->options = *options;
     options_complete(&store->options);
+    store->chunk_size =
+        store->options.segment_size < CHUNK_SIZE ? store->options.segment_size : CHUNK_SIZE;
     store->io = options->io != NULL ? options->io : &io_kernel;
     store->lock_fd = -1;
     store->next_namespace = 1;
@@ -508,7 +518,7 @@ void store_stats(struct store *store, struct store_stats *ret)
     pthread_mutex_lock(&store->lists);
     memcpy(stats.failed_text, store->failed_text, sizeof(stats.failed_text));
     stats.namespaces = store->namespace_count;
-    stats.memory = stats.cache + (uint64_t)store->free_count * CHUNK_SIZE;
+    stats.memory = stats.cache + (uint64_t)store->free_count * store->chunk_size;
     pthread_mutex_unlock(&store->lists);
     for (uint32_t after = 0;;) {
         struct namespace *ns = NULL;

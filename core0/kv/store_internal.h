@@ -27,9 +27,10 @@
 #include "kv/segment.h"
 #include "kv/store.h"
 
-#define CHUNK_SIZE (256u << 10)
+#define CHUNK_SIZE (256u << 10)  /* at most; less in stores with small segments */
 #define EXTERNAL_MIN (16u << 10) /* values from this size on are written from the caller's memory */
 #define SCRATCH_SIZE (RECORD_HEAD_MAX + EXTERNAL_MIN + 8)
+#define END_SIZE 64u /* kept free in a segment for the record that ends it */
 #define PATH_LEN 512
 #define NOTIFY_MAX 64
 
@@ -101,6 +102,7 @@ struct store {
     char data[PATH_LEN], index[PATH_LEN];
     int lock_fd;
     uint64_t next_namespace;
+    uint32_t chunk_size;
 
     pthread_mutex_t admin, committing, submitting, lists;
     struct namespace **namespaces; /* by id; admin and lists are held to change it, lists to read */
@@ -154,11 +156,8 @@ void segment_retire(struct namespace *ns, struct segment *segment);
 /* Gives a reader's reference back (takes the lock). */
 void segment_put(struct namespace *ns, struct segment *segment);
 
-/* ---- store_write.c ---------------------------------------------------------------------------- */
+/* ---- store_buffer.c --------------------------------------------------------------------------- */
 
-/* 1 found, 0 absent, negative result. ns->lock held. `key_len` is right for the mode. */
-int namespace_find(struct namespace *ns, const void *key, uint32_t len, struct index_entry *ret);
-bool entry_is_suspect(const struct namespace *ns, const struct index_entry *entry);
 /* Room for one record of this size in the active segment; takes ns->write and ns->lock. */
 int namespace_make_room(struct namespace *ns, uint64_t need, bool is_delete);
 /* Appends; ns->lock held and room made. `external`: ns->write is held, too. 0 or -ENOMEM. */
@@ -171,6 +170,11 @@ const uint8_t *chunk_find(const struct namespace *ns, uint32_t segment, uint64_t
                           uint64_t size);
 void chunks_drop(struct namespace *ns, bool all); /* those in the file; ns->lock held */
 
+/* ---- store_write.c ---------------------------------------------------------------------------- */
+
+/* 1 found, 0 absent, negative result. ns->lock held. `key_len` is right for the mode. */
+int namespace_find(struct namespace *ns, const void *key, uint32_t len, struct index_entry *ret);
+bool entry_is_suspect(const struct namespace *ns, const struct index_entry *entry);
 /* ---- store_commit.c --------------------------------------------------------------------------- */
 
 uint64_t store_ticket(struct namespace *ns); /* a new one; ns->lock held */

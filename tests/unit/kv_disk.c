@@ -130,7 +130,7 @@ static void names_clear(struct names *names)
 
 static bool is_in(const char *path, const char *folder)
 {
-    size_t len = strlen(folder);
+    size_t len = strcmp(folder, "/") == 0 ? 0 : strlen(folder);
 
     return strncmp(path, folder, len) == 0 && path[len] == '/' &&
            strchr(path + len + 1, '/') == NULL;
