@@ -195,7 +195,7 @@ static int copy_record(struct compaction *c, const struct segment *from,
 {
     static const uint8_t zeros[8];
     struct record_position at = {
-        .identity = c->ns->d.identity, .segment = c->out->id, .offset = c->offset};
+        .identity = c->ns->identity, .segment = c->out->id, .offset = c->offset};
     uint64_t size = record_size(record->key_len, record->value_len);
     uint8_t header[RECORD_HEADER], key_copy[RECORD_KEY_MAX];
     int failed = 0;
@@ -257,7 +257,7 @@ static int copy_segment(struct compaction *c, struct segment *from)
     struct segment_walker walker;
     const uint8_t *key, *value;
     struct record record;
-    int n = segment_walker_init(&walker, ns->store->io, from->fd, ns->d.identity, from->id,
+    int n = segment_walker_init(&walker, ns->store->io, from->fd, ns->identity, from->id,
                                 SEGMENT_HEADER, from->size);
 
     while (n >= 0) {
@@ -314,7 +314,7 @@ static int copy_all(struct compaction *c)
     clock_gettime(CLOCK_MONOTONIC, &c->rest_from);
     c->out->first = c->run[0]->first;
     c->out->next = last->next;
-    segment_header_encode(c->out, c->ns->d.identity, header);
+    segment_header_encode(c->out, c->ns->identity, header);
     failed = put(c, header, sizeof(header));
     c->offset = SEGMENT_HEADER;
     for (uint32_t i = 0; i < c->run_count && failed == 0; i++)
@@ -340,7 +340,7 @@ static int verify_copy(struct compaction *c)
     const uint8_t *key, *value;
     struct record record = {0};
     uint64_t records = 0, moves = 0;
-    int n = segment_walker_init(&walker, ns->store->io, c->out->fd, ns->d.identity, c->out->id,
+    int n = segment_walker_init(&walker, ns->store->io, c->out->fd, ns->identity, c->out->id,
                                 SEGMENT_HEADER, c->out->size);
 
     while (n >= 0) {
@@ -448,7 +448,7 @@ static int move_index(struct compaction *c)
     const uint8_t *key, *value;
     struct record record;
     size_t at = 0;
-    int n = segment_walker_init(&walker, ns->store->io, c->out->fd, ns->d.identity, c->out->id,
+    int n = segment_walker_init(&walker, ns->store->io, c->out->fd, ns->identity, c->out->id,
                                 SEGMENT_HEADER, c->out->size);
 
     if (n < 0)

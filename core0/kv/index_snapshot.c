@@ -108,7 +108,7 @@ static void out_head(struct out *out, const struct namespace *ns)
     const struct segment *last = ns->segment_count > 0 ? ns->segments[ns->segment_count - 1] : NULL;
 
     out_bytes(out, magic, sizeof(magic));
-    out_number(out, ns->d.identity, 8);
+    out_number(out, ns->identity, 8);
     out_number(out, ns->d.swaps, 8);
     out_number(out, (uint64_t)ns->d.properties.mode, 4);
     out_number(out, last != NULL ? last->id : 0, 4);
@@ -420,7 +420,7 @@ static bool load_head(void *ctx, const struct snapshot_head *head)
     const struct namespace *ns = loading->ns;
 
     loading->head = *head;
-    return head->identity == ns->d.identity && head->swaps == ns->d.swaps &&
+    return head->identity == ns->identity && head->swaps == ns->d.swaps &&
            head->mode == (uint32_t)ns->d.properties.mode && head->segments <= ns->segment_count;
 }
 
@@ -494,7 +494,7 @@ int snapshot_load(struct namespace *ns, uint32_t *ret_segment, uint64_t *ret_off
     for (uint32_t i = 0; i < ns->segment_count; i++) /* the replay makes them again */
         ns->segments[i]->mark_count = 0;
     /* A snapshot of this very state that names more than there is: records are missing. */
-    if (failed == -EBADMSG && loading.head.identity == ns->d.identity &&
+    if (failed == -EBADMSG && loading.head.identity == ns->identity &&
         loading.head.swaps == ns->d.swaps)
         ns->expected_number = loading.head.number;
     if (ns->index != NULL)

@@ -141,7 +141,7 @@ static int open_segment(struct namespace *ns, uint32_t id)
     if (failed == 0)
         failed = io_read_exactly(io, segment->fd, header, sizeof(header), 0);
     if (failed == -ENODATA ||
-        (failed == 0 && segment_header_decode(header, ns->d.identity, segment) < 0)) {
+        (failed == 0 && segment_header_decode(header, ns->identity, segment) < 0)) {
         struct segment_walker walker;
         const uint8_t *key, *value;
         struct record record;
@@ -149,7 +149,7 @@ static int open_segment(struct namespace *ns, uint32_t id)
         /* Its first record says where it belongs; without one it goes to the end. */
         segment->damaged = true;
         segment->first = UINT64_MAX;
-        failed = segment_walker_init(&walker, io, segment->fd, ns->d.identity, id, SEGMENT_HEADER,
+        failed = segment_walker_init(&walker, io, segment->fd, ns->identity, id, SEGMENT_HEADER,
                                      (uint64_t)size);
         if (failed == 0)
             failed = segment_walker_next(&walker, &record, &key, &value);
@@ -183,7 +183,7 @@ static int read_claims(struct namespace *ns, struct segment *segment, uint64_t f
     struct segment_walker walker;
     const uint8_t *key, *value;
     struct record record;
-    int n = segment_walker_init(&walker, ns->store->io, segment->fd, ns->d.identity, segment->id,
+    int n = segment_walker_init(&walker, ns->store->io, segment->fd, ns->identity, segment->id,
                                 from, segment->size);
 
     while (n >= 0) {
@@ -212,7 +212,7 @@ static int verified_end(struct namespace *ns, struct segment *segment, uint64_t 
     struct segment_walker walker;
     const uint8_t *key, *value;
     struct record record;
-    int n = segment_walker_init(&walker, ns->store->io, segment->fd, ns->d.identity, segment->id,
+    int n = segment_walker_init(&walker, ns->store->io, segment->fd, ns->identity, segment->id,
                                 from, segment->size);
 
     *ret_sealed = false;
@@ -374,7 +374,7 @@ static int replay(struct namespace *ns, struct segment *segment, uint64_t from)
     const uint8_t *key, *value;
     struct record record;
     bool ended = false;
-    int n = segment_walker_init(&walker, ns->store->io, segment->fd, ns->d.identity, segment->id,
+    int n = segment_walker_init(&walker, ns->store->io, segment->fd, ns->identity, segment->id,
                                 from, segment->size);
 
     while (n >= 0) {
@@ -568,8 +568,12 @@ static int load(struct namespace *ns)
 
 int namespace_load(struct namespace *ns)
 {
-    int failed = load(ns);
     char path[PATH_LEN];
+    int failed;
+
+    if (ns->identity != ns->d.identity)
+        ns->identity = ns->d.identity;
+    failed = load(ns);
 
     if (failed == 0)
         return 0;

@@ -131,7 +131,7 @@ int namespace_append(struct namespace *ns, struct segment *segment, struct recor
                      const void *key, const void *value, bool external)
 {
     struct record_position at = {
-        .identity = ns->d.identity, .segment = segment->id, .offset = segment->size};
+        .identity = ns->identity, .segment = segment->id, .offset = segment->size};
     uint64_t size = record_size(record->key_len, record->value_len);
     uint32_t pad = (uint32_t)(size - RECORD_HEADER - record->key_len - record->value_len);
     struct chunk *chunk;
@@ -358,7 +358,7 @@ static int segment_begin(struct namespace *ns, struct segment *segment)
         namespace_segment_remove(ns, segment);
         return STORE_NO_MEMORY;
     }
-    segment_header_encode(segment, ns->d.identity, chunk->data);
+    segment_header_encode(segment, ns->identity, chunk->data);
     chunk->len = SEGMENT_HEADER;
     segment->size = SEGMENT_HEADER;
     return 0;

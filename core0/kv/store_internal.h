@@ -57,6 +57,7 @@ struct namespace
     atomic_uint refs;
     pthread_mutex_t upkeep, write, slot_lock, lock;
     struct namespace_descriptor d;
+    uint64_t identity; /* d.identity: never changes, so read without the lock */
     char folder[PATH_LEN];
 
     struct index *index;                /* user */

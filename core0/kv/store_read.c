@@ -68,7 +68,7 @@ static int verify(struct namespace *ns, struct segment *segment, uint64_t offset
                   const void *key, uint32_t key_len, struct fetched *ret)
 {
     struct record_position at = {
-        .identity = ns->d.identity, .segment = segment->id, .offset = offset};
+        .identity = ns->identity, .segment = segment->id, .offset = offset};
 
     if (record_decode(ret->scratch, have, &at, &ret->record) < 0)
         return damaged(ns, segment);

@@ -117,7 +117,7 @@ static int scan_segment(struct scan *scan, struct segment *segment, uint64_t off
     const uint8_t *key, *value;
     struct record record;
     bool first = true;
-    int n = segment_walker_init(&walker, ns->store->io, segment->fd, ns->d.identity, segment->id,
+    int n = segment_walker_init(&walker, ns->store->io, segment->fd, ns->identity, segment->id,
                                 offset, end);
 
     while (n >= 0 && has_work_left(scan)) {
@@ -239,7 +239,7 @@ static int scan_block(struct scan *scan, struct segment *segment, uint64_t start
     struct block block = {0};
     const uint8_t *key, *value;
     struct record record;
-    int n = segment_walker_init(&walker, ns->store->io, segment->fd, ns->d.identity, segment->id,
+    int n = segment_walker_init(&walker, ns->store->io, segment->fd, ns->identity, segment->id,
                                 start, end);
 
     while (n >= 0) {
@@ -396,7 +396,7 @@ int store_locate(struct namespace *ns, const struct store_cursor *cursor, struct
     }
     end = segment->written;
     pthread_mutex_unlock(&ns->lock);
-    n = segment_walker_init(&walker, ns->store->io, segment->fd, ns->d.identity, segment->id,
+    n = segment_walker_init(&walker, ns->store->io, segment->fd, ns->identity, segment->id,
                             offset, end);
     if (n == 0)
         n = segment_walker_next(&walker, &record, &key, &value);
