@@ -86,8 +86,11 @@ static void worker_woken(struct loop_io *io, int fd, uint32_t events, void *data
 
     (void)io;
     (void)events;
-    if (read(fd, &count, sizeof(count)) > 0) /* an eventfd is empty after one */
-        worker_take_posts(data);
+    if (read(fd, &count, sizeof(count)) <= 0) /* an eventfd is empty after one */
+        return;
+    worker_take_posts(data);
+    /* what the store has just made safe is sent before more is read: those clients go on while we work for others */
+    session_flush_ready(data);
 }
 
 static void worker_tick(struct loop_timer *timer, void *data)
