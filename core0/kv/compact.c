@@ -485,6 +485,7 @@ static void take_over(struct compaction *c)
     if (namespace_segment_add(ns, c->out) < 0)
         abort(); /* the lists have just become shorter: there is room */
     ns->since_snapshot += c->out->size;
+    ns->swapped = true;
     ns->compacting = false;
     pthread_mutex_unlock(&ns->lock);
     for (uint32_t i = 0; i < c->run_count; i++)
@@ -534,7 +535,7 @@ static int compact_run(struct namespace *ns, uint32_t at, uint32_t count)
     c.from_the_first = at == 0;
     for (uint32_t i = 0; i < count; i++) {
         c.run[i] = ns->segments[at + i];
-        c.run[i]->refs++;
+        atomic_fetch_add(&c.run[i]->refs, 1);
         before += c.run[i]->size;
     }
     ns->compacting = true;
@@ -652,18 +653,19 @@ int store_namespace_compact(struct namespace *ns)
 static void upkeep(struct namespace *ns)
 {
     uint64_t since, cost;
-    bool idle;
+    bool idle, is_old;
 
     pthread_mutex_lock(&ns->lock);
     since = ns->since_snapshot;
     cost = ns->index != NULL ? index_count(ns->index) * 40 : 0;
     idle = ++ns->idle_ticks > 60;
+    is_old = ns->swapped && ++ns->snapshot_ticks > 60; /* the last one is of no use any more */
     if (idle) /* its newest records leave the memory to others */
         chunks_drop(ns, true);
     pthread_mutex_unlock(&ns->lock);
     namespace_compact_best(ns);
     slots_flush(ns, false);
-    if (since > SNAPSHOT_MIN && since > 4 * cost)
+    if (is_old || (since > SNAPSHOT_MIN && since > 4 * cost))
         snapshot_save(ns);
 }
 

@@ -111,9 +111,9 @@ static void entry_read(const uint32_t *entry, struct index_entry *ret)
 }
 
 /* The word that points to the key's entry, or to 0 where its chain ends. */
-static uint32_t *find(const struct index *index, const void *key, uint32_t len)
+static uint32_t *find(const struct index *index, uint64_t hash_value, const void *key, uint32_t len)
 {
-    uint32_t *link = &index->heads[bucket_of(index, hash(index, key, len))];
+    uint32_t *link = &index->heads[bucket_of(index, hash_value)];
 
     while (*link != 0) {
         uint32_t *entry = index->arena + *link;
@@ -214,7 +214,7 @@ void index_free(struct index *index)
 
 bool index_find(const struct index *index, const void *key, uint32_t len, struct index_entry *ret)
 {
-    uint32_t at = *find(index, key, len);
+    uint32_t at = *find(index, hash(index, key, len), key, len);
 
     if (at == 0)
         return false;
@@ -224,7 +224,8 @@ bool index_find(const struct index *index, const void *key, uint32_t len, struct
 
 int index_put(struct index *index, const void *key, uint32_t len, const struct index_entry *from)
 {
-    uint32_t at = *find(index, key, len), units = units_of(len), *link;
+    uint64_t hash_value = hash(index, key, len);
+    uint32_t at = *find(index, hash_value, key, len), units = units_of(len), *link;
 
     if (at != 0) {
         entry_write(index->arena + at, len, from);
@@ -249,7 +250,7 @@ int index_put(struct index *index, const void *key, uint32_t len, const struct i
     if (len % 4 != 0)
         index->arena[at + units - 1] = 0; /* padding: no memory of others in a dump */
     memcpy(index->arena + at + ENTRY_WORDS, key, len);
-    link = &index->heads[bucket_of(index, hash(index, key, len))];
+    link = &index->heads[bucket_of(index, hash_value)];
     index->arena[at] = *link;
     *link = at;
     index->count++;
@@ -259,7 +260,7 @@ int index_put(struct index *index, const void *key, uint32_t len, const struct i
 bool index_move(struct index *index, const void *key, uint32_t len, const struct index_entry *from,
                 const struct index_entry *to)
 {
-    uint32_t at = *find(index, key, len);
+    uint32_t at = *find(index, hash(index, key, len), key, len);
     uint32_t *entry = index->arena + at;
 
     if (at == 0 || entry[1] != from->segment || entry[2] != from->place)
@@ -270,7 +271,8 @@ bool index_move(struct index *index, const void *key, uint32_t len, const struct
 
 bool index_remove(struct index *index, const void *key, uint32_t len)
 {
-    uint32_t *link = find(index, key, len), at = *link, *entry = index->arena + at;
+    uint32_t *link = find(index, hash(index, key, len), key, len), at = *link,
+             *entry = index->arena + at;
 
     if (at == 0)
         return false;
@@ -280,6 +282,17 @@ bool index_remove(struct index *index, const void *key, uint32_t len)
     index->free[units_of(len)] = at;
     index->count--;
     return true;
+}
+
+void index_expect(struct index *index, uint64_t keys)
+{
+    if (index->count > 0 || keys <= index->buckets || keys > UINT32_MAX / 2 ||
+        grow(&index->heads, &index->heads_room, keys) < 0)
+        return;
+    memset(index->heads, 0, keys * sizeof(*index->heads));
+    index->buckets = keys;
+    while (index->level * 2 <= keys)
+        index->level *= 2;
 }
 
 uint64_t index_count(const struct index *index)

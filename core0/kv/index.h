@@ -12,7 +12,7 @@
  * Invariants
  *  I1  An entry never moves while its key exists. A freed one has place 0 and waits in the list of its
  *      size: index_walk() in the order of the arena meets every lasting key once.
- *  I2  The number of buckets is the number of keys, at least 64; bucket b holds the keys whose hash maps
+ *  I2  The number of buckets is the highest number of keys there was, at least 64; bucket b holds the keys whose hash maps
  *      to b by the rule of linear hashing.
  *
  * Not thread-safe: the namespace's lock holds.
@@ -36,6 +36,9 @@ struct index;
 struct index *index_new(void); /* NULL: no memory */
 void index_free(struct index *index);
 void index_clear(struct index *index);
+/* So many keys will come: makes their buckets at once. Only of an empty index; without memory nothing
+ * happens, and the buckets are made one by one. */
+void index_expect(struct index *index, uint64_t keys);
 /* false: there is none. */
 bool index_find(const struct index *index, const void *key, uint32_t len, struct index_entry *ret);
 /* Adds or overwrites. 0 or -ENOMEM; then nothing changed. Overwriting never fails. */

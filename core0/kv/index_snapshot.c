@@ -5,6 +5,7 @@
  * place in the file (u64) and its bytes, and at most 64 KiB of bytes. The bytes, joined:
  *     "CROFTIX1", u64 identity, u64 swaps, u32 mode,
  *     u32 segment, u64 offset: where the log goes on, u64 number of the last record before it, u64 next id,
+ *     u64 entries (about),
  *     u32 segments, each: u32 id, u64 first, u64 next, u64 size, u32 marks, each: u64 number, u32 place
  *     user: entries until the end: u16 length of the key, u32 segment, u32 place, u32 length of the value,
  *           u32 check, key
@@ -115,6 +116,7 @@ static void out_head(struct out *out, const struct namespace *ns)
     out_number(out, last != NULL ? last->size : 0, 8);
     out_number(out, ns->number, 8);
     out_number(out, ns->next_id, 8);
+    out_number(out, ns->entries, 8);
     out_number(out, ns->segment_count, 4);
     for (uint32_t i = 0; i < ns->segment_count; i++) {
         const struct segment *segment = ns->segments[i];
@@ -231,7 +233,11 @@ int snapshot_save(struct namespace *ns)
     if (failed == 0) {
         failed = io->sync_dir(io, store->index);
         ns->index_disk = out->offset;
+        pthread_mutex_lock(&ns->lock);
         ns->since_snapshot = 0;
+        ns->swapped = false;
+        ns->snapshot_ticks = 0;
+        pthread_mutex_unlock(&ns->lock);
     } else {
         io->unlink(io, temporary);
     }
@@ -389,6 +395,7 @@ int snapshot_read(const struct io *io, const char *path, const struct snapshot_r
     head.offset = in_number(in, 8);
     head.number = in_number(in, 8);
     head.next_id = in_number(in, 8);
+    head.entries = in_number(in, 8);
     head.segments = (uint32_t)in_number(in, 4);
     if (in->failed == 0 &&
         (memcmp(start, magic, sizeof(magic)) != 0 || !reader->head(reader->ctx, &head)))
@@ -420,6 +427,9 @@ static bool load_head(void *ctx, const struct snapshot_head *head)
     const struct namespace *ns = loading->ns;
 
     loading->head = *head;
+    if (ns->index != NULL &&
+        head->entries < 1u << 30) /* what memory it takes, the entries take, too */
+        index_expect(ns->index, head->entries);
     return head->identity == ns->identity && head->swaps == ns->d.swaps &&
            head->mode == (uint32_t)ns->d.properties.mode && head->segments <= ns->segment_count;
 }

@@ -15,6 +15,7 @@ struct snapshot_head {
     uint32_t mode;
     uint32_t segment; /* where the log goes on */
     uint64_t offset, number, next_id;
+    uint64_t entries; /* about; not to be relied on */
     uint32_t segments;
 };
 

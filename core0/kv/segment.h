@@ -17,6 +17,7 @@
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -46,9 +47,8 @@ struct segment {
     uint64_t suspect; /* entries below this offset may have been overwritten by a damaged record */
     bool sealed;
     bool damaged; /* met damage: never compacted, never removed but by flush and delete */
-    bool retired; /* removed by the last reader */
     int fd;
-    unsigned refs; /* readers; the namespace's lock guards it */
+    atomic_uint refs; /* of the namespace (until retired) and of readers; taken under its lock */
     struct segment_mark *marks;
     uint32_t mark_count, mark_room;
 };

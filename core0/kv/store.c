@@ -183,24 +183,15 @@ void namespace_segment_remove(struct namespace *ns, struct segment *segment)
 void segment_retire(struct namespace *ns, struct segment *segment)
 {
     namespace_segment_remove(ns, segment);
-    segment->retired = true;
-    if (segment->refs == 0) {
-        ns->store->io->close(ns->store->io, segment->fd);
-        segment_free(segment);
-    }
+    segment_put(ns, segment);
 }
 
 void segment_put(struct namespace *ns, struct segment *segment)
 {
-    bool last;
-
-    pthread_mutex_lock(&ns->lock);
-    last = --segment->refs == 0 && segment->retired;
-    pthread_mutex_unlock(&ns->lock);
-    if (last) {
-        ns->store->io->close(ns->store->io, segment->fd);
-        segment_free(segment);
-    }
+    if (atomic_fetch_sub(&segment->refs, 1) != 1)
+        return;
+    ns->store->io->close(ns->store->io, segment->fd);
+    segment_free(segment);
 }
 
 /* ---- namespaces in memory --------------------------------------------------------------------- */

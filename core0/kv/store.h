@@ -257,6 +257,9 @@ int store_get(struct namespace *ns, const void *key, uint32_t len, const struct 
               struct store_value *ret);
 /* LENGTH, KEYTIME, VERSION, KEYCUR: the record's header only, its checksum verified. */
 int store_stat(struct namespace *ns, const void *key, uint32_t len, struct store_value *ret);
+/* The ticket of the namespace's newest write: what an answer must wait for that shows that something is
+ * not there, or is not as a condition wants it. */
+uint64_t store_namespace_ticket(struct namespace *ns);
 /* From the index alone (seq: one slot): 0 or STORE_NO_KEY. */
 int store_exists(struct namespace *ns, const void *key, uint32_t len, uint64_t *ret_ticket);
 /* CHECK: reads the value from the *disk* where it lies there and verifies it: 0 or STORE_DAMAGED. */

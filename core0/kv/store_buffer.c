@@ -218,7 +218,7 @@ int namespace_write_out(struct namespace *ns)
             len += chunk_size(chunk) - chunk->done;
         }
         if (segment != NULL)
-            segment->refs++;
+            atomic_fetch_add(&segment->refs, 1);
         pthread_mutex_unlock(&ns->lock);
         if (segment == NULL)
             return 0;

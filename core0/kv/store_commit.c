@@ -114,7 +114,7 @@ static int sync_segments(struct namespace *ns)
             return 0;
         }
         written = segment->written;
-        segment->refs++;
+        atomic_fetch_add(&segment->refs, 1);
         pthread_mutex_unlock(&ns->lock);
         if (atomic_load(&store->failed) != 0) {
             segment_put(ns, segment);

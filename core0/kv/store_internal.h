@@ -87,7 +87,8 @@ struct namespace
     bool compacting;   /* or being saved: one of the two at a time */
     uint32_t damaged;
     uint64_t cut_bytes;
-    uint32_t idle_ticks;
+    uint32_t idle_ticks, snapshot_ticks;
+    bool swapped; /* since the index was saved */
     uint64_t index_disk;
     uint64_t expected_number; /* a lost snapshot's last number: the log must reach it */
 
@@ -154,7 +155,7 @@ int namespace_segment_add(struct namespace *ns, struct segment *segment); /* 0 o
 void namespace_segment_remove(struct namespace *ns, struct segment *segment);
 /* No longer the namespace's: closed and freed by its last reader. */
 void segment_retire(struct namespace *ns, struct segment *segment);
-/* Gives a reader's reference back (takes the lock). */
+/* Gives a reader's reference back. */
 void segment_put(struct namespace *ns, struct segment *segment);
 
 /* ---- store_buffer.c --------------------------------------------------------------------------- */

@@ -330,6 +330,16 @@ int store_namespace_reload(struct namespace *ns)
     return failed;
 }
 
+uint64_t store_namespace_ticket(struct namespace *ns)
+{
+    uint64_t ticket;
+
+    pthread_mutex_lock(&ns->lock);
+    ticket = ns->last_ticket;
+    pthread_mutex_unlock(&ns->lock);
+    return ticket;
+}
+
 void store_namespace_properties(struct namespace *ns, struct store_properties *ret)
 {
     pthread_mutex_lock(&ns->lock);

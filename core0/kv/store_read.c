@@ -93,7 +93,7 @@ int namespace_fetch(struct namespace *ns, struct segment *segment, uint64_t offs
 
     if (memory != NULL)
         memcpy(ret->scratch, memory, want);
-    segment->refs++;
+    atomic_fetch_add(&segment->refs, 1);
     pthread_mutex_unlock(&ns->lock);
     if (memory == NULL && offset + (total > 0 ? total : 1) > written) {
         /* A large value on its way: its writer holds ns->write until it is in the file. */

@@ -61,7 +61,7 @@ static int begin(struct namespace *ns, const struct store_cursor *cursor, struct
     if (hinted == segment && (cursor->hint & UINT32_MAX) * 8 >= *ret_offset &&
         (cursor->hint & UINT32_MAX) * 8 < segment->written)
         *ret_offset = (cursor->hint & UINT32_MAX) * 8; /* the caller looks whether it is a record */
-    segment->refs++;
+    atomic_fetch_add(&segment->refs, 1);
     *ret = segment;
     return 1;
 }
@@ -308,7 +308,7 @@ static int scan_backwards(struct scan *scan)
             segment = ns->segments[ns->segment_count - 1];
         first = segment == ns->segments[0];
         end = block_end(segment, below);
-        segment->refs++;
+        atomic_fetch_add(&segment->refs, 1);
         start = segment_seek_back(segment, end);
         pthread_mutex_unlock(&ns->lock);
         for (;;) {
@@ -396,8 +396,8 @@ int store_locate(struct namespace *ns, const struct store_cursor *cursor, struct
     }
     end = segment->written;
     pthread_mutex_unlock(&ns->lock);
-    n = segment_walker_init(&walker, ns->store->io, segment->fd, ns->identity, segment->id,
-                            offset, end);
+    n = segment_walker_init(&walker, ns->store->io, segment->fd, ns->identity, segment->id, offset,
+                            end);
     if (n == 0)
         n = segment_walker_next(&walker, &record, &key, &value);
     if (n == -EBADMSG || (n > 0 && record.number != cursor->number)) { /* the hint was wrong */

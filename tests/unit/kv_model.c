@@ -31,8 +31,14 @@ void model_value(uint8_t seed, uint32_t len, uint8_t *out)
     }
 }
 
+bool model_is_seq;
+
 uint32_t model_key(uint32_t key, char out[32])
 {
+    if (model_is_seq) {
+        memcpy(out, &key, STORE_SEQ_KEY);
+        return STORE_SEQ_KEY;
+    }
     return (uint32_t)snprintf(out, 32, "key-%0*u", (int)(key % 9) + 1, key);
 }
 
@@ -108,7 +114,7 @@ void model_check(struct model *model, struct namespace *ns, bool exact, uint32_t
             continue;
         }
         if (ret != 0 && ret != STORE_NO_KEY)
-            fail_msg("%s: reading %s: %d", when, name, ret);
+            fail_msg("%s: reading key %u: %d", when, key, ret);
         checked++;
         for (uint32_t i = exact ? count - 1 : newest; i < count; i++) {
             uint64_t from = i == 0 ? 0 : versions[i].order;
@@ -121,7 +127,7 @@ void model_check(struct model *model, struct namespace *ns, bool exact, uint32_t
                 fits[order]++;
         }
         if (!any)
-            fail_msg("%s: %s is %s, which it was not after it was answered (%u of %u)", when, name,
+            fail_msg("%s: key %u is %s, which it was not after it was answered (%u of %u)", when, key,
                      ret == 0 ? "a value" : "absent", newest, count);
     }
     /* A beginning of what was written: there is a moment after which all of it is what there is. */

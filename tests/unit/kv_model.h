@@ -33,6 +33,7 @@ void model_init(struct model *model);
 /* What a value with this seed looks like. */
 void model_value(uint8_t seed, uint32_t len, uint8_t *out);
 uint32_t model_key(uint32_t key, char out[32]);
+extern bool model_is_seq; /* then keys are ids */
 void model_wrote(struct model *model, uint32_t key, uint32_t len, uint8_t seed, uint64_t ticket);
 /* All with tickets up to this one are answered. */
 void model_answered(struct model *model, uint64_t ticket);
