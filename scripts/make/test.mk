@@ -24,6 +24,9 @@ build/test/$(3)/$(1): $$($(4)_SOURCES_$(1):%.c=build/obj/$(2)/%.o) build/lib/lib
 	$$(call say,link,$$@)mkdir -p $$(@D) && $(CC_$(2)) $(LDFLAGS_$(2)) -o $$@.$$$$$$$$ $$(filter %.o,$$^) \
 	    -Wl,--start-group build/lib/libcroft-$(2).a $(call pkg_link,$(5) $($(4)_PACKAGES_$(1)) $(LIB_PACKAGES),$(SUFFIX_$(2))) -Wl,--end-group && mv $$@.$$$$$$$$ $$@
 endef
+# What several unit tests share, named in their "sources:" lines.
+TEST_SHARED := $(filter-out tests/unit/test_%,$(wildcard tests/unit/*.c))
+$(foreach f,target asan,$(TEST_SHARED:%.c=build/obj/$(f)/%.o)): PACKAGES := cmocka
 TESTS := $(notdir $(TEST_SOURCES:.c=))
 FUZZERS := $(notdir $(FUZZ_SOURCES:.c=))
 $(foreach t,$(TESTS),$(eval $(call test_rules,$(t),target,unit,UNIT,cmocka,)))

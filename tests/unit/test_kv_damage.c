@@ -174,7 +174,8 @@ static void flip(enum store_mode mode, uint32_t keys, uint32_t value, unsigned m
             struct disk *copy = disk_copy(disk, (uint64_t)at);
             struct seen seen;
 
-            disk_poke(copy, name, (uint64_t)at, disk_peek(copy, name, (uint64_t)at) ^ mask);
+            uint8_t flipped = (uint8_t)(disk_peek(copy, name, (uint64_t)at) ^ mask);
+            disk_poke(copy, name, (uint64_t)at, flipped);
             seen = read_all(copy, mode, keys, 60000, with_index ? "flipped, index" : "flipped",
                             (uint64_t)at);
             if (seen.damaged == 0 && seen.info.damaged == 0 && seen.info.cut_bytes == 0)
