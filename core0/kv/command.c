@@ -249,6 +249,11 @@ enum command_result command_failed(struct session *s, int result)
     }
 }
 
+void command_hold_newest(struct session *s)
+{
+    session_hold(s, store_namespace_ticket(s->ns));
+}
+
 bool command_may_know(const struct session *s, const struct store_info *info)
 {
     return s->admin || info->properties.is_public || info->id == s->ns_id;

@@ -74,6 +74,8 @@ int command_cursor_parse(struct command_bytes text, struct store_cursor *ret_cur
 
 /* The answer to a result of the store: 0-db's words where its clients know them, else "-ERR code sentence". */
 enum command_result command_failed(struct session *session, int result);
+/* The answer shows that something is not there, or the namespace as a whole: it waits for the newest write. */
+void command_hold_newest(struct session *session);
 /* The namespace of an argument, if this session may know it (its own, a public one, an administrator all). Else the
  * answer is given and NULL returned. The caller puts it. */
 struct namespace *command_namespace(struct session *session, struct command_bytes name);
@@ -107,8 +109,8 @@ void command_job_abandon(struct session *session);
 int command_jobs_start(struct server *server, struct error *err);
 void command_jobs_stop(struct server *server);
 
-command_fn command_ping, command_echo, command_time, command_auth, command_quit, command_info, command_stop,
-    command_help, command_hooks;
+command_fn command_ping, command_echo, command_time, command_auth, command_quit, command_info,
+    command_stop, command_help, command_hooks;
 command_fn command_set, command_get, command_mget, command_del, command_exists, command_check,
     command_length, command_keytime, command_version;
 command_fn command_scan, command_rscan, command_kscan, command_keycur, command_history,

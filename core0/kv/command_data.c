@@ -54,13 +54,11 @@ static enum command_result set_failed(struct session *s, const struct store_writ
                                       int result)
 {
     struct store_info info;
-    uint64_t ticket = 0;
 
     switch (result) {
     case STORE_CONDITION:
         /* that the condition fails shows what is there now: not before that is safe */
-        (void)store_exists(s->ns, write->key, write->key_len, &ticket);
-        session_hold(s, ticket);
+        command_hold_newest(s);
         reply_error(s, "kv.condition-failed", "the key is not as the condition wants it");
         return COMMAND_DONE;
     case STORE_INVALID:
@@ -121,7 +119,7 @@ static enum command_result get_one(struct session *s, struct command_bytes key)
     if (value.starved)
         return COMMAND_ROOM;
     if (r == STORE_NO_KEY) {
-        session_hold(s, found.ticket);
+        command_hold_newest(s);
         reply_null(s);
         return COMMAND_DONE;
     }
@@ -187,7 +185,10 @@ enum command_result command_del(struct session *s, const struct command_call *ca
     if (!key_argument(s, call, 1, "Invalid key", &key))
         return COMMAND_DONE;
     r = store_del(s->ns, key.data, (uint32_t)key.len, 0, &written);
-    session_hold(s, written.ticket);
+    if (r == 0)
+        session_hold(s, written.ticket);
+    else
+        command_hold_newest(s);
     if (r == STORE_NO_KEY)
         reply_literal(s, "Key not found");
     else if (r == STORE_WORM)
@@ -210,7 +211,10 @@ enum command_result command_exists(struct session *s, const struct command_call 
     r = store_exists(s->ns, key.data, (uint32_t)key.len, &ticket);
     if (r < 0 && r != STORE_NO_KEY)
         return command_failed(s, r);
-    session_hold(s, ticket);
+    if (r == 0)
+        session_hold(s, ticket);
+    else
+        command_hold_newest(s);
     reply_integer(s, r == 0);
     return COMMAND_DONE;
 }
@@ -223,6 +227,7 @@ enum command_result command_check(struct session *s, const struct command_call *
     if (!key_argument(s, call, 1, "Invalid key", &key))
         return COMMAND_DONE;
     r = store_check(s->ns, key.data, (uint32_t)key.len);
+    command_hold_newest(s);
     if (r == STORE_NO_KEY)
         reply_null(s);
     else if (r == 0 || r == STORE_DAMAGED)
@@ -245,11 +250,13 @@ static enum command_result stat_one(struct session *s, const struct command_call
     r = store_stat(s->ns, key.data, (uint32_t)key.len, &found);
     if (r < 0 && r != STORE_NO_KEY)
         return command_failed(s, r);
-    session_hold(s, found.ticket);
-    if (r < 0)
+    if (r < 0) {
+        command_hold_newest(s);
         reply_null(s);
-    else
-        reply_integer(s, which(&found));
+        return COMMAND_DONE;
+    }
+    session_hold(s, found.ticket);
+    reply_integer(s, which(&found));
     return COMMAND_DONE;
 }
 

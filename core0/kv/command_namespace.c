@@ -295,6 +295,7 @@ enum command_result command_dbsize(struct session *s, const struct command_call 
 
     (void)call;
     store_namespace_info(s->ns, &info);
+    command_hold_newest(s);
     reply_integer(s, info.entries);
     return COMMAND_DONE;
 }

@@ -111,6 +111,7 @@ static enum command_result scan(struct session *s, const struct command_call *ca
         r = store_scan(s->ns, &cursor, backwards, SCAN_ITEMS, scan_item, &scan, &more, NULL);
         if (r < 0)
             return command_failed(s, r);
+        command_hold_newest(s);
         if (s->progress.count > 0)
             return scan_answer(s, &cursor);
         if (scan.room)
@@ -171,6 +172,7 @@ enum command_result command_kscan(struct session *s, const struct command_call *
     r = store_keys(s->ns, prefix.data, (uint32_t)prefix.len, &s->progress.a, kscan_item, &scan);
     if (r == 1)
         return COMMAND_STEP;
+    command_hold_newest(s);
     if (r == 0 && s->progress.count > 0) {
         if (reply_array_close(s, before, sizeof(before) - 1, s->progress.count))
             return COMMAND_DONE;
@@ -202,7 +204,10 @@ enum command_result command_keycur(struct session *s, const struct command_call 
         return command_failed(s, r);
     else
         reply_cursor(s, &found.cursor);
-    session_hold(s, found.ticket);
+    if (r == 0)
+        session_hold(s, found.ticket);
+    else
+        command_hold_newest(s);
     return COMMAND_DONE;
 }
 
@@ -237,6 +242,7 @@ enum command_result command_history(struct session *s, const struct command_call
             return COMMAND_ROOM;
         if (r != STORE_NO_KEY)
             return command_failed(s, r);
+        command_hold_newest(s);
         reply_literal(s, command_count(call) == 2 ? "Key not found" : "No more history");
         return COMMAND_DONE;
     }

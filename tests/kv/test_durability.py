@@ -52,6 +52,9 @@ def test_every_answered_write_is_there_after_a_kill(kvd, sync, depth):
         writers = [Writer(s, f"{round_}.{i}", depth) for i in range(4)]
         for w in writers:
             w.start()
+        deadline = time.monotonic() + 30
+        while not all(w.answered for w in writers) and time.monotonic() < deadline:
+            time.sleep(0.01)  # a busy disk takes its time
         time.sleep(0.3)
         s.kill()
         for w in writers:
