@@ -170,7 +170,7 @@ static void flip(enum store_mode mode, uint32_t keys, uint32_t value, unsigned m
         disk_remove(disk, "/kv/ns-00000001.index");
     for (int64_t at = 0; at < size; at++)
         for (unsigned bit = 0; bit < masks; bit++) {
-            uint8_t mask = masks == 8 ? (uint8_t)(1u << bit) : (uint8_t)(at % 255 + 1);
+            uint8_t mask = (uint8_t)(masks == 8 ? 1u << bit : (unsigned)(at % 255 + 1));
             struct disk *copy = disk_copy(disk, (uint64_t)at);
             struct seen seen;
 
