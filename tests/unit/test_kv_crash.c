@@ -261,12 +261,149 @@ static void test_recovery(void **state)
     cut_everywhere(STORE_SYNC_ALWAYS, 300, 5, true, "always, and in the recovery");
 }
 
+/* ---- namespaces ------------------------------------------------------------------------------- */
+
+/* What the administrator was told of each step, in order; a step that was cut may or may not be. */
+enum { CREATE_A, SET_A, CREATE_B, SET_B, LIMIT_B, FLUSH_B, SET_B2, DELETE_A, CREATE_A2, STEPS };
+
+static int admin_set(struct store *store, const char *name, const char *value)
+{
+    struct store_write write = {.key = "key", .key_len = 3, .value = value, .value_len = 1};
+    struct store_written written;
+    struct namespace *ns;
+    int ret = store_namespace_get(store, name, 1, &ns);
+
+    if (ret < 0)
+        return ret;
+    ret = store_set(ns, &write, &written);
+    store_namespace_put(ns);
+    return ret < 0 ? ret : store_commit(store);
+}
+
+static int admin_step(struct store *store, int step)
+{
+    struct store_properties properties = {.maxsize = 100};
+    struct namespace *ns;
+    int ret;
+
+    switch (step) {
+    case CREATE_A:
+    case CREATE_A2:
+        return store_namespace_create(store, "a", 1, NULL);
+    case CREATE_B:
+        return store_namespace_create(store, "b", 1, NULL);
+    case SET_A:
+        return admin_set(store, "a", "1");
+    case SET_B:
+        return admin_set(store, "b", "2");
+    case SET_B2:
+        return admin_set(store, "b", "3");
+    case DELETE_A:
+        return store_namespace_delete(store, "a", 1);
+    default:
+        ret = store_namespace_get(store, "b", 1, &ns);
+        if (ret < 0)
+            return ret;
+        ret = step == LIMIT_B ? store_namespace_set(ns, &properties) : store_namespace_flush(ns);
+        store_namespace_put(ns);
+        return ret;
+    }
+}
+
+static char admin_byte;
+
+static void *admin_reserve(void *ctx, uint32_t len)
+{
+    (void)ctx;
+    return len == 1 ? &admin_byte : NULL;
+}
+
+/* 0: no such namespace, '-': no key, otherwise its value. */
+static char admin_look(struct store *store, const char *name, struct store_info *ret)
+{
+    struct store_sink sink = {.reserve = admin_reserve};
+    struct store_value value;
+    struct namespace *ns;
+    int got;
+
+    if (store_namespace_get(store, name, 1, &ns) != 0)
+        return 0;
+    store_namespace_info(ns, ret);
+    got = store_get(ns, "key", 3, &sink, &value);
+    store_namespace_put(ns);
+    if (got != 0 && got != STORE_NO_KEY)
+        fail_msg("%s: reading %s: %d", world.when, name, got);
+    return got == 0 ? admin_byte : '-';
+}
+
+/* What is to be seen after so many steps. */
+static bool admin_fits(unsigned steps, char a, char b, const struct store_info *info_b)
+{
+    static const struct {
+        char a, b;
+        uint64_t maxsize;
+    } after[STEPS + 1] = {{0, 0, 0},     {'-', 0, 0},     {'1', 0, 0},     {'1', '-', 0},
+                          {'1', '2', 0}, {'1', '2', 100}, {'1', '-', 100}, {'1', '3', 100},
+                          {0, '3', 100}, {'-', '3', 100}};
+
+    return a == after[steps].a && b == after[steps].b &&
+           (b == 0 || info_b->properties.maxsize == after[steps].maxsize);
+}
+
+static void test_namespaces(void **state)
+{
+    uint64_t n;
+
+    (void)state;
+    for (uint64_t round = 0; round < 3; round++)
+        for (n = 1;; n++) {
+            struct disk *disk = disk_new(base_seed + n + round * 1000);
+            struct store_options options = options_for(disk, STORE_SYNC_ALWAYS, STORE_USER);
+            struct store_info info_a, info_b = {0};
+            struct store *store;
+            unsigned done = 0;
+            bool cut;
+            char a, b;
+
+            snprintf(world.when, sizeof(world.when), "namespaces, seed %lu, cut at %lu",
+                     (unsigned long)base_seed, (unsigned long)n);
+            disk_cut_at(disk, n);
+            if (store_open(&options, &store, NULL) == 0) {
+                while (done < STEPS && admin_step(store, (int)done) == 0)
+                    done++;
+                store_abandon(store);
+            }
+            cut = disk_is_cut(disk);
+            disk_reboot(disk);
+            if (round == 1) { /* once more, in the recovery */
+                disk_cut_at(disk, n % 13 + 1);
+                if (store_open(&options, &store, NULL) == 0)
+                    store_abandon(store);
+                disk_reboot(disk);
+            }
+            if (store_open(&options, &store, NULL) != 0)
+                fail_msg("%s: does not open", world.when);
+            a = admin_look(store, "a", &info_a);
+            b = admin_look(store, "b", &info_b);
+            if (!admin_fits(done, a, b, &info_b) &&
+                (done == STEPS || !admin_fits(done + 1, a, b, &info_b)))
+                fail_msg("%s: after %u steps a is %d, b is %d", world.when, done, a, b);
+            if (b != 0 && a != 0 && info_a.id == info_b.id)
+                fail_msg("%s: an id was used twice", world.when);
+            assert_int_equal(store_close(store), 0);
+            disk_free(disk);
+            if (!cut)
+                break;
+        }
+    print_message("namespaces: up to call %lu\n", (unsigned long)n);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_always), cmocka_unit_test(test_everysec),
         cmocka_unit_test(test_none),   cmocka_unit_test(test_recovery),
-        cmocka_unit_test(test_seq),
+        cmocka_unit_test(test_seq),    cmocka_unit_test(test_namespaces),
     };
     const char *seed = getenv("KV_SEED");
 
