@@ -447,7 +447,11 @@ static bool load_segment(void *ctx, const struct segment *read, bool last)
     if (last)
         return read->id == loading->head.segment && loading->head.offset == read->size &&
                has->size >= read->size;
-    return has->size == read->size;
+    if (has->size < read->size)
+        return false;
+    has->size = has->written = has->allocated =
+        read->size; /* behind it is space that was not used */
+    return true;
 }
 
 static void load_mark(void *ctx, uint64_t number, uint64_t offset)

@@ -199,9 +199,11 @@ static int read_claims(struct namespace *ns, struct segment *segment, uint64_t f
             *ret_synced = (uint64_t)record.synced * 8;
         if (record.earlier_synced)
             *ret_earlier = true;
+        if (record.kind == RECORD_END)
+            break;
     }
     segment_walker_done(&walker);
-    return n;
+    return n < 0 ? n : 0;
 }
 
 /* The first place from `from` on where header or value do not verify, or the end; whether the segment
@@ -248,6 +250,26 @@ static int drop_segment(struct namespace *ns, struct segment *segment)
     return ns->store->io->unlink(ns->store->io, path);
 }
 
+/* Bytes that were written and are cut: not the zeros that were there before. */
+static int count_cut(struct namespace *ns, const struct segment *segment, uint64_t from)
+{
+    uint8_t data[4096];
+    uint64_t last = from;
+
+    for (uint64_t at = from; at < segment->size;) {
+        ssize_t n = ns->store->io->read(ns->store->io, segment->fd, data, sizeof(data), at);
+
+        if (n <= 0)
+            return (int)n;
+        for (ssize_t i = 0; i < n; i++)
+            if (data[i] != 0)
+                last = at + (uint64_t)i + 1;
+        at += (uint64_t)n;
+    }
+    ns->cut_bytes += last - from;
+    return 0;
+}
+
 static int cut(struct namespace *ns, uint32_t at, uint64_t offset)
 {
     const struct io *io = ns->store->io;
@@ -265,7 +287,9 @@ static int cut(struct namespace *ns, uint32_t at, uint64_t offset)
         return failed < 0 ? failed : io->sync_dir(io, ns->folder);
     }
     if (offset < segment->size) {
-        ns->cut_bytes += segment->size - offset;
+        failed = count_cut(ns, segment, offset);
+        if (failed < 0)
+            return failed;
         failed = io->truncate(io, segment->fd, offset);
         segment->size = segment->written = segment->allocated = offset;
     }
@@ -300,6 +324,8 @@ static int settle_tail(struct namespace *ns, uint32_t start, uint64_t start_offs
         if (segment->next != 0 || (synced[i] > SEGMENT_HEADER && synced[i] > segment->size))
             continue; /* the latter is shorter than it was: damage, met by the replay */
         failed = verified_end(ns, segment, synced[i], &end, &sealed);
+        if (failed == 0 && sealed) /* what follows is space that was claimed and not used */
+            segment->size = segment->written = segment->allocated = end;
         /* Without a header and all that could follow it: its making was cut. */
         if (failed == 0 && (end < segment->size || (!sealed && !last) ||
                             (segment->damaged && end <= SEGMENT_HEADER)))
@@ -398,6 +424,8 @@ static int replay(struct namespace *ns, struct segment *segment, uint64_t from)
         segment_note(segment, record.number, walker.at.offset);
         n = apply(ns, segment, walker.at.offset, &record, key);
         ended = record.kind == RECORD_END;
+        if (ended && segment->next == 0) /* what follows was claimed and not used */
+            walker.end = segment->size = segment->written = segment->allocated = walker.next;
         ns->marked = record.kind >= RECORD_MARK;
         if (n == 0)
             n = 1;

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -368,6 +369,17 @@ static void options_complete(struct store_options *options)
         options->cache = 32u << 20;
 }
 
+/* Every segment has a descriptor open: 256 GiB need 1,024, the usual soft limit. */
+static void raise_file_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 int store_open(const struct store_options *options, struct store **ret, struct error *err)
 {
     struct store *store = calloc(1, sizeof(*store));
@@ -382,6 +394,8 @@ int store_open(const struct store_options *options, struct store **ret, struct e
     store->chunk_size =
         store->options.segment_size < CHUNK_SIZE ? store->options.segment_size : CHUNK_SIZE;
     store->io = options->io != NULL ? options->io : &io_kernel;
+    if (store->io == &io_kernel)
+        raise_file_limit();
     store->lock_fd = -1;
     store->next_namespace = 1;
     pthread_mutex_init(&store->admin, NULL);
@@ -478,8 +492,9 @@ int store_close(struct store *store)
         struct segment *active = namespace_active(ns);
 
         snapshot_save(ns); /* only speed is lost without it */
-        if (active != NULL && active->allocated > active->size && active->written == active->size)
-            store->io->truncate(store->io, active->fd, active->size);
+        if (active != NULL && active->allocated > active->size && active->written == active->size &&
+            store->io->truncate(store->io, active->fd, active->size) == 0)
+            store->io->sync(store->io, active->fd); /* only space and time are lost without */
     }
     store_free(store);
     return failed;

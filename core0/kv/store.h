@@ -93,7 +93,8 @@ struct store_options {
     bool manual;         /* no threads: the caller runs store_commit(), store_tick() (tests) */
 };
 
-/* Opens and recovers. A damaged namespace does not make this fail: it is reported by its info. Fails
+/* Opens and recovers. Raises the process's soft limit of descriptors to the hard one: a segment has one.
+ * A damaged namespace does not make this fail: it is reported by its info. Fails
  * with kv.in-use when another process has the folder, kv.disk-failed, kv.bad-request. */
 int store_open(const struct store_options *options, struct store **ret, struct error *err);
 /* Writes and syncs everything, saves the indexes, ends the threads. All handles must have been put.

@@ -17,6 +17,9 @@
 #include <string.h>
 
 #define WRITE_PARTS 64
+#define STEP_MIN (64u << 10) /* of claiming space */
+#define STEP_MAX (16u << 20)
+#define STEP_ALWAYS (1u << 20) /* where it is filled with zeros */
 
 /* ---- chunks ----------------------------------------------------------------------------------- */
 
@@ -257,16 +260,21 @@ int namespace_write_out(struct namespace *ns)
 
 /* ---- room ------------------------------------------------------------------------------------- */
 
-/* How far to claim space so that `need` bytes fit: 0 and *ret, or STORE_NO_SPACE. */
-static int space_step(struct store *store, uint64_t need, bool is_delete, uint64_t *ret)
+/* How far to claim space so that `need` bytes fit: 0 and *ret, or STORE_NO_SPACE. As much again as the
+ * segment has: a small namespace takes little, and a large one asks seldom. */
+static int space_step(struct store *store, uint64_t has, uint64_t need, bool is_delete,
+                      uint64_t *ret)
 {
-    uint64_t step = store->options.segment_size / 4, free_bytes, total, reserve;
+    uint64_t step = has < STEP_MIN ? STEP_MIN : has, free_bytes, total, reserve;
+    uint64_t most = store->options.sync == STORE_SYNC_ALWAYS ? STEP_ALWAYS : STEP_MAX;
     int failed = store->io->space(store->io, store->data, &free_bytes, &total);
 
     if (failed < 0)
         return STORE_DISK_FAILED;
-    if (step > (16u << 20))
-        step = 16u << 20;
+    if (step > most)
+        step = most;
+    if (step > store->options.segment_size / 4)
+        step = store->options.segment_size / 4;
     if (step < need)
         step = need;
     /* A delete may use half of what is kept for compaction: it is how one makes space. */
@@ -277,13 +285,49 @@ static int space_step(struct store *store, uint64_t need, bool is_delete, uint64
     return 0;
 }
 
+/* Fills claimed space with zeros, so that a sync of records in it need not change the file's map and size:
+ * 3 to 5 times as fast (docs/decisions/0085). */
+static int zero_ahead(struct namespace *ns, struct segment *segment, uint64_t from, uint64_t len)
+{
+    static const uint8_t zeros[65536];
+    struct store *store = ns->store;
+    char path[PATH_LEN];
+    int failed = 0;
+
+    while (len > 0 && failed == 0) {
+        struct iovec parts[16];
+        uint64_t part = 0;
+        int count = 0;
+
+        for (; count < 16 && part < len; count++) {
+            uint64_t size = len - part < sizeof(zeros) ? len - part : sizeof(zeros);
+
+            parts[count] =
+                (struct iovec){.iov_base = (void *)(uintptr_t)zeros, .iov_len = (size_t)size};
+            part += size;
+        }
+        failed = store->io->write(store->io, segment->fd, parts, count, from);
+        from += part;
+        len -= part;
+    }
+    if (failed == -ENOSPC || failed == -EDQUOT)
+        return STORE_NO_SPACE;
+    if (failed == 0)
+        failed = store->io->sync(store->io, segment->fd);
+    if (failed == 0)
+        return 0;
+    /* What a failed sync lost may be records that were written before. */
+    segment_path(ns, segment->id, "seg", path);
+    return store_fail(store, "writing ahead", path, failed);
+}
+
 /* Claims at least `need` more bytes for a segment. ns->write held. */
 static int segment_claim(struct namespace *ns, struct segment *segment, uint64_t need,
                          bool is_delete)
 {
     struct store *store = ns->store;
     uint64_t step = 0, from = segment->allocated;
-    int failed = space_step(store, need, is_delete, &step);
+    int failed = space_step(store, from, need, is_delete, &step);
 
     if (failed < 0)
         return failed;
@@ -294,10 +338,36 @@ static int segment_claim(struct namespace *ns, struct segment *segment, uint64_t
         return STORE_NO_SPACE;
     if (failed < 0 && failed != -EOPNOTSUPP) /* without it, the reserve is the margin */
         return STORE_DISK_FAILED;
+    /* For a large record it would be the same bytes twice. */
+    if (store->options.sync == STORE_SYNC_ALWAYS && need <= CHUNK_SIZE) {
+        failed = zero_ahead(ns, segment, from, step);
+        if (failed < 0)
+            return failed;
+    }
     pthread_mutex_lock(&ns->lock);
     segment->allocated = from + step;
     pthread_mutex_unlock(&ns->lock);
     return 0;
+}
+
+void namespace_prepare(struct namespace *ns)
+{
+    struct store *store = ns->store;
+    struct segment *active;
+    bool is_short;
+
+    if (store->options.sync != STORE_SYNC_ALWAYS)
+        return;
+    pthread_mutex_lock(&ns->write);
+    pthread_mutex_lock(&ns->lock);
+    active = ns->gone ? NULL : namespace_active(ns);
+    is_short = active != NULL && active->allocated < store->options.segment_size &&
+               active->allocated <
+                   active->size + (active->size < STEP_ALWAYS ? active->size / 2 : STEP_ALWAYS / 2);
+    pthread_mutex_unlock(&ns->lock);
+    if (is_short) /* a full disk is told to the writer that meets it */
+        segment_claim(ns, active, END_SIZE, false);
+    pthread_mutex_unlock(&ns->write);
 }
 
 /* Makes the file of a new active segment: named durably, its header not yet written. */
@@ -393,6 +463,8 @@ int namespace_make_room(struct namespace *ns, uint64_t need, bool is_delete)
         pthread_mutex_lock(&ns->lock);
         ret = segment_begin(ns, made);
         pthread_mutex_unlock(&ns->lock);
+        if (ret == 0 && active != NULL && active->allocated > active->size)
+            store->io->truncate(store->io, active->fd, active->size); /* only space is lost */
         if (ret < 0) {
             store->io->close(store->io, made->fd);
             segment_free(made);

@@ -162,23 +162,27 @@ int store_commit(struct store *store)
     pthread_mutex_lock(&store->lists);
     list = store->unsynced;
     store->unsynced = NULL;
-    for (ns = list; ns != NULL; ns = ns->next_unsynced)
+    for (ns = list; ns != NULL; ns = ns->next_unsynced) {
+        ns->next_here = ns->next_unsynced; /* it may go onto the list again meanwhile */
         ns->is_unsynced = false;
-    pthread_mutex_unlock(&store->lists);
-    while ((ns = list) != NULL) {
-        list = ns->next_unsynced;
-        if (failed == 0)
-            failed = sync_segments(ns);
-        store_namespace_put(ns);
     }
-    pthread_mutex_unlock(&store->committing);
-    if (failed < 0 || atomic_load(&store->failed) != 0)
-        return STORE_DISK_FAILED;
-    if (reached > atomic_load(&store->answered)) {
+    pthread_mutex_unlock(&store->lists);
+    for (ns = list; ns != NULL && failed == 0; ns = ns->next_here)
+        failed = sync_segments(ns);
+    if (atomic_load(&store->failed) != 0)
+        failed = STORE_DISK_FAILED;
+    if (failed == 0 && reached > atomic_load(&store->answered)) {
         answered_raise(store, reached);
         store_notify_all(store);
     }
-    return 0;
+    while ((ns = list) != NULL) {
+        list = ns->next_here;
+        if (failed == 0)
+            namespace_prepare(ns);
+        store_namespace_put(ns);
+    }
+    pthread_mutex_unlock(&store->committing);
+    return failed < 0 ? STORE_DISK_FAILED : 0;
 }
 
 int store_submit(struct store *store)
@@ -260,14 +264,36 @@ static struct timespec in_a_second(void)
     return when;
 }
 
+/* Lets those who have just been answered come back, so that one sync serves all of them: until there are as
+ * many as last time, but not longer than an eighth of what a sync takes. wake_lock held. */
+static void gather(struct store *store, uint64_t last_count, uint64_t last_usec)
+{
+    uint64_t wait = last_usec / 8 > 1000 ? 1000 : last_usec / 8;
+    struct timespec until;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += (long)(wait * 1000);
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_nsec -= 1000000000;
+        until.tv_sec++;
+    }
+    while (!store->stopping &&
+           atomic_load(&store->tickets) - atomic_load(&store->answered) < last_count &&
+           pthread_cond_timedwait(&store->wake_committer, &store->wake_lock, &until) == 0) {
+    }
+}
+
 static void *committer_run(void *ctx)
 {
     struct store *store = ctx;
     bool always = store->options.sync == STORE_SYNC_ALWAYS;
     struct timespec due = in_a_second();
+    uint64_t last_count = 0, last_usec = 0;
 
     pthread_mutex_lock(&store->wake_lock);
     while (!store->stopping) {
+        uint64_t answered, usec;
+
         if (always && !store->commit_wanted) {
             pthread_cond_wait(&store->wake_committer, &store->wake_lock);
             continue;
@@ -275,9 +301,15 @@ static void *committer_run(void *ctx)
         if (!always &&
             pthread_cond_timedwait(&store->wake_committer, &store->wake_lock, &due) != ETIMEDOUT)
             continue;
+        if (always && last_count > 1)
+            gather(store, last_count, last_usec);
         store->commit_wanted = false;
         pthread_mutex_unlock(&store->wake_lock);
+        answered = atomic_load(&store->answered);
+        usec = atomic_load(&store->sync_usec);
         store_commit(store); /* its failure is sticky, and told by store_answered() */
+        last_count = atomic_load(&store->answered) - answered;
+        last_usec = atomic_load(&store->sync_usec) - usec;
         due = in_a_second();
         pthread_mutex_lock(&store->wake_lock);
     }

@@ -75,6 +75,7 @@ struct namespace
     bool marked;                /* the last record is a mark */
     bool is_dirty, is_unsynced; /* on the store's list; store->lists guards them */
     struct namespace *next_dirty, *next_unsynced;
+    struct namespace *next_here; /* of the commit that is under way */
 
     struct chunk **chunks;
     uint32_t chunk_first, chunk_end, chunk_room;
@@ -162,6 +163,8 @@ void segment_put(struct namespace *ns, struct segment *segment);
 
 /* Room for one record of this size in the active segment; takes ns->write and ns->lock. */
 int namespace_make_room(struct namespace *ns, uint64_t need, bool is_delete);
+/* Claims space before it is needed, where that takes time; called between commits. */
+void namespace_prepare(struct namespace *ns);
 /* Appends; ns->lock held and room made. `external`: ns->write is held, too. 0 or -ENOMEM. */
 int namespace_append(struct namespace *ns, struct segment *segment, struct record *record,
                      const void *key, const void *value, bool external);
