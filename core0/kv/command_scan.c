@@ -271,9 +271,9 @@ static enum command_result data_raw(struct session *s, const struct command_call
     uint64_t segment, offset;
     struct reply_value value;
     struct store_sink sink;
-    struct store_item item;
+    struct store_item item = {.key = NULL};
     struct store_value found = {.ticket = 0};
-    struct store_place place;
+    struct store_place place = {.segment = 0};
     uint8_t key[STORE_KEY_MAX], head[2 * STORE_KEY_MAX];
     size_t len, items;
     int r;
@@ -321,7 +321,7 @@ static enum command_result data_raw(struct session *s, const struct command_call
 static enum command_result data_place(struct session *s, struct command_bytes key)
 {
     struct store_value found = {.ticket = 0};
-    struct store_place place;
+    struct store_place place = {.segment = 0};
     int r = key.len <= STORE_KEY_MAX ? store_stat(s->ns, key.data, (uint32_t)key.len, &found)
                                      : STORE_NO_KEY;
 

@@ -13,7 +13,7 @@
 
 #define WAIT_DEFAULT_MS 5000 /* as 0-db, like the limits */
 #define WAIT_LEAST_MS 100
-#define WAIT_MOST_MS (30 * 60 * 1000)
+#define WAIT_MOST_MS ((uint64_t)30 * 60 * 1000)
 
 enum command_result command_ping(struct session *s, const struct command_call *call)
 {

@@ -237,9 +237,9 @@ static int take_namespace(struct replica *replica, const char *name, uint64_t id
 static int read_namespace(struct replica *replica, bool *ret_changed)
 {
     struct store_properties p = {.mode = STORE_USER};
-    uint64_t id, mode, is_public, worm, lock, last;
+    uint64_t id = 0, mode = 0, is_public = 0, worm = 0, lock = 0, last = 0;
     char name[STORE_NAME_MAX + 1];
-    size_t len, secret_len;
+    size_t len = 0, secret_len = 0;
     int64_t count;
     int r = read_count(replica, 9, 9, &count);
 

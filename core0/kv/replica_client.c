@@ -153,8 +153,8 @@ int replica_client_send(struct replica_client *c, const struct replica_argument 
         len += resp_head('$', arguments[i].len, text + len);
         memcpy(text + len, arguments[i].data, arguments[i].len);
         len += arguments[i].len;
-        memcpy(text + len, "\r\n", 2);
-        len += 2;
+        text[len++] = '\r';
+        text[len++] = '\n';
     }
     return send_all(c, text, len);
 }

@@ -15,7 +15,7 @@
 
 #define FOLLOW_RECORDS 256
 #define FOLLOW_MOST_MS 60000
-#define WAITREPLICAS_MOST_MS (30 * 60 * 1000)
+#define WAITREPLICAS_MOST_MS ((uint64_t)30 * 60 * 1000)
 
 /* What a follower holds of one namespace. */
 struct held {

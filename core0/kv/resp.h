@@ -14,7 +14,7 @@
 
 #define RESP_ARGS_MAX 1024 /* MGET of 1,023 keys, as 0-db */
 #define RESP_LINE_MAX 32   /* bytes of a "*N\r\n" or "$N\r\n" line: far more than a number needs */
-#define RESP_INLINE_MAX (64 * 1024) /* bytes of an inline request; Redis' own limit */
+#define RESP_INLINE_MAX ((size_t)64 * 1024) /* bytes of an inline request; Redis' own limit */
 
 struct resp_limits {
     size_t argument; /* bytes of one argument */

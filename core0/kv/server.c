@@ -28,7 +28,7 @@
 #include "session.h"
 
 #define ACCEPTS_PER_TURN 64 /* so that a flood of connections leaves room for signals and metrics */
-#define DESCRIPTORS_BESIDE 256 /* for segments, listeners and metrics */
+#define DESCRIPTORS_BESIDE 256u /* for segments, listeners and metrics */
 
 /* ---- the memory budget ---- */
 
@@ -257,7 +257,7 @@ uint16_t server_port(const struct server *server, unsigned listener)
         struct sockaddr_in v4;
         struct sockaddr_in6 v6;
         struct sockaddr_storage space;
-    } address;
+    } address = {.space = {.ss_family = AF_UNSPEC}};
     socklen_t len = sizeof(address);
 
     if (listener >= server->listener_count ||
@@ -281,7 +281,7 @@ static void raise_descriptors(struct server *server)
     setrlimit(RLIMIT_NOFILE, &limit);
     if (limit.rlim_cur != RLIM_INFINITY &&
         limit.rlim_cur < (rlim_t)server->options.max_clients + DESCRIPTORS_BESIDE) {
-        unsigned fit = limit.rlim_cur > 2 * DESCRIPTORS_BESIDE
+        unsigned fit = limit.rlim_cur / 2 > DESCRIPTORS_BESIDE
                            ? (unsigned)limit.rlim_cur - DESCRIPTORS_BESIDE
                            : DESCRIPTORS_BESIDE;
         log_warn("room for %u clients: the limit of open files is %llu", fit,

@@ -44,8 +44,8 @@ struct server_options {
     unsigned listener_count;
     unsigned workers;
     enum store_mode mode; /* of new namespaces */
-    size_t max_value;  /* bytes of one value */
-    size_t max_memory; /* bytes of all connections' buffers beyond their first block */
+    size_t max_value;     /* bytes of one value */
+    size_t max_memory;    /* bytes of all connections' buffers beyond their first block */
     unsigned max_clients;
     const char *tls_cert; /* both or none */
     const char *tls_key;

@@ -49,7 +49,7 @@ static bool grow(struct session *s, uint8_t **memory, size_t *capacity, size_t u
         server_memory_give(s->worker->server, want);
         return false;
     }
-    if (used > 0)
+    if (used > 0 && *memory != NULL)
         memcpy(larger, *memory, used);
     give(s, *memory, *capacity);
     *memory = larger;
@@ -121,8 +121,8 @@ int session_in_canonical(struct session *s, const uint8_t *data, size_t len,
         at += n;
         memcpy(copy + at, data + request->argv[i].offset, request->argv[i].len);
         at += request->argv[i].len;
-        memcpy(copy + at, "\r\n", 2);
-        at += 2;
+        copy[at++] = '\r';
+        copy[at++] = '\n';
     }
     memcpy(copy + at, data + request->position, len - request->position);
     at += len - request->position;
