@@ -366,7 +366,7 @@ static void options_complete(struct store_options *options)
     if (options->reserve == 0)
         options->reserve = options->segment_size;
     if (options->cache == 0)
-        options->cache = 32u << 20;
+        options->cache = 64u << 20;
 }
 
 /* Every segment has a descriptor open: 256 GiB need 1,024, the usual soft limit. */

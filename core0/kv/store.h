@@ -88,7 +88,7 @@ struct store_options {
     uint32_t max_value;    /* 0: STORE_VALUE_MAX */
     uint32_t segment_size; /* bytes; 0: 256 MiB; at least room for one largest record */
     uint64_t reserve; /* bytes of the disk that only compaction and deletes may use; 0: a segment */
-    uint64_t cache;   /* bytes of the newest records kept in memory for reads; 0: 32 MiB */
+    uint64_t cache;   /* bytes of the newest records kept in memory for reads; 0: 64 MiB */
     const struct io *io; /* NULL: the kernel's */
     bool manual;         /* no threads: the caller runs store_commit(), store_tick() (tests) */
 };
@@ -205,14 +205,16 @@ enum store_condition {
 };
 
 struct store_write {
-    const void *key; /* seq: empty for a new id, else an existing id */
+    const void *key; /* seq: empty for a new id, else an existing id; with `number` a new one, too */
     uint32_t key_len;
     const void *value;
     uint32_t value_len;
     uint32_t time; /* seconds since 1970; 0: now */
     enum store_condition condition;
     uint64_t version;
-    uint64_t number; /* 0: the next; a replica gives its primary's, higher than any it has */
+    /* 0: the next; a replica gives its primary's, higher than any it has. It is written also when the
+     * value is the same. */
+    uint64_t number;
 };
 
 struct store_written {

@@ -449,11 +449,7 @@ int namespace_make_room(struct namespace *ns, uint64_t need, bool is_delete)
         pthread_mutex_unlock(&ns->lock);
         /* Only who holds ns->write appends past what is claimed, or changes what is active. */
         if (!has)
-            ret = segment_claim(
-                ns, active,
-                need + END_SIZE +
-                    (active->allocated > active->size ? active->allocated - active->size : 0),
-                is_delete);
+            ret = segment_claim(ns, active, need + END_SIZE, is_delete);
         pthread_mutex_unlock(&ns->write);
         return ret;
     }

@@ -176,6 +176,16 @@ struct set {
     uint64_t version;
 };
 
+static uint32_t seq_id(const void *key)
+{
+    const uint8_t *at = key;
+    uint32_t id = 0;
+
+    for (unsigned i = 0; i < STORE_SEQ_KEY; i++)
+        id |= (uint32_t)at[i] << (8 * i);
+    return id;
+}
+
 /* One try; ns->lock is held, and held when it returns. 0 done; 1 once more, with the lock given up in
  * between; a negative result. */
 static int set_try(struct set *set, struct store_written *ret)
@@ -209,7 +219,8 @@ static int set_try(struct set *set, struct store_written *ret)
         found = namespace_find(ns, set->key, set->key_len, &old);
         if (found < 0)
             return found == -EBADMSG ? STORE_DAMAGED : STORE_DISK_FAILED;
-        if (is_seq && found == 0)
+        /* A replica gives new ids, too: its primary's, of which some may be gone already. */
+        if (is_seq && found == 0 && (write->number == 0 || seq_id(set->key) < ns->next_id))
             return STORE_NO_KEY;
     }
     has = found > 0;
@@ -235,7 +246,7 @@ static int set_try(struct set *set, struct store_written *ret)
             return STORE_CONDITION;
     }
     /* Different checksums are different values; the same checksum is not yet the same value. */
-    if (has && !unsure && old.value_len == write->value_len &&
+    if (has && !unsure && write->number == 0 && old.value_len == write->value_len &&
         (is_seq || old.check == (set->body & INDEX_CHECK_MASK)) &&
         !(set->compared && same_place(&set->compared_at, &old))) {
         uint64_t version = 0;
@@ -307,7 +318,7 @@ static int set_try(struct set *set, struct store_written *ret)
         if (has)
             entry_put(ns, set->key, set->key_len, &old);
         else if (is_seq)
-            slots_forget(ns->slots, (uint32_t)ns->next_id);
+            slots_forget(ns->slots, seq_id(set->key));
         else
             index_remove(ns->index, set->key, set->key_len);
         return STORE_NO_MEMORY;
@@ -316,8 +327,8 @@ static int set_try(struct set *set, struct store_written *ret)
         namespace_account(ns, namespace_segment(ns, old.segment), set->key_len, old.value_len,
                           false);
     namespace_account(ns, active, set->key_len, write->value_len, true);
-    if (is_seq && write->key_len == 0)
-        ns->next_id++;
+    if (is_seq && !has)
+        ns->next_id = (uint64_t)seq_id(set->key) + 1;
     *ret = (struct store_written){.version = record.number, .ticket = store_ticket(ns)};
     if (is_seq)
         memcpy(ret->key, set->key, STORE_SEQ_KEY);
