@@ -331,27 +331,11 @@ static bool relaxed(struct followed *f, int result)
     return store_namespace_set(f->ns, &p) == 0;
 }
 
-/* Ids of seq are given in order, here as on the primary: the next one is asked for, not named. */
-static bool is_next_id(struct followed *f, const struct store_write *write)
-{
-    struct store_info info;
-    uint64_t id = 0;
-
-    store_namespace_info(f->ns, &info);
-    if (info.properties.mode != STORE_SEQ || write->key_len != STORE_SEQ_KEY)
-        return false;
-    for (unsigned i = 0; i < STORE_SEQ_KEY; i++)
-        id |= (uint64_t)((const uint8_t *)write->key)[i] << (8 * i);
-    return id == info.next_id;
-}
-
 static int apply_set(struct followed *f, struct store_write *write, uint64_t *ticket)
 {
     struct store_written written = {.ticket = 0};
     int r;
 
-    if (is_next_id(f, write))
-        write->key_len = 0;
     do {
         r = store_set(f->ns, write, &written);
     } while (r < 0 && relaxed(f, r));

@@ -219,6 +219,19 @@ def test_kscan_is_a_prefix_match_without_a_cursor(c):
     assert c.error("KSCAN", "*") == "No keys match"  # no pattern
 
 
+def test_kscan_says_when_there_is_too_much(c):
+    keys = [b"k%06d" % i + b"x" * 1000 for i in range(17500)]
+    for at in range(0, len(keys), 500):
+        c.socket.sendall(b"".join(Client.pack("SET", k, "") for k in keys[at:at + 500]))
+        assert [c.answer() for _ in keys[at:at + 500]] == keys[at:at + 500]
+    c.socket.sendall(Client.pack("PING") + Client.pack("KSCAN", "k") + Client.pack("KSCAN", "k00000") + Client.pack("PING"))
+    assert c.answer() == "PONG"
+    with pytest.raises(Error, match="^ERR kv.too-large "):
+        c.answer()
+    assert sorted(c.answer()[1]) == keys[:10] and c.answer() == "PONG"
+    assert sorted(c("KSCAN", "k00")[1]) == keys[:10000]
+
+
 def test_history_ends(c):
     for i in range(4):
         c("SET", "a", f"v{i}")

@@ -168,6 +168,13 @@ def test_seq_mode(pair):
     r = replica.admin()
     assert r("GET", ids[3]) == b"changed" and r("GET", ids[4]) is None and r("GET", ids[49]) == b"v49"
     assert r("DBSIZE") == p("DBSIZE") == 49
+    assert r("VERSION", ids[3]) == p("VERSION", ids[3])
+    p("SET", "", "later")
+    assert p("WAITREPLICAS", 1, 10000) == 1
+    replica.kill()
+    replica.start()
+    r = replica.admin()
+    assert [x[0] for x in r("SCAN")[1]] == [x[0] for x in p("SCAN")[1]]
 
 
 def test_only_administrators_follow(pair):
