@@ -44,11 +44,22 @@ struct io {
 
 extern const struct io io_kernel;
 
+/* An iovec serves reading, too, so it takes no const; writing changes nothing. */
+static inline void *io_base(const void *data)
+{
+    union {
+        const void *from;
+        void *to;
+    } base = {.from = data};
+
+    return base.to;
+}
+
 /* One buffer. */
 static inline int io_write(const struct io *io, int fd, const void *data, size_t len,
                            uint64_t offset)
 {
-    struct iovec part = {.iov_base = (void *)(uintptr_t)data, .iov_len = len};
+    struct iovec part = {.iov_base = io_base(data), .iov_len = len};
 
     return io->write(io, fd, &part, 1, offset);
 }

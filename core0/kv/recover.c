@@ -122,7 +122,7 @@ static int open_segment(struct namespace *ns, uint32_t id)
 {
     const struct io *io = ns->store->io;
     struct segment *segment = segment_new(id);
-    uint8_t header[SEGMENT_HEADER];
+    uint8_t header[SEGMENT_HEADER] = {0};
     char path[PATH_LEN];
     int64_t size;
     int failed;
@@ -144,7 +144,7 @@ static int open_segment(struct namespace *ns, uint32_t id)
         (failed == 0 && segment_header_decode(header, ns->identity, segment) < 0)) {
         struct segment_walker walker;
         const uint8_t *key, *value;
-        struct record record;
+        struct record record = {0};
 
         /* Its first record says where it belongs; without one it goes to the end. */
         segment->damaged = true;
@@ -655,7 +655,7 @@ static int keep_damaged(struct namespace *ns)
 static int recover_namespace(struct namespace *ns)
 {
     struct store *store = ns->store;
-    struct namespace_descriptor d;
+    struct namespace_descriptor d = {0};
     struct listing listing;
     char path[PATH_LEN];
     uint8_t *data = NULL;

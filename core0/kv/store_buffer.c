@@ -63,7 +63,7 @@ static struct chunk *chunk_add(struct namespace *ns, uint32_t segment, uint64_t 
 
     if (ns->chunk_end == ns->chunk_room && ns->chunk_first > ns->chunk_room / 2) {
         memmove(ns->chunks, ns->chunks + ns->chunk_first,
-                (ns->chunk_end - ns->chunk_first) * sizeof(*ns->chunks));
+                (ns->chunk_end - ns->chunk_first) * sizeof(struct chunk *));
         ns->chunk_end -= ns->chunk_first;
         ns->chunk_unwritten -= ns->chunk_first;
         ns->chunk_first = 0;
@@ -213,7 +213,7 @@ int namespace_write_out(struct namespace *ns)
             parts[count++] = (struct iovec){.iov_base = chunk->data + chunk->done,
                                             .iov_len = chunk->len - chunk->done};
             if (chunk->external != NULL) {
-                parts[count++] = (struct iovec){.iov_base = (void *)(uintptr_t)chunk->external,
+                parts[count++] = (struct iovec){.iov_base = io_base(chunk->external),
                                                 .iov_len = chunk->external_len};
                 parts[count++] =
                     (struct iovec){.iov_base = chunk->data + chunk->len, .iov_len = chunk->pad};
@@ -302,8 +302,7 @@ static int zero_ahead(struct namespace *ns, struct segment *segment, uint64_t fr
         for (; count < 16 && part < len; count++) {
             uint64_t size = len - part < sizeof(zeros) ? len - part : sizeof(zeros);
 
-            parts[count] =
-                (struct iovec){.iov_base = (void *)(uintptr_t)zeros, .iov_len = (size_t)size};
+            parts[count] = (struct iovec){.iov_base = io_base(zeros), .iov_len = (size_t)size};
             part += size;
         }
         failed = store->io->write(store->io, segment->fd, parts, count, from);

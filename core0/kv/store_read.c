@@ -333,7 +333,7 @@ int store_raw(struct namespace *ns, uint32_t segment, uint64_t offset, void *key
         failed = STORE_NO_KEY;
     if (failed == 0 && fetched.record.kind == RECORD_SET)
         failed = at_place(ns, segment, offset, 0, sink, &fetched);
-    if (failed < 0)
+    if (failed != 0)
         return failed;
     *ret = value_of(&fetched.record, segment, offset, 0);
     memcpy(key, fetched.key, fetched.record.key_len);

@@ -123,11 +123,8 @@ static int step(struct world *w, bool with_compaction)
     } else if (what < 95) {
         ret = w->sync == STORE_SYNC_ALWAYS || what < 88 ? store_commit(w->store)
                                                         : store_submit(w->store);
-        /* Only `always` promises that what is answered survives. */
-        if (w->sync == STORE_SYNC_ALWAYS) {
-            store_answered(w->store, &answered);
-            model_answered(&w->model, answered);
-        } else if (ret == 0 && what < 88) {
+        /* What is answered survives with `always`; with the others, what was committed. */
+        if (w->sync == STORE_SYNC_ALWAYS || (ret == 0 && what < 88)) {
             store_answered(w->store, &answered);
             model_answered(&w->model, answered);
         }
