@@ -24,6 +24,9 @@
 #define SESSION_BLOCK                                                                              \
     ((size_t)16 * 1024) /* what a busy session has in each direction without asking */
 
+#define WORKER_SPARES 8
+#define WORKER_SPARE_MAX ((size_t)2 << 20) /* bytes of each: at most 16 MiB a worker */
+
 struct session;
 struct worker;
 
@@ -101,6 +104,10 @@ struct worker {
     struct resp_request *request;
     void **blocks; /* free blocks of SESSION_BLOCK bytes */
     size_t block_count;
+    struct worker_spare { /* large buffers that nobody has now */
+        uint8_t *memory;
+        size_t capacity;
+    } spares[WORKER_SPARES];
     struct worker_counters counters;
 };
 

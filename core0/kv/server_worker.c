@@ -190,6 +190,8 @@ void worker_join(struct worker *worker)
     while (worker->block_count > 0)
         free(worker->blocks[--worker->block_count]);
     free(worker->blocks);
+    for (unsigned i = 0; i < WORKER_SPARES; i++)
+        free(worker->spares[i].memory);
     free(worker->scratch);
     free(worker->request);
     free(worker->posts);

@@ -24,8 +24,37 @@ static void give(struct session *s, uint8_t *memory, size_t capacity)
         worker_block_give(s->worker, memory);
         return;
     }
+    /* a few are kept for the next large values: fresh pages cost as much as a value's own way through memory */
+    if (capacity <= WORKER_SPARE_MAX) {
+        struct worker_spare *spare = &s->worker->spares[s->worker->turn % WORKER_SPARES], old;
+
+        for (unsigned i = 0; i < WORKER_SPARES && spare->memory != NULL; i++) {
+            if (s->worker->spares[i].memory == NULL)
+                spare = &s->worker->spares[i];
+        }
+        old = *spare; /* in turn, so that sizes nobody wants any more go */
+        *spare = (struct worker_spare){.memory = memory, .capacity = capacity};
+        memory = old.memory;
+    }
     free(memory);
     server_memory_give(s->worker->server, capacity);
+}
+
+/* Memory for `want` bytes, which become what it really has. The budget was asked for `want`. */
+static uint8_t *take(struct session *s, size_t *want)
+{
+    for (unsigned i = 0; i < WORKER_SPARES; i++) {
+        struct worker_spare *spare = &s->worker->spares[i];
+        uint8_t *memory = spare->memory;
+
+        if (memory != NULL && spare->capacity >= *want && spare->capacity / 4 <= *want &&
+            memory_take(&s->worker->server->memory, spare->capacity - *want)) {
+            *want = spare->capacity;
+            spare->memory = NULL;
+            return memory;
+        }
+    }
+    return malloc(*want);
 }
 
 /* Makes *memory at least `want` bytes large, the first `used` of them kept. */
@@ -44,7 +73,7 @@ static bool grow(struct session *s, uint8_t **memory, size_t *capacity, size_t u
     s->starved_for = want;
     if (!memory_take(budget, want))
         return false;
-    larger = malloc(want);
+    larger = take(s, &want);
     if (larger == NULL) {
         server_memory_give(s->worker->server, want);
         return false;
