@@ -205,7 +205,8 @@ enum store_condition {
 };
 
 struct store_write {
-    const void *key; /* seq: empty for a new id, else an existing id; with `number` a new one, too */
+    const void
+        *key; /* seq: empty for a new id, else an existing id; with `number` a new one, too */
     uint32_t key_len;
     const void *value;
     uint32_t value_len;
