@@ -335,6 +335,21 @@ static void test_subscription(void **state)
     world_stop(&world);
 }
 
+static void test_a_quiet_connection_stays(void **state)
+{
+    (void)state;
+    struct world world;
+    world_start(&world, 1);
+    until_subscribed(&world);
+    /* longer than a ping and its pong take, without a block */
+    uint64_t end = loop_clock() + 8 * SECOND;
+    while (loop_clock() < end)
+        loop_step(world.loop, 50);
+    assert_true(world.seen.subscribed);
+    assert_int_equal(eth_heads_requests(world.heads), 1);
+    world_stop(&world);
+}
+
 static void test_black_hole(void **state)
 {
     (void)state;
@@ -407,6 +422,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_subscription),
+        cmocka_unit_test(test_a_quiet_connection_stays),
         cmocka_unit_test(test_black_hole),
         cmocka_unit_test(test_black_hole_without_another),
         cmocka_unit_test(test_closed_and_back),

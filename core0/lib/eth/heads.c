@@ -170,6 +170,7 @@ static void on_subscribed(struct eth_heads *heads)
     heads->state = SUBSCRIBED;
     heads->backoff = RECONNECT_MIN;
     heads->poll_at = 0;
+    heads->pong_by = 0; /* the answer came */
     heads->ping_at = loop_clock() + PING_INTERVAL;
     heads->silent_at = loop_clock() + SILENCE;
     heads->first = true;
