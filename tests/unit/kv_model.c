@@ -127,8 +127,8 @@ void model_check(struct model *model, struct namespace *ns, bool exact, uint32_t
                 fits[order]++;
         }
         if (!any)
-            fail_msg("%s: key %u is %s, which it was not after it was answered (%u of %u)", when, key,
-                     ret == 0 ? "a value" : "absent", newest, count);
+            fail_msg("%s: key %u is %s, which it was not after it was answered (%u of %u)", when,
+                     key, ret == 0 ? "a value" : "absent", newest, count);
     }
     /* A beginning of what was written: there is a moment after which all of it is what there is. */
     for (reached = model->order; fits[reached] < checked; reached--)

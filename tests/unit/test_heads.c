@@ -421,12 +421,9 @@ static void test_without_websocket(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_subscription),
-        cmocka_unit_test(test_a_quiet_connection_stays),
-        cmocka_unit_test(test_black_hole),
-        cmocka_unit_test(test_black_hole_without_another),
-        cmocka_unit_test(test_closed_and_back),
-        cmocka_unit_test(test_without_websocket),
+        cmocka_unit_test(test_subscription),    cmocka_unit_test(test_a_quiet_connection_stays),
+        cmocka_unit_test(test_black_hole),      cmocka_unit_test(test_black_hole_without_another),
+        cmocka_unit_test(test_closed_and_back), cmocka_unit_test(test_without_websocket),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
