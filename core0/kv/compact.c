@@ -676,13 +676,8 @@ int store_tick(struct store *store)
     if (atomic_load(&store->failed) != 0)
         return STORE_DISK_FAILED;
     for (;;) {
-        struct namespace *ns = NULL;
+        struct namespace *ns = store_namespace_after(store, after);
 
-        pthread_mutex_lock(&store->lists);
-        for (uint32_t i = 0; i < store->namespace_count && ns == NULL; i++)
-            if (store->namespaces[i]->d.id > after)
-                ns = store_namespace_ref(store->namespaces[i]);
-        pthread_mutex_unlock(&store->lists);
         if (ns == NULL)
             break;
         after = ns->d.id;

@@ -527,14 +527,9 @@ void store_stats(struct store *store, struct store_stats *ret)
     stats.memory = stats.cache + (uint64_t)store->free_count * store->chunk_size;
     pthread_mutex_unlock(&store->lists);
     for (uint32_t after = 0;;) {
-        struct namespace *ns = NULL;
+        struct namespace *ns = store_namespace_after(store, after);
         struct store_info info;
 
-        pthread_mutex_lock(&store->lists);
-        for (uint32_t i = 0; i < store->namespace_count && ns == NULL; i++)
-            if (store->namespaces[i]->d.id > after)
-                ns = store_namespace_ref(store->namespaces[i]);
-        pthread_mutex_unlock(&store->lists);
         if (ns == NULL)
             break;
         store_namespace_info(ns, &info);

@@ -209,6 +209,12 @@ int namespace_fetch(struct namespace *ns, struct segment *segment, uint64_t offs
                     uint32_t key_len, uint32_t value_len, unsigned flags,
                     const struct store_sink *sink, struct fetched *ret);
 
+/* ---- store_namespace.c ------------------------------------------------------------------------ */
+
+/* The first namespace whose id is above, with a reference that the caller gives up; NULL: none. A walk by ids stays right
+ * while namespaces come and go. */
+struct namespace *store_namespace_after(struct store *store, uint32_t after);
+
 /* ---- compact.c, index_snapshot.c, recover.c --------------------------------------------------- */
 
 /* Compacts the first run of segments that begins at or after number *from, and moves *from behind it: 1;

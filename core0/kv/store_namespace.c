@@ -377,6 +377,18 @@ void store_namespace_info(struct namespace *ns, struct store_info *ret)
     pthread_mutex_unlock(&ns->lock);
 }
 
+struct namespace *store_namespace_after(struct store *store, uint32_t after)
+{
+    struct namespace *ns = NULL;
+
+    pthread_mutex_lock(&store->lists);
+    for (uint32_t i = 0; i < store->namespace_count && ns == NULL; i++)
+        if (store->namespaces[i]->d.id > after)
+            ns = store_namespace_ref(store->namespaces[i]);
+    pthread_mutex_unlock(&store->lists);
+    return ns;
+}
+
 int store_namespace_list(struct store *store, int (*each)(void *ctx, const struct store_info *info),
                          void *ctx)
 {
@@ -384,14 +396,9 @@ int store_namespace_list(struct store *store, int (*each)(void *ctx, const struc
     int ret = 0;
 
     while (ret == 0) {
-        struct namespace *ns = NULL;
+        struct namespace *ns = store_namespace_after(store, after);
         struct store_info info;
 
-        pthread_mutex_lock(&store->lists);
-        for (uint32_t i = 0; i < store->namespace_count && ns == NULL; i++)
-            if (store->namespaces[i]->d.id > after)
-                ns = store_namespace_ref(store->namespaces[i]);
-        pthread_mutex_unlock(&store->lists);
         if (ns == NULL)
             break;
         store_namespace_info(ns, &info);
