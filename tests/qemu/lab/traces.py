@@ -1,11 +1,16 @@
 """Everything a reservation leaves in a node's kernel and on its disks, as sets of text that can be
 compared: mounts, cgroups, links, namespaces, firewall rules, subvolumes, files, processes."""
+import errno
+import os
 import re
 import struct
 
 NETLINK_NETFILTER = 12
 NFNL_SUBSYS_NFTABLES = 10
 GET_TABLE, GET_CHAIN, GET_RULE, GET_SET, GET_SETELEM = 1, 4, 7, 10, 13
+NLMSG_ERROR, NLMSG_DONE = 2, 3
+DUMP_REQUEST = 0x301  # NLM_F_REQUEST | NLM_F_DUMP
+DUMP_INTR = 0x10
 NESTED = 0x8000
 # Attributes that differ between equal rules: a rule's handle and position, a set's handle.
 RULE_VOLATILE = {3, 6}
@@ -22,21 +27,37 @@ def _attributes(data):
         at += (size + 3) & ~3
 
 
+class Interrupted(Exception):
+    """The rules were changed while they were listed, so that some may be missing from the list."""
+
+
 def _messages(data):
-    at = 0
+    """The bodies of a dump's messages, without nfgenmsg. Kernel, userspace-api/netlink/intro: a dump
+    marked with NLM_F_DUMP_INTR is not consistent, and is to be asked for again."""
+    at, found, done = 0, [], False
     while at + 16 <= len(data):
-        size, kind = struct.unpack_from("<IH", data, at)
+        size, kind, flags = struct.unpack_from("<IHH", data, at)
         if size < 16:
-            return
+            break
+        if flags & DUMP_INTR:
+            raise Interrupted
+        if kind == NLMSG_ERROR:
+            error = -struct.unpack_from("<i", data, at + 16)[0]
+            assert error == errno.ENOENT, os.strerror(error)  # no such set in this family
+            return []
+        done = done or kind == NLMSG_DONE
         if kind >> 8 == NFNL_SUBSYS_NFTABLES:
-            yield data[at + 20:at + size]
+            found.append(data[at + 20:at + size])
         at += (size + 3) & ~3
+    assert done, "the kernel's list has no end"
+    return found
 
 
-def _dump(agent, kind, attributes=b""):
-    body = struct.pack("<BBH", 0, 0, 0) + attributes
-    request = struct.pack("<IHHII", 16 + len(body), NFNL_SUBSYS_NFTABLES << 8 | kind, 0x301, 1, 0)
-    return list(_messages(agent.netlink(NETLINK_NETFILTER, request + body)))
+def _dump(agent, kind, attributes=b"", family=0):
+    body = struct.pack("<BBH", family, 0, 0) + attributes
+    request = struct.pack("<IHHII", 16 + len(body), NFNL_SUBSYS_NFTABLES << 8 | kind,
+                          DUMP_REQUEST, 1, 0) + body
+    return _messages(agent.netlink(NETLINK_NETFILTER, request))
 
 
 def _string(kind, text):
@@ -59,7 +80,17 @@ def _expressions(value):
 
 
 def rules(agent):
-    """Tables, chains, rules and the elements of sets and maps, one text each."""
+    """Tables, chains, rules and the elements of sets and maps, one text each, as they were together
+    at one time."""
+    for _ in range(20):
+        try:
+            return _rules(agent)
+        except Interrupted:
+            continue
+    raise AssertionError("the rules were changed during each of twenty lists")
+
+
+def _rules(agent):
     found = []
     for message in _dump(agent, GET_RULE):
         a = {kind: data for kind, data, _ in _attributes(message) if kind not in RULE_VOLATILE}
@@ -80,10 +111,7 @@ def rules(agent):
 def _elements(agent, table, name):
     # A message's family was cut off with its head, so every family is asked.
     for family in (1, 2, 10, 5, 7):  # inet, ip, ip6, netdev, bridge
-        body = struct.pack("<BBH", family, 0, 0) + _string(1, table) + _string(2, name)
-        request = struct.pack("<IHHII", 16 + len(body), NFNL_SUBSYS_NFTABLES << 8 | GET_SETELEM,
-                              0x301, 1, 0)
-        for message in _messages(agent.netlink(NETLINK_NETFILTER, request + body)):
+        for message in _dump(agent, GET_SETELEM, _string(1, table) + _string(2, name), family):
             for kind, data, _ in _attributes(message):
                 if kind != 3:
                     continue
