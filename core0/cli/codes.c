@@ -168,6 +168,8 @@ const struct code codes[] = {
      "docs/boot-parameters.md lists them"},
     {"media.write-failed", "the medium cannot be written",
      "make room; croft farm show lists the token that was made for it"},
+    {"cli.no-daemon", "the program that is asked does not run here",
+     "run croft on the node itself, or give its socket with --socket"},
     {"kv.bad-request", "the key, id or name is not one that may be used here",
      "docs/kv-protocol.md lists what each command takes"},
     {"kv.condition-failed", "the key is not in the state that was asked for",

@@ -1,9 +1,9 @@
 # The bootable image.
 
 IMAGE := build/image
-# What runs at people's desks does not ship; everything else of ours does.
+# The relay runs at people's desks and does not ship; everything else of ours does, the command line for a node's console.
 IMAGE_PROGRAMS := $(addprefix build/bin/,$(filter-out croft croft-relay,$(PROGRAMS)))
-IMAGE_INPUTS := $(wildcard initramfs/* initramfs/*/*)
+IMAGE_INPUTS := $(wildcard initramfs/* initramfs/*/*) build/bin/croft
 LIST_image := $(IMAGE_PROGRAMS) $(IMAGE_INPUTS)
 STUB := /usr/lib/systemd/boot/efi/linuxx64.efi.stub
 # 19 for what is released; a lower level packs faster while one works (LEVEL=3).

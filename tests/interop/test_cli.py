@@ -1,4 +1,5 @@
 """What the product says about itself, against what its documentation says."""
+import json
 import re
 import tomllib
 
@@ -24,6 +25,11 @@ def test_a_wrong_use_is_2_and_help_is_0(croft):
             shown = croft.run(*words.group(1).split(), "--help")
             assert "example:" in shown.out.lower(), shown
             assert "--json" in shown.out or words.group(1) == "relay", shown  # a daemon prints no result
+
+
+def test_a_node_that_is_not_here_is_said(croft, tmp_path):
+    done = croft.run("disk", "list", "--json", "--socket", str(tmp_path / "none"), check=False)
+    assert done.status == 1 and json.loads(done.err)["error"]["code"] == "cli.no-daemon" and not done.out, done
 
 
 def test_every_component_is_named_with_its_version():
