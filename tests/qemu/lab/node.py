@@ -8,6 +8,9 @@ import urllib.request
 from . import machine as machine_module
 from . import paths, proxy
 
+# What QEMU's user network announces, with the interface identifier of the machine's MAC address.
+IPV6 = "fec0::5054:ff:fe12:3456"
+
 
 def get(url, timeout=60):
     """The body of a page, once the server answers."""
@@ -75,8 +78,10 @@ class Node:
         self._projects = 0
 
     def start(self, timeout=120):
+        mark = self.machine.mark()
         self.machine.start()
         self.number = self.grid.wait_node(self.machine, timeout)
+        self._wait_addresses(mark, timeout)
         return self
 
     def stop(self):
@@ -105,7 +110,13 @@ class Node:
         self.machine.power_off()
         self.machine.start()
         self.machine.wait_service("provd", timeout, mark)
+        self._wait_addresses(mark, timeout)
         return mark
+
+    def _wait_addresses(self, mark, timeout):
+        """Until the link has its address of the router's prefix too. It comes seconds after the lease,
+        and brings a firewall rule that what lists the rules must not see come."""
+        self.machine.wait("address", timeout, mark, address=IPV6)
 
     # -- deploying
 
