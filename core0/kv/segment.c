@@ -251,3 +251,30 @@ int segment_walker_check(struct segment_walker *walker, const struct record *rec
     }
     return 1;
 }
+
+int segment_walk(struct segment_walker *walker, const struct segment_walk *walk, void *ctx)
+{
+    int n = 1;
+
+    while (n > 0) {
+        const uint8_t *key, *value;
+        struct record record;
+
+        n = segment_walker_next(walker, &record, &key, &value);
+        if (n > 0 && (walk->flags & SEGMENT_CHECK_VALUES) != 0) {
+            n = segment_walker_check(walker, &record, value);
+            n = n == 0 ? -EBADMSG : n;
+            key = value != NULL ? key : NULL; /* what was read through the buffer took its place */
+        }
+        if (n == -EBADMSG && (walk->flags & (SEGMENT_SKIP_DAMAGE | SEGMENT_TELL_DAMAGE)) != 0) {
+            n = segment_walker_resync(walker);
+            if (n == 0 && (walk->flags & SEGMENT_TELL_DAMAGE) != 0)
+                n = walk->visit(ctx, walker, NULL, NULL, NULL);
+            else if (n == 0)
+                n = 1;
+        } else if (n > 0) {
+            n = walk->visit(ctx, walker, &record, key, value);
+        }
+    }
+    return n;
+}

@@ -92,3 +92,24 @@ int segment_walker_resync(struct segment_walker *walker);
 /* Whether the value of the record given last verifies: 1 or 0, or -EIO and the like. */
 int segment_walker_check(struct segment_walker *walker, const struct record *record,
                          const uint8_t *value);
+
+enum segment_walk_flags {
+    SEGMENT_CHECK_VALUES = 1, /* a value that does not verify is damage, too */
+    SEGMENT_SKIP_DAMAGE = 2,  /* go on with the next record that verifies */
+    SEGMENT_TELL_DAMAGE = 4,  /* and call `visit` with a record of NULL once it is found */
+};
+
+/* A walk through the bytes [from, end) of a segment. */
+struct segment_walk {
+    uint64_t from, end;
+    unsigned flags;
+    /* Each record: 1 go on, 0 enough, or a negative result. It lies at walker->at; key and value are
+     * valid until the walker reads on. The value is NULL where the buffer does not hold it, and with
+     * SEGMENT_CHECK_VALUES so is its key. The end may be moved (walker->end). */
+    int (*visit)(void *ctx, struct segment_walker *walker, const struct record *record,
+                 const uint8_t *key, const uint8_t *value);
+};
+
+/* 0 when it came to its end; -EBADMSG at damage, unless that is skipped; what `visit` returned; -EIO and
+ * the like. */
+int segment_walk(struct segment_walker *walker, const struct segment_walk *walk, void *ctx);

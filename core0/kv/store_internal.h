@@ -145,6 +145,9 @@ int store_namespace_add(struct store *store, struct namespace *ns);
 void namespace_clear(struct namespace *ns); /* forgets segments, index, chunks; closes files */
 /* Replaces the descriptor by ns->d as `change` makes it; ns->d changes only on success. */
 int namespace_save(struct namespace *ns, const struct namespace_descriptor *d);
+
+/* ---- store_segment.c -------------------------------------------------------------------------- */
+
 void segment_path(const struct namespace *ns, uint32_t id, const char *ending, char out[PATH_LEN]);
 void index_path(const struct namespace *ns, const char *ending, char out[PATH_LEN]);
 /* ns->lock held for the following. */
@@ -158,6 +161,10 @@ void namespace_segment_remove(struct namespace *ns, struct segment *segment);
 void segment_retire(struct namespace *ns, struct segment *segment);
 /* Gives a reader's reference back. */
 void segment_put(struct namespace *ns, struct segment *segment);
+
+/* Walks through a segment that the caller holds; see segment_walk(). ns->lock need not be held. */
+int namespace_walk(struct namespace *ns, struct segment *segment, const struct segment_walk *walk,
+                   void *ctx);
 
 /* ---- store_buffer.c --------------------------------------------------------------------------- */
 

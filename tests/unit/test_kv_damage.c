@@ -1,9 +1,10 @@
 // Damage on the disk: every bit of a small segment, every byte of a large one, the other files, missing ones.
 // sources: tests/unit/kv_disk.c core0/kv/io.c core0/kv/record.c core0/kv/record_crc.c
 // sources: core0/kv/index.c core0/kv/index_slots.c core0/kv/index_snapshot.c core0/kv/namespace.c
-// sources: core0/kv/segment.c core0/kv/recover.c core0/kv/compact.c core0/kv/store.c core0/kv/store_commit.c
+// sources: core0/kv/segment.c core0/kv/recover.c core0/kv/recover_replay.c core0/kv/recover_tail.c
+// sources: core0/kv/compact.c core0/kv/compact_copy.c core0/kv/store.c core0/kv/store_commit.c
 // sources: core0/kv/store_namespace.c core0/kv/store_read.c core0/kv/store_scan.c core0/kv/store_write.c
-// sources: core0/kv/store_buffer.c
+// sources: core0/kv/store_buffer.c core0/kv/store_segment.c core0/kv/store_upkeep.c
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
