@@ -1,6 +1,9 @@
 """The main path: a compose file becomes running containers, is reachable, survives a power cycle, and
 leaves nothing when it is cancelled."""
 import json
+import os
+import pathlib
+import subprocess
 import time
 
 import pytest
@@ -9,6 +12,7 @@ from lab import node as lab_node, paths, traces
 
 SECONDS = 250  # about, for the order in which files start
 
+BUSYBOX = pathlib.Path("/bin/busybox").read_bytes()
 WEB = {
     "image": "nginx",
     "command": ["sh", "-euc", "echo started >> /data/starts; (echo \"$$GREETING\"; cat /data/starts; cat /data/ends || :)"
@@ -157,24 +161,49 @@ def test_a_missing_image_is_named(node):
     assert "image.not-found" in done.out + done.err
 
 
+def convert(node, name, files):
+    """An image of its own with these programs, so that the node has none of its objects yet; its id."""
+    tree = node.grid.hub.folder.parent / f"{name}-tree"
+    for path, content in files.items():
+        (tree / path).parent.mkdir(parents=True, exist_ok=True)
+        (tree / path).write_bytes(content)
+        (tree / path).chmod(0o755)
+    return node.grid.tenant(paths.ROOT / "tests/agent").json(
+        "image", "convert", f"rootfs:{tree}", "--output", node.grid.hub.folder)["id"]
+
+
+def test_a_full_disk_fails_with_its_reason(node):
+    """The node has no room for the image: said to the tenant, on the chain and on the console, and
+    what was fetched of it is gone again."""
+    before, mark = traces.collect(node.agent), node.machine.mark()
+    node.images["bulky"] = convert(node, "bulky", {"bin/sh": BUSYBOX, "bulk": os.urandom(96 << 20)})
+    # Less than 64 MiB is left of what images may take.
+    node.agent.sh("cd /var/croft/images; m=32768; while [ $m -ge 64 ]; do "
+                  "fallocate -l ${m}M fill-$m 2>/dev/null || rm -f fill-$m; m=$((m / 2)); done")
+    try:
+        _, done = node.try_deploy({"web": {"image": "bulky", "command": ["sleep", "1000"]}}, name="bulky")
+    finally:
+        node.agent.sh("rm /var/croft/images/fill-*")
+        del node.images["bulky"]
+    assert done.status == 1, done
+    assert "image.no-space" in done.out + done.err
+    failed = node.machine.find("state", mark, state="failed", reason="image.no-space")
+    assert node.grid.reservation(failed["reservation"])["reason"] == "image.no-space"
+    assert "image.no-space" in node.machine.console
+    left = traces.difference(before, traces.collect(node.agent))
+    left.pop("processes", None)
+    assert not left, json.dumps(left, indent=1)
+
+
 def test_a_changed_object_is_refused_by_the_node(node, images):
     """The hub hands out another (well compressed) object under the digest of a real one."""
-    import subprocess
     hub = node.grid.hub
-    root = paths.ROOT / "tests/agent"
-    # An image of its own, so that the node has none of its objects yet.
-    tree = hub.folder.parent / "tampered-tree"
-    (tree / "bin").mkdir(parents=True, exist_ok=True)
-    busybox = open("/bin/busybox", "rb").read()
-    (tree / "bin/sh").write_bytes(busybox + b"tampered later")
-    (tree / "bin/sh").chmod(0o755)
-    made = node.grid.tenant(root).json("image", "convert", f"rootfs:{tree}", "--output", hub.folder)
+    node.images["tampered"] = convert(node, "tampered", {"bin/sh": BUSYBOX + b"tampered later"})
     objects = sorted((hub.folder / "objects").rglob("*.zst"), key=lambda p: p.stat().st_mtime)
     path = str(objects[-1].relative_to(hub.folder))
-    evil = subprocess.run(["zstd", "-c"], input=busybox + b"tampered now!!", capture_output=True,
+    evil = subprocess.run(["zstd", "-c"], input=BUSYBOX + b"tampered now!!", capture_output=True,
                           check=True).stdout
     hub.altered[path] = evil
-    node.images["tampered"] = made["id"]
     try:
         _, done = node.try_deploy({"web": {"image": "tampered", "command": ["/bin/sh", "-c", "sleep 100"]}},
                                   name="tampered")
