@@ -106,6 +106,13 @@ int file_read(const char *path, size_t max, char **ret_data, size_t *ret_len)
     return file_read_at(AT_FDCWD, path, max, ret_data, ret_len);
 }
 
+int file_ioctl(int fd, unsigned long request, void *arg)
+{
+    long ret = syscall(SYS_ioctl, fd, request, arg);
+
+    return ret < 0 ? -errno : (int)ret;
+}
+
 int file_write_all(int fd, const void *data, size_t len)
 {
     const char *bytes = data;

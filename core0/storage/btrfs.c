@@ -11,7 +11,6 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -36,19 +35,10 @@ static uint64_t group_of(uint64_t id)
     return (uint64_t)1 << LEVEL_SHIFT | id;
 }
 
-static int ioctl_int(int fd, unsigned long request, void *arg)
-{
-#ifdef __GLIBC__
-    return ioctl(fd, request, arg) < 0 ? -errno : 0;
-#else /* musl declares an int; the bits are the same */
-    return ioctl(fd, (int)request, arg) < 0 ? -errno : 0;
-#endif
-}
-
 int btrfs_quota_enable(int pool_fd)
 {
     struct btrfs_ioctl_quota_ctl_args args = {.cmd = BTRFS_QUOTA_CTL_ENABLE_SIMPLE_QUOTA};
-    int r = ioctl_int(pool_fd, BTRFS_IOC_QUOTA_CTL, &args);
+    int r = file_ioctl(pool_fd, BTRFS_IOC_QUOTA_CTL, &args);
     return r == -EEXIST ? 0 : r;
 }
 
@@ -60,7 +50,7 @@ int btrfs_subvolume_id(int fd, uint64_t *ret_id)
     if (st.st_ino != ROOT_INODE)
         return -ENOTTY;
     struct btrfs_ioctl_ino_lookup_args args = {.objectid = BTRFS_FIRST_FREE_OBJECTID};
-    int r = ioctl_int(fd, BTRFS_IOC_INO_LOOKUP, &args);
+    int r = file_ioctl(fd, BTRFS_IOC_INO_LOOKUP, &args);
     if (r < 0)
         return r;
     *ret_id = args.treeid;
@@ -73,7 +63,7 @@ int btrfs_subvolume_create(int dir_fd, const char *name)
     if (strlen(name) >= sizeof(args.name))
         return -ENAMETOOLONG;
     memcpy(args.name, name, strlen(name) + 1);
-    return ioctl_int(dir_fd, BTRFS_IOC_SUBVOL_CREATE_V2, &args);
+    return file_ioctl(dir_fd, BTRFS_IOC_SUBVOL_CREATE_V2, &args);
 }
 
 /* The ids of the subvolumes right inside the one open as fd. *ret_ids: free(). */
@@ -83,7 +73,7 @@ static int children_of(int fd, uint64_t **ret_ids, size_t *ret_count)
     size_t count = 0;
     struct btrfs_ioctl_get_subvol_rootref_args args = {.min_treeid = 0};
     for (;;) {
-        int r = ioctl_int(fd, BTRFS_IOC_GET_SUBVOL_ROOTREF, &args);
+        int r = file_ioctl(fd, BTRFS_IOC_GET_SUBVOL_ROOTREF, &args);
         if (r < 0 && r != -EOVERFLOW) {
             free(ids);
             return r;
@@ -108,20 +98,20 @@ static int destroy_id(int pool_fd, uint64_t id)
 {
     struct btrfs_ioctl_vol_args_v2 args = {.flags = BTRFS_SUBVOL_SPEC_BY_ID};
     args.subvolid = id;
-    return ioctl_int(pool_fd, BTRFS_IOC_SNAP_DESTROY_V2, &args);
+    return file_ioctl(pool_fd, BTRFS_IOC_SNAP_DESTROY_V2, &args);
 }
 
 /* Opens a subvolume inside the one open as fd by its id: by its path within. */
 static int open_child(int fd, uint64_t id)
 {
     struct btrfs_ioctl_get_subvol_rootref_args refs = {.min_treeid = id};
-    int r = ioctl_int(fd, BTRFS_IOC_GET_SUBVOL_ROOTREF, &refs);
+    int r = file_ioctl(fd, BTRFS_IOC_GET_SUBVOL_ROOTREF, &refs);
     if (r < 0 && r != -EOVERFLOW)
         return r;
     if (refs.num_items == 0 || refs.rootref[0].treeid != id)
         return -ENOENT;
     struct btrfs_ioctl_ino_lookup_user_args look = {.dirid = refs.rootref[0].dirid, .treeid = id};
-    r = ioctl_int(fd, BTRFS_IOC_INO_LOOKUP_USER, &look);
+    r = file_ioctl(fd, BTRFS_IOC_INO_LOOKUP_USER, &look);
     if (r < 0)
         return r;
     int folder = fd;
@@ -174,24 +164,24 @@ int btrfs_subvolume_remove(int dir_fd, const char *name)
     if (strlen(name) >= sizeof(args.name))
         return -ENAMETOOLONG;
     memcpy(args.name, name, strlen(name) + 1);
-    return ioctl_int(dir_fd, BTRFS_IOC_SNAP_DESTROY_V2, &args);
+    return file_ioctl(dir_fd, BTRFS_IOC_SNAP_DESTROY_V2, &args);
 }
 
 int btrfs_limit_set(int pool_fd, uint64_t id, uint64_t bytes)
 {
     struct btrfs_ioctl_qgroup_create_args create = {.create = 1, .qgroupid = group_of(id)};
-    int r = ioctl_int(pool_fd, BTRFS_IOC_QGROUP_CREATE, &create);
+    int r = file_ioctl(pool_fd, BTRFS_IOC_QGROUP_CREATE, &create);
     if (r < 0 && r != -EEXIST)
         return r;
     struct btrfs_ioctl_qgroup_assign_args assign = {.assign = 1, .src = id, .dst = group_of(id)};
-    r = ioctl_int(pool_fd, BTRFS_IOC_QGROUP_ASSIGN, &assign);
+    r = file_ioctl(pool_fd, BTRFS_IOC_QGROUP_ASSIGN, &assign);
     if (r < 0 && r != -EEXIST)
         return r;
     struct btrfs_ioctl_qgroup_limit_args limit = {
         .qgroupid = group_of(id),
         .lim = {.flags = BTRFS_QGROUP_LIMIT_MAX_RFER, .max_rfer = bytes + EMPTY_BYTES},
     };
-    return ioctl_int(pool_fd, BTRFS_IOC_QGROUP_LIMIT, &limit);
+    return file_ioctl(pool_fd, BTRFS_IOC_QGROUP_LIMIT, &limit);
 }
 
 /* Calls fn for the items of the quota tree with keys from (0, type, first) to (0, type, last). */
@@ -209,7 +199,7 @@ static int quota_items(int pool_fd, uint8_t type, uint64_t first, uint64_t last,
     };
     for (;;) {
         args.key.nr_items = 4096;
-        int r = ioctl_int(pool_fd, BTRFS_IOC_TREE_SEARCH, &args);
+        int r = file_ioctl(pool_fd, BTRFS_IOC_TREE_SEARCH, &args);
         if (r < 0)
             return r;
         if (args.key.nr_items == 0)
@@ -293,7 +283,7 @@ int btrfs_limit_sweep(int pool_fd)
     for (size_t i = 0; i < sweep.count; i++) {
         /* The kernel refuses while anything still belongs to the group. */
         struct btrfs_ioctl_qgroup_create_args args = {.create = 0, .qgroupid = sweep.ids[i]};
-        (void)ioctl_int(pool_fd, BTRFS_IOC_QGROUP_CREATE, &args);
+        (void)file_ioctl(pool_fd, BTRFS_IOC_QGROUP_CREATE, &args);
     }
     return r;
 }
