@@ -44,11 +44,26 @@ int compose_read_file(const struct compose_context *context, const char *name, c
                    : 0;
 }
 
-static bool name_ok(const char *name)
+bool compose_name_ok(const char *name)
 {
     size_t len = strlen(name);
     return len > 0 && len <= 63 && strchr("-_", name[0]) == NULL &&
            strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-_") == len;
+}
+
+const char *compose_scalar(yyjson_mut_val *value, char *space, size_t size)
+{
+    if (yyjson_mut_is_str(value)) {
+        return yyjson_mut_get_str(value);
+    }
+    if (yyjson_mut_is_int(value)) {
+        snprintf(space, size, "%" PRId64, yyjson_mut_get_sint(value));
+        return space;
+    }
+    if (yyjson_mut_is_bool(value)) {
+        return yyjson_mut_get_bool(value) ? "true" : "false";
+    }
+    return NULL;
 }
 
 /* ---- project ---- */
@@ -84,7 +99,7 @@ static int find_project(struct compose_context *context, yyjson_mut_val *file,
         result->project[len] = '\0';
         name = result->project;
     }
-    if (!name_ok(name)) {
+    if (!compose_name_ok(name)) {
         return compose_bad(err, "name",
                            "a project's name is of [a-z0-9][a-z0-9_-]{0,62}; give --project-name");
     }
@@ -112,6 +127,11 @@ static int read_extension(struct compose_context *context, yyjson_mut_val *croft
         } else if (text != NULL && strcmp(name, "update") == 0) {
             result->replace = strcmp(text, "replace") == 0;
             ret = result->replace || strcmp(text, "parallel") == 0 ? 0 : -EINVAL;
+        } else if (strcmp(name, "kv") == 0) {
+            ret = compose_read_kv(context, value, err);
+            if (ret < 0) {
+                return ret;
+            }
         } else {
             return compose_unsupported(err, "x-croft", name);
         }
@@ -132,7 +152,7 @@ static int add_network(struct compose_context *context, yyjson_mut_val *networks
     size_t i, max;
     yyjson_mut_val *key, *value;
 
-    if (!name_ok(name)) {
+    if (!compose_name_ok(name)) {
         return compose_bad(err, "networks", "a name is of [a-z0-9][a-z0-9_-]{0,62}");
     }
     yyjson_mut_obj_foreach(options, i, max, key, value)
@@ -168,67 +188,6 @@ static int read_networks(struct compose_context *context, yyjson_mut_val *file, 
     return ret;
 }
 
-static int add_volume(struct compose_context *context, yyjson_mut_val *volumes, const char *name,
-                      yyjson_mut_val *options, struct error *err)
-{
-    uint64_t size = COMPOSE_VOLUME_DEFAULT;
-    const char *kind = context->options->ssd ? "ssd" : "hdd";
-    size_t i, max, j, inner_max;
-    yyjson_mut_val *key, *value, *inner, *text;
-
-    if (!name_ok(name)) {
-        return compose_bad(err, "volumes", "a name is of [a-z0-9][a-z0-9_-]{0,62}");
-    }
-    yyjson_mut_obj_foreach(options, i, max, key, value)
-    {
-        if (yyjson_mut_equals_str(key, "labels") ||
-            (yyjson_mut_equals_str(key, "driver") && yyjson_mut_equals_str(value, "local"))) {
-            continue;
-        }
-        if (!yyjson_mut_equals_str(key, "driver_opts")) {
-            return compose_unsupported(err, "volumes", yyjson_mut_get_str(key));
-        }
-        yyjson_mut_obj_foreach(value, j, inner_max, inner, text)
-        {
-            const char *given = yyjson_mut_get_str(text);
-            char number[24];
-            if (yyjson_mut_is_uint(text)) {
-                snprintf(number, sizeof(number), "%" PRIu64, yyjson_mut_get_uint(text));
-                given = number;
-            }
-            if (given != NULL && yyjson_mut_equals_str(inner, "size")) {
-                if (compose_size(given, &size) < 0) {
-                    return compose_bad(err, "volumes.driver_opts.size", "not a size such as 10G");
-                }
-            } else if (given != NULL && yyjson_mut_equals_str(inner, "kind") &&
-                       (strcmp(given, "ssd") == 0 || strcmp(given, "hdd") == 0)) {
-                kind = strcmp(given, "ssd") == 0 ? "ssd" : "hdd";
-            } else {
-                return compose_unsupported(err, "volumes.driver_opts", yyjson_mut_get_str(inner));
-            }
-        }
-    }
-    yyjson_mut_val *volume = yyjson_mut_obj(context->doc);
-    yyjson_mut_obj_add_uint(context->doc, volume, "size", size);
-    yyjson_mut_obj_add_str(context->doc, volume, "kind", kind);
-    yyjson_mut_obj_add(volumes, yyjson_mut_strcpy(context->doc, name), volume);
-    return 0;
-}
-
-static int read_volumes(struct compose_context *context, yyjson_mut_val *file, struct error *err)
-{
-    yyjson_mut_val *volumes = yyjson_mut_obj_add_obj(context->doc, context->spec, "volumes");
-    size_t i, max;
-    yyjson_mut_val *key, *value;
-    int ret = 0;
-
-    yyjson_mut_obj_foreach(yyjson_mut_obj_get(file, "volumes"), i, max, key, value)
-    {
-        ret = ret == 0 ? add_volume(context, volumes, yyjson_mut_get_str(key), value, err) : ret;
-    }
-    return ret;
-}
-
 /* configs and secrets: file, content or environment; travels as base64. */
 static int add_data(struct compose_context *context, yyjson_mut_val *map, const char *where,
                     const char *name, yyjson_mut_val *options, struct error *err)
@@ -238,7 +197,7 @@ static int add_data(struct compose_context *context, yyjson_mut_val *map, const 
     yyjson_mut_val *key = NULL, *value = NULL;
     yyjson_mut_obj_iter iter = yyjson_mut_obj_iter_with(options);
 
-    if (!name_ok(name) || yyjson_mut_obj_size(options) != 1 ||
+    if (!compose_name_ok(name) || yyjson_mut_obj_size(options) != 1 ||
         (key = yyjson_mut_obj_iter_next(&iter)) == NULL ||
         !yyjson_mut_is_str(value = yyjson_mut_obj_iter_get_val(key))) {
         return compose_bad(err, where, "an entry wants exactly one of file, content, environment");
@@ -305,7 +264,7 @@ static int read_services(struct compose_context *context, yyjson_mut_val *file, 
     yyjson_mut_obj_foreach(given, i, max, key, value)
     {
         const char *name = yyjson_mut_get_str(key);
-        if (!name_ok(name) || !yyjson_mut_is_obj(value)) {
+        if (!compose_name_ok(name) || !yyjson_mut_is_obj(value)) {
             return compose_bad(err, "services",
                                "a name is of [a-z0-9][a-z0-9_-]{0,62}, and holds a mapping");
         }
@@ -323,15 +282,18 @@ static int read_services(struct compose_context *context, yyjson_mut_val *file, 
 
 static void sum_up(struct compose_context *context, struct compose_result *result)
 {
+    static const char *const storage[] = {"volumes", "kv"};
     struct grid_resources *sum = &result->resources;
     yyjson_mut_val *key, *value;
     size_t i, max;
 
-    yyjson_mut_obj_foreach(yyjson_mut_obj_get(context->spec, "volumes"), i, max, key, value)
-    {
-        uint64_t size = yyjson_mut_get_uint(yyjson_mut_obj_get(value, "size"));
-        *(yyjson_mut_equals_str(yyjson_mut_obj_get(value, "kind"), "ssd") ? &sum->ssd
-                                                                          : &sum->hdd) += size;
+    for (size_t s = 0; s < sizeof(storage) / sizeof(storage[0]); s++) {
+        yyjson_mut_obj_foreach(yyjson_mut_obj_get(context->spec, storage[s]), i, max, key, value)
+        {
+            bool ssd = yyjson_mut_equals_str(yyjson_mut_obj_get(value, "kind"), "ssd");
+            *(ssd ? &sum->ssd : &sum->hdd) +=
+                yyjson_mut_get_uint(yyjson_mut_obj_get(value, "size"));
+        }
     }
     yyjson_mut_obj_foreach(yyjson_mut_obj_get(context->spec, "services"), i, max, key, value)
     {
@@ -389,7 +351,7 @@ int compose_convert(yyjson_mut_val *file, const struct compose_options *options,
         (ret = find_project(&context, file, &result, err)) < 0 ||
         (ret = read_extension(&context, yyjson_mut_obj_get(file, "x-croft"), &result, err)) < 0 ||
         (ret = read_networks(&context, file, err)) < 0 ||
-        (ret = read_volumes(&context, file, err)) < 0 ||
+        (ret = compose_read_volumes(&context, file, err)) < 0 ||
         (ret = read_data(&context, file, "configs", err)) < 0 ||
         (ret = read_data(&context, file, "secrets", err)) < 0 ||
         (ret = read_services(&context, file, err)) < 0) {

@@ -2,7 +2,7 @@
  * compose.h - from a compose file (Compose Specification) to the specification of a reservation (docs/contracts.md).
  *
  * What the node cannot do is refused by its name (deploy.unsupported-key), never left out silently; keys that begin with x- are
- * passed over, x-croft is ours: keep, update and scratch at the top, scratch in a service.
+ * passed over, x-croft is ours: keep, update, scratch and kv at the top, scratch in a service.
  */
 #pragma once
 
@@ -54,6 +54,8 @@ struct compose_options {
     const char *project; /* --project-name; NULL: `name:` of the file, else its folder's name */
     bool ssd;            /* volumes without a kind, and scratch space, go on ssd (else hdd) */
     struct compose_environment environment;
+    const uint8_t
+        *tenant_key;  /* 32 bytes of the chain key; NULL: none, no disk's key is made of it */
     yyjson_val *lock; /* croft.lock: {"name":{"id":…,"hubs":[…]}}; NULL: image ids only */
 };
 
@@ -77,9 +79,15 @@ struct compose_context {
 };
 int compose_unsupported(struct error *err, const char *where, const char *key);
 int compose_bad(struct error *err, const char *where, const char *why);
+bool compose_name_ok(const char *name); /* [a-z0-9][a-z0-9_-]{0,62} */
+/* The text of a scalar: numbers and booleans as they are written. NULL: not a scalar. */
+const char *compose_scalar(yyjson_mut_val *value, char *space, size_t size);
 /* Reads a file named in the compose file, relative to it. */
 int compose_read_file(const struct compose_context *context, const char *name, char **ret_text,
                       size_t *ret_len, struct error *err);
+/* compose_storage.c: `volumes` of the file, and the value of x-croft.kv */
+int compose_read_volumes(struct compose_context *context, yyjson_mut_val *file, struct error *err);
+int compose_read_kv(struct compose_context *context, yyjson_mut_val *given, struct error *err);
 /* compose_service.c */
 int compose_service(struct compose_context *context, const char *name, yyjson_mut_val *service,
                     yyjson_mut_val *file, yyjson_mut_val *out, struct error *err);

@@ -97,7 +97,7 @@ static int read_limits(struct service_work *work, const char *key, yyjson_mut_va
     yyjson_mut_obj_foreach(limits, i, max, name, item)
     {
         const char *member = yyjson_mut_get_str(name);
-        const char *text = service_text(item, space, sizeof(space));
+        const char *text = compose_scalar(item, space, sizeof(space));
         int ret = -EINVAL;
         if (strcmp(member, "cpus") == 0 && text != NULL) {
             ret = compose_cores(text, &values[0]);

@@ -117,7 +117,7 @@ static int long_mount(struct service_work *work, const char *key, yyjson_mut_val
             read_only = yyjson_mut_get_bool(value);
         } else if (strcmp(member, "tmpfs") == 0 && yyjson_mut_obj_size(value) == 1) {
             const char *text =
-                service_text(yyjson_mut_obj_get(value, "size"), space, sizeof(space));
+                compose_scalar(yyjson_mut_obj_get(value, "size"), space, sizeof(space));
             if (text == NULL || compose_size(text, &size) < 0) {
                 return service_unsupported(work, key, "tmpfs without size");
             }
@@ -179,7 +179,7 @@ static int add_file(struct service_work *work, const char *key, const char *kind
     yyjson_mut_obj_foreach(options, i, max, name, value)
     {
         const char *member = yyjson_mut_get_str(name);
-        const char *text = service_text(value, space, sizeof(space));
+        const char *text = compose_scalar(value, space, sizeof(space));
         if (strcmp(member, "target") == 0 && text != NULL) {
             snprintf(target, sizeof(target), "%s%s",
                      text[0] == '/'                ? ""

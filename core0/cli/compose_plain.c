@@ -11,7 +11,7 @@ static int copy_text(struct service_work *work, const char *key, yyjson_mut_val 
                      const char *member)
 {
     char space[32];
-    const char *text = service_text(value, space, sizeof(space));
+    const char *text = compose_scalar(value, space, sizeof(space));
     if (text == NULL) {
         return service_bad(work, key, "not a text");
     }
@@ -89,7 +89,7 @@ static int pairs(struct service_work *work, const char *key, yyjson_mut_val *val
 
     yyjson_mut_obj_foreach(value, i, max, name, item)
     {
-        const char *text = service_text(item, space, sizeof(space));
+        const char *text = compose_scalar(item, space, sizeof(space));
         if (yyjson_mut_is_null(item)) {
             text = inherit ? compose_variable(&work->context->options->environment,
                                               yyjson_mut_get_str(name))

@@ -90,7 +90,7 @@ static int long_port(struct service_work *work, const char *key, yyjson_mut_val 
     yyjson_mut_obj_foreach(port, i, max, name, value)
     {
         const char *member = yyjson_mut_get_str(name);
-        const char *text = service_text(value, space, sizeof(space));
+        const char *text = compose_scalar(value, space, sizeof(space));
         if (text == NULL) {
             return service_bad(work, key, "a member is not a text");
         }
@@ -119,7 +119,7 @@ int service_convert_ports(struct service_work *work, const char *key, yyjson_mut
     }
     yyjson_mut_arr_foreach(value, i, max, item)
     {
-        const char *text = service_text(item, space, sizeof(space));
+        const char *text = compose_scalar(item, space, sizeof(space));
         int ret =
             text != NULL ? short_port(work, key, list, text) : long_port(work, key, list, item);
         if (ret < 0) {

@@ -2,7 +2,6 @@
  * compose_service.c - one service of a compose file: the table of keys, each with the function that turns it into the
  * specification's member, and what those functions share.
  */
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -20,21 +19,6 @@ int service_unsupported(const struct service_work *work, const char *key, const 
     char where[200];
     snprintf(where, sizeof(where), "services.%s.%s", work->context->service, key);
     return compose_unsupported(work->err, where, member);
-}
-
-const char *service_text(yyjson_mut_val *value, char *space, size_t size)
-{
-    if (yyjson_mut_is_str(value)) {
-        return yyjson_mut_get_str(value);
-    }
-    if (yyjson_mut_is_int(value)) {
-        snprintf(space, size, "%" PRId64, yyjson_mut_get_sint(value));
-        return space;
-    }
-    if (yyjson_mut_is_bool(value)) {
-        return yyjson_mut_get_bool(value) ? "true" : "false";
-    }
-    return NULL;
 }
 
 int service_add_duration(struct service_work *work, const char *key, yyjson_mut_val *value,
@@ -57,7 +41,7 @@ int service_copy_texts(struct service_work *work, const char *key, yyjson_mut_va
 
     yyjson_mut_arr_foreach(value, i, max, item)
     {
-        const char *text = service_text(item, space, sizeof(space));
+        const char *text = compose_scalar(item, space, sizeof(space));
         if (text == NULL) {
             return service_bad(work, key, "an item is not a text");
         }

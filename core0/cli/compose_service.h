@@ -19,8 +19,6 @@ typedef int service_convert_fn(struct service_work *work, const char *key, yyjso
 /* deploy.bad-compose and deploy.unsupported-key at services.SERVICE.KEY; both return what is to be returned. */
 int service_bad(const struct service_work *work, const char *key, const char *why);
 int service_unsupported(const struct service_work *work, const char *key, const char *member);
-/* The text of a scalar: numbers and booleans as they are written. NULL: not a scalar. */
-const char *service_text(yyjson_mut_val *value, char *space, size_t size);
 int service_copy_texts(struct service_work *work, const char *key, yyjson_mut_val *value,
                        yyjson_mut_val *list);
 int service_add_duration(struct service_work *work, const char *key, yyjson_mut_val *value,

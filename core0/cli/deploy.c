@@ -15,6 +15,7 @@
 #include "cli/blob.h"
 #include "cli/codes.h"
 #include "cli/compose.h"
+#include "cli/deploy_plan.h"
 #include "cli/known.h"
 #include "cli/node.h"
 #include "cli/reservation.h"
@@ -92,7 +93,8 @@ static int read_compose(struct deploy *deploy, struct error *err)
     const char *path = deploy->cli->args[0];
     struct grid_resources capacity;
     struct compose_options options = {.path = path,
-                                      .project = cli_option(deploy->cli, "--project-name")};
+                                      .project = cli_option(deploy->cli, "--project-name"),
+                                      .tenant_key = deploy->grid.key};
     cleanup_free char *text = NULL;
     size_t len;
     yyjson_mut_doc *file = NULL;
@@ -158,41 +160,6 @@ static int check_fits(const struct deploy *deploy, struct error *err)
         }
     }
     return 0;
-}
-
-static void show_plan(const struct deploy *deploy)
-{
-    yyjson_mut_val *root = yyjson_mut_doc_get_root(deploy->compose.doc);
-    const struct grid_resources *sum = &deploy->compose.resources;
-    size_t i, max, p, port_max;
-    yyjson_mut_val *name, *service, *port;
-
-    fprintf(stderr, "%s %s on node %" PRIu64 " (farm %" PRIu64 ")\n",
-            deploy->id != 0 ? "Update" : "Deploy", deploy->compose.project, deploy->node.number,
-            deploy->node.farm);
-    yyjson_mut_obj_foreach(yyjson_mut_obj_get(root, "services"), i, max, name, service)
-    {
-        yyjson_mut_val *limits = yyjson_mut_obj_get(service, "resources");
-        fprintf(stderr, "  service %-16s image %.12s…, %s cores, %s", text_of(name),
-                text_of(yyjson_mut_obj_get(service, "image")),
-                cli_cores(yyjson_mut_get_uint(yyjson_mut_obj_get(limits, "milliCores"))),
-                cli_bytes(yyjson_mut_get_uint(yyjson_mut_obj_get(limits, "memory"))));
-        yyjson_mut_arr_foreach(yyjson_mut_obj_get(service, "ports"), p, port_max, port)
-        {
-            fprintf(stderr, ", port %" PRIu64,
-                    yyjson_mut_get_uint(yyjson_mut_obj_get(port, "published")));
-        }
-        fputs("\n", stderr);
-    }
-    yyjson_mut_obj_foreach(yyjson_mut_obj_get(root, "volumes"), i, max, name, service)
-    {
-        fprintf(stderr, "  volume  %-16s %s on %s\n", text_of(name),
-                cli_bytes(yyjson_mut_get_uint(yyjson_mut_obj_get(service, "size"))),
-                text_of(yyjson_mut_obj_get(service, "kind")));
-    }
-    fprintf(stderr, "  reserves %s cores, %s of memory, %s of ssd, %s of hdd\n",
-            cli_cores(sum->milli_cores), cli_bytes(sum->memory), cli_bytes(sum->ssd),
-            cli_bytes(sum->hdd));
 }
 
 /* ---- sealing ---- */
@@ -301,12 +268,13 @@ static int place_blob(struct deploy *deploy, struct error *err)
 
 /* ---- the transaction ---- */
 
-/* Disk is kept reserved for named volumes only: without one, all of it is free when the reservation ends. */
+/* Disk is kept reserved for named volumes and namespaces only: without any, all is free when the reservation ends. */
 static uint64_t keep_seconds(const struct deploy *deploy)
 {
     yyjson_mut_val *root = yyjson_mut_doc_get_root(deploy->compose.doc);
-    bool volumes = yyjson_mut_obj_size(yyjson_mut_obj_get(root, "volumes")) > 0;
-    return volumes ? (deploy->compose.keep_ms + 999) / 1000 : 0;
+    bool named = yyjson_mut_obj_size(yyjson_mut_obj_get(root, "volumes")) > 0 ||
+                 yyjson_mut_obj_size(yyjson_mut_obj_get(root, "kv")) > 0;
+    return named ? (deploy->compose.keep_ms + 999) / 1000 : 0;
 }
 
 static int propose(struct deploy *deploy, struct error *err)
@@ -512,7 +480,10 @@ static int run(struct deploy *deploy, struct error *err)
         (ret = find_existing(deploy, err)) < 0) {
         return ret;
     }
-    show_plan(deploy);
+    fprintf(stderr, "%s %s on node %" PRIu64 " (farm %" PRIu64 ")\n",
+            deploy->id != 0 ? "Update" : "Deploy", deploy->compose.project, deploy->node.number,
+            deploy->node.farm);
+    deploy_plan_print(&deploy->compose, stderr);
     if (cli_flag(deploy->cli, "--dry-run")) {
         return deploy->cli->json ? cli_print_json(result_json(deploy, "Planned")) : 0;
     }

@@ -18,6 +18,12 @@
 #define SPEC_SERVICES_MAX 32
 #define SPEC_NETWORKS_MAX 8
 #define SPEC_VOLUMES_MAX 32
+#define SPEC_KV_MAX 16
+#define SPEC_KV_PASSWORD_MAX 63 /* what NSSET of kvd takes */
+#define SPEC_KEY_SIZE 32        /* bytes of a virtual disk's key */
+#define SPEC_EVERY_MIN_MS ((int64_t)60 * 1000)
+#define SPEC_EVERY_MAX_MS ((uint64_t)366 * 86400 * 1000)
+#define SPEC_SNAPSHOTS_MAX 128
 #define SPEC_IMAGES_MAX 32
 #define SPEC_HUBS_MAX 8
 #define SPEC_PORTS_MAX 64
@@ -52,7 +58,23 @@ struct spec_network {
 struct spec_volume {
     const char *name;
     uint64_t size;
+    const char *kind;       /* "ssd" or "hdd" */
+    const char *filesystem; /* "ext4", "btrfs", "raw": a virtual disk; NULL: a folder */
+    const char *key;        /* base64 of SPEC_KEY_SIZE bytes; NULL: not encrypted */
+    /* A snapshot each so many ms, of which so many stay; 0: none. Never of a virtual disk. */
+    uint64_t snapshot_every;
+    uint64_t snapshot_keep;
+};
+
+/* A namespace of the key-value server. */
+struct spec_kv {
+    const char *name;
+    uint64_t size;
     const char *kind; /* "ssd" or "hdd" */
+    const char *mode; /* "user" or "seq" */
+    const char *password;
+    bool is_public;     /* read without the password */
+    uint64_t published; /* port of the node; 0: not published */
 };
 
 struct spec_port {
@@ -113,6 +135,8 @@ struct spec {
     size_t network_count;
     struct spec_volume volumes[SPEC_VOLUMES_MAX];
     size_t volume_count;
+    struct spec_kv kv[SPEC_KV_MAX];
+    size_t kv_count;
     struct spec_service services[SPEC_SERVICES_MAX];
     size_t service_count;
     size_t order[SPEC_SERVICES_MAX]; /* service indices, dependencies first; ties by name */
@@ -122,6 +146,9 @@ struct spec {
 /* Parses and checks `len` bytes of canonical JSON. The caller frees with spec_free. */
 int spec_parse(const char *text, size_t len, struct spec **ret_spec, struct error *err);
 void spec_free(struct spec *spec);
+
+/* The kind of disk that the sums of resources leave for scratch space: "ssd" or "hdd". */
+const char *spec_scratch_kind(const struct spec *spec);
 
 /* resources as the contract packs them (docs/formats.md): 32 bytes. */
 void resources_unpack(const uint8_t packed[32], struct resources *ret_resources);

@@ -336,18 +336,12 @@ static int volume_got(struct deployment *deployment, const struct plan_item *ite
 static yyjson_mut_doc *scratch_ask(struct deployment *deployment, const struct plan_item *item,
                                    struct error *err)
 {
-    const struct spec *spec = deployment->spec;
     const struct spec_service *service = service_of(deployment, item);
-    uint64_t ssd = 0;
     char key[STORE_KEY_MAX + 1];
 
-    /* The specification says by its sums which kind scratch space is of (docs/contracts.md). */
-    for (size_t i = 0; i < spec->volume_count; i++) {
-        ssd += strcmp(spec->volumes[i].kind, "ssd") == 0 ? spec->volumes[i].size : 0;
-    }
     snprintf(key, sizeof(key), "scratch/%" PRIu64 "/%" PRIu32 "/%s", deployment->id,
              deployment->revision, service->name);
-    return volume_parameters(key, spec->resources.ssd > ssd ? "ssd" : "hdd", service->scratch, err);
+    return volume_parameters(key, spec_scratch_kind(deployment->spec), service->scratch, err);
 }
 
 static int scratch_got(struct deployment *deployment, const struct plan_item *item,

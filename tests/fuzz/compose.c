@@ -1,5 +1,5 @@
 // Any bytes as a compose file: refused with a sentence, or a specification that the node's own parser takes.
-// sources: core0/cli/compose.c core0/cli/compose_service.c core0/cli/compose_plain.c core0/cli/compose_ports.c core0/cli/compose_mounts.c core0/cli/compose_limits.c core0/cli/compose_values.c core0/cli/compose_yaml.c core0/provision/spec.c
+// sources: core0/cli/compose.c core0/cli/compose_service.c core0/cli/compose_plain.c core0/cli/compose_ports.c core0/cli/compose_mounts.c core0/cli/compose_limits.c core0/cli/compose_values.c core0/cli/compose_yaml.c core0/cli/compose_storage.c core0/provision/spec.c core0/provision/spec_service.c core0/provision/spec_storage.c
 // packages: libyaml mbedtls
 #include <stdint.h>
 #include <stdlib.h>
@@ -35,8 +35,11 @@ static void check(yyjson_mut_doc *doc)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct compose_options options = {
-        .path = "nowhere/compose.yml", .project = "p", .environment = {.get = variable}};
+    static const uint8_t tenant_key[32] = {1};
+    struct compose_options options = {.path = "nowhere/compose.yml",
+                                      .project = "p",
+                                      .environment = {.get = variable},
+                                      .tenant_key = tenant_key};
     struct compose_result result;
     struct error err = {0};
     yyjson_mut_doc *file;

@@ -1,5 +1,6 @@
 // Any bytes as an opened specification: refused with a code, or within the limits that provd relies on.
-// sources: core0/provision/spec.c
+// sources: core0/provision/spec.c core0/provision/spec_service.c core0/provision/spec_storage.c
+// packages: mbedtls
 #include <stdint.h>
 #include <stdlib.h>
 
@@ -28,6 +29,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             if (service->mounts[m].volume >= spec->volume_count) {
                 abort();
             }
+        }
+    }
+    for (size_t i = 0; i < spec->volume_count; i++) {
+        const struct spec_volume *volume = &spec->volumes[i];
+        bool policy = volume->snapshot_every != 0;
+        if (policy != (volume->snapshot_keep != 0) || (policy && volume->filesystem != NULL) ||
+            volume->snapshot_keep > SPEC_SNAPSHOTS_MAX) {
+            abort();
+        }
+    }
+    for (size_t i = 0; i < spec->kv_count; i++) {
+        if (spec->kv[i].password == NULL || spec->kv[i].published > 65535) {
+            abort();
         }
     }
     spec_free(spec);

@@ -1,4 +1,4 @@
-// sources: core0/cli/compose.c core0/cli/compose_service.c core0/cli/compose_plain.c core0/cli/compose_ports.c core0/cli/compose_mounts.c core0/cli/compose_limits.c core0/cli/compose_values.c core0/cli/compose_yaml.c core0/provision/spec.c
+// sources: core0/cli/compose.c core0/cli/compose_service.c core0/cli/compose_plain.c core0/cli/compose_ports.c core0/cli/compose_mounts.c core0/cli/compose_limits.c core0/cli/compose_values.c core0/cli/compose_yaml.c core0/cli/compose_storage.c core0/cli/deploy_plan.c core0/cli/output.c core0/cli/codes.c core0/provision/spec.c core0/provision/spec_service.c core0/provision/spec_storage.c
 // packages: libyaml mbedtls
 /*
  * From a compose file to a specification that the node takes: what is converted, what is refused by its name, and that the
@@ -11,10 +11,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "cli/compose.h"
+#include "cli/deploy_plan.h"
+#include "lib/crypto/hash.h"
+#include "lib/crypto/text.h"
 #include "lib/json.h"
 #include "provision/spec.h"
 
@@ -26,6 +30,7 @@ static const char *variable(const char *name, void *data)
     return strcmp(name, "PORT") == 0 ? "8080" : strcmp(name, "EMPTY") == 0 ? "" : NULL;
 }
 
+static const uint8_t tenant[32] = {7};
 static const struct compose_environment environment = {.get = variable};
 
 /* 0 with the specification, or -errno with err. */
@@ -34,7 +39,7 @@ static int convert(const char *yaml, struct compose_result *ret, struct error *e
     static const char lock_text[] =
         "{\"nginx\":{\"id\":\"" ID "\",\"hubs\":[\"http://192.0.2.1\"]}}";
     struct compose_options options = {
-        .path = "shop/compose.yml", .ssd = true, .environment = environment};
+        .path = "shop/compose.yml", .ssd = true, .environment = environment, .tenant_key = tenant};
     yyjson_mut_doc *file;
     yyjson_doc *lock = yyjson_read(lock_text, strlen(lock_text), 0);
 
@@ -331,6 +336,200 @@ static void test_more_than_reserved(void **state)
     }
 }
 
+/* ---- volumes and namespaces ---- */
+
+#define ON(top) "services:\n  web:\n    image: nginx\n" top
+
+static const struct spec_volume *volume_of(const struct spec *spec, const char *name)
+{
+    for (size_t i = 0; i < spec->volume_count; i++) {
+        if (strcmp(spec->volumes[i].name, name) == 0) {
+            return &spec->volumes[i];
+        }
+    }
+    fail_msg("no volume %s", name);
+    return NULL;
+}
+
+static void test_storage(void **state)
+{
+    struct spec *spec;
+    uint8_t key[32];
+
+    (void)state;
+    to_spec(ON("volumes:\n"
+               "  plain: {driver_opts: {size: 1M, kind: ssd, snapshots: every 1h keep 24}}\n"
+               "  other: {driver_opts: {size: 1M, snapshot_every: 90s, snapshot_keep: \"3\"}}\n"
+               "  disk: {driver_opts: {size: 2G, kind: hdd, encrypted: \"true\"}}\n"
+               "  open: {driver_opts: {size: 1G, kind: hdd, filesystem: raw}}\n"
+               "  off: {driver_opts: {size: 1G, kind: hdd, encrypted: false}}\n"
+               "x-croft:\n  kv:\n"
+               "    cache: {size: 3G, kind: hdd, mode: seq, password: \"pw${PORT}\", port: 9900}\n"
+               "    words: {password: x, public: true}\n"),
+            &spec);
+    assert_int_equal(volume_of(spec, "plain")->snapshot_every, 3600000);
+    assert_int_equal(volume_of(spec, "plain")->snapshot_keep, 24);
+    assert_null(volume_of(spec, "plain")->filesystem);
+    assert_int_equal(volume_of(spec, "other")->snapshot_every, 90000);
+    assert_int_equal(volume_of(spec, "other")->snapshot_keep, 3);
+    assert_string_equal(volume_of(spec, "disk")->filesystem, "ext4");
+    assert_string_equal(volume_of(spec, "open")->filesystem, "raw");
+    assert_null(volume_of(spec, "open")->key);
+    assert_string_equal(volume_of(spec, "off")->filesystem, "ext4");
+    assert_null(volume_of(spec, "off")->key);
+    /* The key is that of project and name, so that another machine of the tenant finds it again. */
+    hkdf_sha256(tenant, 32, "croft-volume-v1/shop/disk", key, sizeof(key));
+    char *expected = base64_encode(key, sizeof(key));
+    assert_string_equal(volume_of(spec, "disk")->key, expected);
+    free(expected);
+    assert_int_equal(spec->kv_count, 2);
+    assert_string_equal(spec->kv[0].name, "cache");
+    assert_string_equal(spec->kv[0].mode, "seq");
+    assert_string_equal(spec->kv[0].password, "pw8080");
+    assert_int_equal(spec->kv[0].published, 9900);
+    assert_false(spec->kv[0].is_public);
+    assert_string_equal(spec->kv[1].mode, "user");
+    assert_int_equal(spec->kv[1].published, 0);
+    assert_true(spec->kv[1].is_public);
+    assert_int_equal(spec->resources.hdd, 7ULL << 30);
+    assert_int_equal(spec->resources.ssd, (2ULL << 20) + (1ULL << 30) + COMPOSE_SCRATCH_DEFAULT);
+    assert_string_equal(spec_scratch_kind(spec), "ssd");
+    spec_free(spec);
+}
+
+/* A file of 32 bytes, as they are, in hex and in base64, is the same key; anything else is none. */
+static void test_key_files(void **state)
+{
+    static const struct {
+        const char *text;
+        bool good;
+    } files[] = {
+        {"abcdefghijklmnopqrstuvwxyz012345", true},
+        {"6162636465666768696a6b6c6d6e6f707172737475767778797a303132333435\n", true},
+        {"YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXowMTIzNDU=\n", true},
+        {"", false},
+        {"\n", false},
+        {"abcdefghijklmnopqrstuvwxyz01234", false},
+        {"6162636465666768696a6b6c6d6e6f707172737475767778797a3031323334\n", false},
+        {"YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXowMTIzNA==\n", false},
+        {"YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXowMTIzNDU2\n", false},
+    };
+    char path[] = "/tmp/croft-key-XXXXXX", yaml[300];
+    int fd = mkstemp(path);
+
+    (void)state;
+    assert_true(fd >= 0);
+    snprintf(yaml, sizeof(yaml),
+             ON("volumes: {d: {driver_opts: {encrypted: true, key_file: %s}}}\n"), path);
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+        size_t len = strlen(files[i].text);
+        assert_int_equal(ftruncate(fd, 0), 0);
+        assert_int_equal(pwrite(fd, files[i].text, len, 0), (ssize_t)len);
+        if (!files[i].good) {
+            refused(yaml, "deploy.bad-compose", "volumes.d.key_file");
+            continue;
+        }
+        struct spec *spec;
+        to_spec(yaml, &spec);
+        assert_string_equal(spec->volumes[0].key, "YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXowMTIzNDU=");
+        spec_free(spec);
+    }
+    /* A password's file may end in a line feed, which is not part of it. */
+    assert_int_equal(ftruncate(fd, 0), 0);
+    assert_int_equal(pwrite(fd, "s e\n", 4, 0), 4);
+    snprintf(yaml, sizeof(yaml), ON("x-croft: {kv: {c: {password_file: %s}}}\n"), path);
+    struct spec *spec;
+    to_spec(yaml, &spec);
+    assert_string_equal(spec->kv[0].password, "s e");
+    spec_free(spec);
+    close(fd);
+    unlink(path);
+}
+
+#define VOLUME(options) ON("volumes: {d: {driver_opts: {" options "}}}\n")
+#define KV(options) ON("x-croft: {kv: {c: {" options "}}}\n")
+
+static void test_storage_refusals(void **state)
+{
+    static const struct {
+        const char *yaml, *code, *named;
+    } cases[] = {
+        {VOLUME("colour: red"), "deploy.unsupported-key", "volumes.d asks for with: colour"},
+        {VOLUME("size: many"), "deploy.bad-compose", "volumes.d.size"},
+        {VOLUME("kind: tape"), "deploy.bad-compose", "volumes.d.kind"},
+        {VOLUME("encrypted: perhaps"), "deploy.bad-compose", "volumes.d.encrypted"},
+        {VOLUME("filesystem: xfs"), "deploy.bad-compose", "volumes.d.filesystem"},
+        {VOLUME("encrypted: true, size: 5000"), "deploy.bad-compose", "volumes.d.size"},
+        {VOLUME("key_file: k"), "deploy.bad-compose", "volumes.d.key_file"},
+        {VOLUME("encrypted: true, key_file: /nowhere/k"), "deploy.no-file", "/nowhere/k"},
+        {VOLUME("encrypted: true, snapshots: every 1h keep 2"), "deploy.bad-compose",
+         "volumes.d.snapshots"},
+        {VOLUME("snapshots: daily"), "deploy.bad-compose", "volumes.d.snapshots"},
+        {VOLUME("snapshots: every 1h keep 2 more"), "deploy.bad-compose", "volumes.d.snapshots"},
+        {VOLUME("snapshots: every 1h keep 0"), "deploy.bad-compose", "volumes.d.snapshots"},
+        {VOLUME("snapshots: every 1h keep 129"), "deploy.bad-compose", "volumes.d.snapshots"},
+        {VOLUME("snapshots: every 59s keep 1"), "deploy.bad-compose", "volumes.d.snapshots"},
+        {VOLUME("snapshots: every 1h keep 1, snapshot_keep: 2"), "deploy.bad-compose",
+         "volumes.d.snapshot_keep"},
+        {VOLUME("snapshot_every: 1h"), "deploy.bad-compose", "volumes.d.snapshot_every"},
+        {VOLUME("snapshot_keep: 1"), "deploy.bad-compose", "volumes.d.snapshot_every"},
+        {ON("volumes: {d: {driver: nfs}}\n"), "deploy.unsupported-key", "driver"},
+        {ON("volumes: {d: {driver_opts: [size]}}\n"), "deploy.bad-compose", "volumes.d"},
+        {KV("password: a, colour: red"), "deploy.unsupported-key", "x-croft.kv.c"},
+        {KV("size: 1G"), "deploy.bad-compose", "x-croft.kv.c.password"},
+        {KV("password: \"\""), "deploy.bad-compose", "x-croft.kv.c.password"},
+        {KV("password: \"*\""), "deploy.bad-compose", "x-croft.kv.c.password"},
+        {KV("password: "
+            "1234567890123456789012345678901234567890123456789012345678901234"),
+         "deploy.bad-compose", "x-croft.kv.c.password"},
+        {KV("password: a, password_file: b"), "deploy.bad-compose", "x-croft.kv.c.password_file"},
+        {KV("password: a, mode: list"), "deploy.bad-compose", "x-croft.kv.c.mode"},
+        {KV("password: a, port: 0"), "deploy.bad-compose", "x-croft.kv.c.port"},
+        {KV("password: a, port: 65536"), "deploy.bad-compose", "x-croft.kv.c.port"},
+        {KV("password: a, public: 1"), "deploy.bad-compose", "x-croft.kv.c.public"},
+        {KV("password: a, kind: tape"), "deploy.bad-compose", "x-croft.kv.c.kind"},
+        {ON("x-croft: {kv: {C: {password: a}}}\n"), "deploy.bad-compose", "x-croft.kv"},
+        {ON("x-croft: {kv: [c]}\n"), "deploy.bad-compose", "x-croft.kv"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        refused(cases[i].yaml, cases[i].code, cases[i].named);
+    }
+}
+
+/* The plan names what is made, and neither key nor password. */
+static void test_plan(void **state)
+{
+    struct compose_result result;
+    struct error err = {0};
+    char *text = NULL;
+    size_t len = 0;
+
+    (void)state;
+    assert_int_equal(
+        convert(ON("volumes:\n"
+                   "  d: {driver_opts: {size: 2G, kind: hdd, encrypted: true, filesystem: btrfs}}\n"
+                   "  s: {driver_opts: {size: 1M, kind: ssd, snapshots: every 90m keep 5}}\n"
+                   "x-croft: {kv: {c: {size: 1G, password: s3cret, port: 9900}}}\n"),
+                &result, &err),
+        0);
+    FILE *out = open_memstream(&text, &len);
+    deploy_plan_print(&result, out);
+    fclose(out);
+    assert_non_null(
+        strstr(text, "d                2.0 GiB on hdd, virtual disk (btrfs, encrypted)"));
+    assert_non_null(strstr(text, "a snapshot every 90 min, the last 5 stay"));
+    assert_non_null(strstr(text, "c                1.0 GiB on ssd, mode user"));
+    assert_non_null(strstr(text, "port 9900"));
+    assert_null(strstr(text, "s3cret"));
+    yyjson_mut_val *volumes = yyjson_mut_obj_get(yyjson_mut_doc_get_root(result.doc), "volumes");
+    yyjson_mut_val *disk = yyjson_mut_obj_get(yyjson_mut_obj_get(volumes, "d"), "disk");
+    assert_null(strstr(text, yyjson_mut_get_str(yyjson_mut_obj_get(disk, "key"))));
+    free(text);
+    yyjson_mut_doc_free(result.doc);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -341,6 +540,10 @@ int main(void)
         cmocka_unit_test(test_aliases_are_bounded),
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_spec_refusals),
+        cmocka_unit_test(test_storage),
+        cmocka_unit_test(test_key_files),
+        cmocka_unit_test(test_storage_refusals),
+        cmocka_unit_test(test_plan),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
