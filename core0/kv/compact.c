@@ -222,6 +222,7 @@ static void take_over(struct compaction *c)
     ns->swapped = true;
     ns->compacting = false;
     pthread_mutex_unlock(&ns->lock);
+    segment_release(c->out);
     for (uint32_t i = 0; i < c->run_count; i++)
         segment_put(ns, c->run[i]);
 }
@@ -233,10 +234,15 @@ static int compact(struct compaction *c)
     char path[PATH_LEN];
     int failed;
 
+    for (; c->held < c->run_count; c->held++) { /* their files go before their readers do */
+        failed = segment_hold(ns, c->run[c->held]);
+        if (failed < 0)
+            return failed;
+    }
+    failed = segment_create_file(ns, c->out, "new");
+    if (failed < 0)
+        return failed;
     segment_path(ns, c->out->id, "new", path);
-    c->out->fd = io->open(io, path, IO_WRITE | IO_CREATE);
-    if (c->out->fd < 0)
-        return c->out->fd;
     failed = compaction_copy(c);
     if (failed == 0)
         failed = compaction_verify(c);
@@ -280,10 +286,12 @@ static int compact_run(struct namespace *ns, uint32_t at, uint32_t count)
         pthread_mutex_lock(&ns->lock);
         ns->compacting = false;
         pthread_mutex_unlock(&ns->lock);
+        for (uint32_t i = 0; i < c.held; i++)
+            segment_release(c.run[i]);
         for (uint32_t i = 0; i < count; i++)
             segment_put(ns, c.run[i]);
-        if (c.out != NULL && c.out->fd >= 0)
-            ns->store->io->close(ns->store->io, c.out->fd);
+        if (c.out != NULL)
+            segment_close(ns->store, c.out);
         segment_free(c.out);
         free(c.moves);
         if (failed == -EIO)

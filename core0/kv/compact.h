@@ -14,6 +14,7 @@ struct compaction {
     struct namespace *ns;
     struct segment *run[COMPACTION_RUN_MAX]; /* with a reference each */
     uint32_t run_count;
+    uint32_t held;       /* of the run: descriptors that stay open */
     bool from_the_first; /* nothing lies before the run */
     bool dropped;        /* a deletion */
     struct segment *out;

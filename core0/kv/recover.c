@@ -123,31 +123,29 @@ static int open_segment(struct namespace *ns, uint32_t id)
     const struct io *io = ns->store->io;
     struct segment *segment = segment_new(id);
     uint8_t header[SEGMENT_HEADER] = {0};
-    char path[PATH_LEN];
     int64_t size;
-    int failed;
+    int failed, fd;
 
     if (segment == NULL)
         return -ENOMEM;
-    segment_path(ns, id, "seg", path);
-    segment->fd = io->open(io, path, IO_WRITE);
-    if (segment->fd < 0) {
-        failed = segment->fd;
+    fd = segment_hold(ns, segment);
+    if (fd < 0) {
         segment_free(segment);
-        return failed;
+        return fd;
     }
-    size = io->size(io, segment->fd);
+    size = io->size(io, fd);
     failed = size < 0 ? (int)size : 0;
     if (failed == 0)
-        failed = io_read_exactly(io, segment->fd, header, sizeof(header), 0);
+        failed = io_read_exactly(io, fd, header, sizeof(header), 0);
     if (failed == -ENODATA ||
         (failed == 0 && segment_header_decode(header, ns->identity, segment) < 0))
         failed = place_by_records(ns, segment, (uint64_t)size);
     segment->size = segment->written = segment->allocated = (uint64_t)(size > 0 ? size : 0);
     if (failed == 0)
         failed = namespace_segment_add(ns, segment);
+    segment_release(segment);
     if (failed < 0) {
-        io->close(io, segment->fd);
+        segment_close(ns->store, segment);
         segment_free(segment);
     }
     return failed;

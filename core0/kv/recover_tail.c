@@ -61,13 +61,13 @@ static int drop_segment(struct namespace *ns, struct segment *segment)
 }
 
 /* Bytes that were written and are cut: not the zeros that were there before. */
-static int count_cut(struct namespace *ns, const struct segment *segment, uint64_t from)
+static int count_cut(struct namespace *ns, const struct segment *segment, int fd, uint64_t from)
 {
     uint8_t data[4096];
     uint64_t last = from;
 
     for (uint64_t at = from; at < segment->size;) {
-        ssize_t n = ns->store->io->read(ns->store->io, segment->fd, data, sizeof(data), at);
+        ssize_t n = ns->store->io->read(ns->store->io, fd, data, sizeof(data), at);
 
         if (n <= 0)
             return (int)n;
@@ -78,6 +78,22 @@ static int count_cut(struct namespace *ns, const struct segment *segment, uint64
     }
     ns->cut_bytes += last - from;
     return 0;
+}
+
+static int cut_segment(struct namespace *ns, struct segment *segment, uint64_t offset)
+{
+    const struct io *io = ns->store->io;
+    int fd = segment_hold(ns, segment), failed;
+
+    if (fd < 0)
+        return fd;
+    failed = count_cut(ns, segment, fd, offset);
+    if (failed == 0)
+        failed = io->truncate(io, fd, offset);
+    if (failed == 0)
+        segment->size = segment->written = segment->allocated = offset;
+    segment_release(segment);
+    return failed;
 }
 
 static int cut(struct namespace *ns, uint32_t at, uint64_t offset)
@@ -96,13 +112,8 @@ static int cut(struct namespace *ns, uint32_t at, uint64_t offset)
         failed = drop_segment(ns, segment); /* its making was cut */
         return failed < 0 ? failed : io->sync_dir(io, ns->folder);
     }
-    if (offset < segment->size) {
-        failed = count_cut(ns, segment, offset);
-        if (failed < 0)
-            return failed;
-        failed = io->truncate(io, segment->fd, offset);
-        segment->size = segment->written = segment->allocated = offset;
-    }
+    if (offset < segment->size)
+        failed = cut_segment(ns, segment, offset);
     return failed;
 }
 
@@ -154,7 +165,12 @@ int recover_tail(struct namespace *ns, uint32_t start, uint64_t start_offset)
     }
     free(claims);
     /* A server that was killed left it to the kernel: V1. */
-    for (uint32_t i = from; failed == 0 && i < ns->segment_count; i++)
-        failed = io->sync(io, ns->segments[i]->fd);
+    for (uint32_t i = from; failed == 0 && i < ns->segment_count; i++) {
+        int fd = segment_hold(ns, ns->segments[i]);
+
+        failed = fd < 0 ? fd : io->sync(io, fd);
+        if (fd >= 0)
+            segment_release(ns->segments[i]);
+    }
     return failed;
 }

@@ -18,7 +18,7 @@ struct segment *segment_new(uint32_t id)
 
     if (segment != NULL) {
         segment->id = id;
-        segment->fd = -1;
+        atomic_init(&segment->fd, -1);
         atomic_init(&segment->refs, 1);
     }
     return segment;

@@ -46,8 +46,12 @@ struct segment {
     uint64_t kept;        /* bytes of deletions that a compaction had to keep */
     uint64_t suspect; /* entries below this offset may have been overwritten by a damaged record */
     bool sealed;
-    bool damaged; /* met damage: never compacted, never removed but by flush and delete */
-    int fd;
+    bool damaged;   /* met damage: never compacted, never removed but by flush and delete */
+    _Atomic int fd; /* -1: not open; see segment_file.c for this and the next ones */
+    atomic_uint holds;
+    atomic_bool used; /* since the clock's hand came by */
+    bool keeps_open;  /* unsynced bytes hold the descriptor; under the namespace's lock */
+    struct segment *ring_next, *ring_before; /* of those with a descriptor */
     atomic_uint refs; /* of the namespace (until retired) and of readers; taken under its lock */
     struct segment_mark *marks;
     uint32_t mark_count, mark_room;

@@ -98,7 +98,7 @@ void namespace_clear(struct namespace *ns)
     while (ns->segment_count > 0)
         segment_retire(ns, ns->segments[ns->segment_count - 1]);
     if (ns->moving_to != NULL) { /* a compaction that could not be taken over */
-        ns->store->io->close(ns->store->io, ns->moving_to->fd);
+        segment_close(ns->store, ns->moving_to);
         segment_free(ns->moving_to);
         free(ns->moves);
         ns->moving_to = NULL;
@@ -186,6 +186,7 @@ static void store_free(struct store *store)
     pthread_mutex_destroy(&store->committing);
     pthread_mutex_destroy(&store->submitting);
     pthread_mutex_destroy(&store->lists);
+    pthread_mutex_destroy(&store->files.lock);
     pthread_mutex_destroy(&store->wake_lock);
     pthread_cond_destroy(&store->wake_committer);
     pthread_cond_destroy(&store->wake_keeper);
@@ -246,9 +247,11 @@ static void options_complete(struct store_options *options)
         options->reserve = options->segment_size;
     if (options->cache == 0)
         options->cache = 64u << 20;
+    if (options->descriptors == 0)
+        options->descriptors = STORE_DESCRIPTORS;
 }
 
-/* Every segment has a descriptor open: 256 GiB need 1,024, the usual soft limit. */
+/* The usual soft limit is 1,024; clients and namespaces need them, too. */
 static void raise_file_limit(void)
 {
     struct rlimit limit;
@@ -281,6 +284,8 @@ int store_open(const struct store_options *options, struct store **ret, struct e
     pthread_mutex_init(&store->committing, NULL);
     pthread_mutex_init(&store->submitting, NULL);
     pthread_mutex_init(&store->lists, NULL);
+    pthread_mutex_init(&store->files.lock, NULL);
+    store->files.limit = store->options.descriptors;
     pthread_mutex_init(&store->wake_lock, NULL);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -353,6 +358,19 @@ void store_mark(struct namespace *ns)
     pthread_mutex_unlock(&ns->lock);
 }
 
+/* What was claimed and not used; only space and time are lost without. */
+static void give_back_space(struct namespace *ns, struct segment *active)
+{
+    const struct io *io = ns->store->io;
+    int fd = segment_hold(ns, active);
+
+    if (fd < 0)
+        return;
+    if (io->truncate(io, fd, active->size) == 0)
+        io->sync(io, fd);
+    segment_release(active);
+}
+
 int store_close(struct store *store)
 {
     int failed;
@@ -371,9 +389,8 @@ int store_close(struct store *store)
         struct segment *active = namespace_active(ns);
 
         snapshot_save(ns); /* only speed is lost without it */
-        if (active != NULL && active->allocated > active->size && active->written == active->size &&
-            store->io->truncate(store->io, active->fd, active->size) == 0)
-            store->io->sync(store->io, active->fd); /* only space and time are lost without */
+        if (active != NULL && active->allocated > active->size && active->written == active->size)
+            give_back_space(ns, active);
     }
     store_free(store);
     return failed;
@@ -403,6 +420,7 @@ void store_stats(struct store *store, struct store_stats *ret)
     pthread_mutex_lock(&store->lists);
     memcpy(stats.failed_text, store->failed_text, sizeof(stats.failed_text));
     stats.namespaces = store->namespace_count;
+    stats.descriptors = store->files.count;
     stats.memory = stats.cache + (uint64_t)store->free_count * store->chunk_size;
     pthread_mutex_unlock(&store->lists);
     for (uint32_t after = 0;;) {

@@ -39,7 +39,8 @@ struct namespace;
 #define STORE_VALUE_MAX (64u << 20)
 #define STORE_NAME_MAX 128   /* bytes of a namespace's name; any bytes but NUL */
 #define STORE_SECRET_MAX 256 /* bytes the server keeps with a namespace for AUTH; opaque here */
-#define STORE_SEQ_KEY 4      /* bytes of a key in seq mode: the id, little-endian, as 0-db's */
+#define STORE_DESCRIPTORS 192
+#define STORE_SEQ_KEY 4 /* bytes of a key in seq mode: the id, little-endian, as 0-db's */
 
 enum store_mode {
     STORE_USER, /* keys are the client's; kept in memory with at most 40 bytes each beside them */
@@ -89,11 +90,13 @@ struct store_options {
     uint32_t segment_size; /* bytes; 0: 256 MiB; at least room for one largest record */
     uint64_t reserve; /* bytes of the disk that only compaction and deletes may use; 0: a segment */
     uint64_t cache;   /* bytes of the newest records kept in memory for reads; 0: 64 MiB */
-    const struct io *io; /* NULL: the kernel's */
-    bool manual;         /* no threads: the caller runs store_commit(), store_tick() (tests) */
+    uint32_t descriptors; /* open segments at once, beyond those with unsynced bytes; 0: 192 */
+    const struct io *io;  /* NULL: the kernel's */
+    bool manual;          /* no threads: the caller runs store_commit(), store_tick() (tests) */
 };
 
-/* Opens and recovers. Raises the process's soft limit of descriptors to the hard one: a segment has one.
+/* Opens and recovers. Raises the process's soft limit of descriptors to the hard one: besides
+ * options.descriptors there is one per namespace with unsynced writes, and one per namespace of seq mode.
  * A damaged namespace does not make this fail: it is reported by its info. Fails
  * with kv.in-use when another process has the folder, kv.disk-failed, kv.bad-request. */
 int store_open(const struct store_options *options, struct store **ret, struct error *err);
@@ -132,6 +135,7 @@ struct store_stats {
     uint64_t cache;     /* of these: newest records kept for reads */
     uint64_t disk_free; /* of the file system of `data`, without the reserve */
     uint32_t namespaces;
+    uint32_t descriptors;  /* of segments, open now */
     int failed;            /* 0, or the sticky result: STORE_DISK_FAILED */
     char failed_text[160]; /* which file, which call, which errno */
 };

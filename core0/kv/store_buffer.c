@@ -196,7 +196,7 @@ int namespace_write_out(struct namespace *ns)
         struct segment *segment = NULL;
         uint64_t offset = 0, len = 0;
         uint32_t last;
-        int count = 0, failed;
+        int count = 0, fd, failed;
 
         pthread_mutex_lock(&ns->lock);
         for (last = ns->chunk_unwritten; last < ns->chunk_end && count + 3 <= WRITE_PARTS; last++) {
@@ -225,12 +225,15 @@ int namespace_write_out(struct namespace *ns)
         pthread_mutex_unlock(&ns->lock);
         if (segment == NULL)
             return 0;
-        failed = atomic_load(&store->failed) != 0
-                     ? -EIO
-                     : store->io->write(store->io, segment->fd, parts, count, offset);
+        fd = segment_hold(ns, segment);
+        failed = fd < 0 ? fd : atomic_load(&store->failed) != 0 ? -EIO : 0;
+        if (failed == 0)
+            failed = store->io->write(store->io, fd, parts, count, offset);
         if (failed < 0) {
             char path[PATH_LEN];
 
+            if (fd >= 0)
+                segment_release(segment);
             segment_path(ns, segment->id, "seg", path);
             pthread_mutex_lock(&ns->lock);
             chunks_drop_external(ns, false);
@@ -241,6 +244,9 @@ int namespace_write_out(struct namespace *ns)
         atomic_fetch_add(&store->written_bytes, len);
         pthread_mutex_lock(&ns->lock);
         segment->written = offset + len;
+        if (segment->keeps_open)
+            segment_release(segment);
+        segment->keeps_open = true; /* until it is synced */
         for (uint32_t i = ns->chunk_unwritten; i < last; i++) {
             uint64_t part = chunk_size(ns->chunks[i]) - ns->chunks[i]->done;
 
@@ -287,7 +293,8 @@ static int space_step(struct store *store, uint64_t has, uint64_t need, bool is_
 
 /* Fills claimed space with zeros, so that a sync of records in it need not change the file's map and size:
  * 3 to 5 times as fast (docs/decisions/0085). */
-static int zero_ahead(struct namespace *ns, struct segment *segment, uint64_t from, uint64_t len)
+static int zero_ahead(struct namespace *ns, const struct segment *segment, int fd, uint64_t from,
+                      uint64_t len)
 {
     static const uint8_t zeros[65536];
     struct store *store = ns->store;
@@ -305,14 +312,14 @@ static int zero_ahead(struct namespace *ns, struct segment *segment, uint64_t fr
             parts[count] = (struct iovec){.iov_base = io_base(zeros), .iov_len = (size_t)size};
             part += size;
         }
-        failed = store->io->write(store->io, segment->fd, parts, count, from);
+        failed = store->io->write(store->io, fd, parts, count, from);
         from += part;
         len -= part;
     }
     if (failed == -ENOSPC || failed == -EDQUOT)
-        return STORE_NO_SPACE;
+        return failed;
     if (failed == 0)
-        failed = store->io->sync(store->io, segment->fd);
+        failed = store->io->sync(store->io, fd);
     if (failed == 0)
         return 0;
     /* What a failed sync lost may be records that were written before. */
@@ -326,23 +333,26 @@ static int segment_claim(struct namespace *ns, struct segment *segment, uint64_t
 {
     struct store *store = ns->store;
     uint64_t step = 0, from = segment->allocated;
-    int failed = space_step(store, from, need, is_delete, &step);
+    int failed = space_step(store, from, need, is_delete, &step), fd;
 
     if (failed < 0)
         return failed;
     if (from + step > store->options.segment_size && from + need <= store->options.segment_size)
         step = store->options.segment_size - from;
-    failed = store->io->allocate(store->io, segment->fd, from, step);
+    fd = segment_hold(ns, segment);
+    if (fd < 0)
+        return STORE_DISK_FAILED;
+    failed = store->io->allocate(store->io, fd, from, step);
+    if (failed == -EOPNOTSUPP) /* without it, the reserve is the margin */
+        failed = 0;
+    /* For a large record it would be the same bytes twice. */
+    if (failed == 0 && store->options.sync == STORE_SYNC_ALWAYS && need <= CHUNK_SIZE)
+        failed = zero_ahead(ns, segment, fd, from, step);
+    segment_release(segment);
     if (failed == -ENOSPC || failed == -EDQUOT)
         return STORE_NO_SPACE;
-    if (failed < 0 && failed != -EOPNOTSUPP) /* without it, the reserve is the margin */
+    if (failed < 0)
         return STORE_DISK_FAILED;
-    /* For a large record it would be the same bytes twice. */
-    if (store->options.sync == STORE_SYNC_ALWAYS && need <= CHUNK_SIZE) {
-        failed = zero_ahead(ns, segment, from, step);
-        if (failed < 0)
-            return failed;
-    }
     pthread_mutex_lock(&ns->lock);
     segment->allocated = from + step;
     pthread_mutex_unlock(&ns->lock);
@@ -382,19 +392,18 @@ static int segment_create(struct namespace *ns, uint64_t need, bool is_delete, s
     pthread_mutex_unlock(&ns->lock);
     if (segment == NULL)
         return STORE_NO_MEMORY;
-    segment_path(ns, segment->id, "seg", path);
-    segment->fd = store->io->open(store->io, path, IO_WRITE | IO_CREATE);
-    if (segment->fd < 0) {
-        failed =
-            segment->fd == -ENOSPC || segment->fd == -EDQUOT ? STORE_NO_SPACE : STORE_DISK_FAILED;
+    failed = segment_create_file(ns, segment, "seg");
+    if (failed < 0) {
         segment_free(segment);
-        return failed;
+        return failed == -ENOSPC || failed == -EDQUOT ? STORE_NO_SPACE : STORE_DISK_FAILED;
     }
+    segment->keeps_open = true;
     failed = segment_claim(ns, segment, need + SEGMENT_HEADER + END_SIZE, is_delete);
     if (failed == 0 && store->io->sync_dir(store->io, ns->folder) < 0)
         failed = STORE_DISK_FAILED;
     if (failed < 0) {
-        store->io->close(store->io, segment->fd);
+        segment_close(store, segment);
+        segment_path(ns, segment->id, "seg", path);
         store->io->unlink(store->io, path);
         segment_free(segment);
         return failed;
@@ -433,6 +442,18 @@ static int segment_begin(struct namespace *ns, struct segment *segment)
     return 0;
 }
 
+/* Gives back what was claimed and not used; only space is lost without. */
+static void cut_claimed(struct namespace *ns, struct segment *segment)
+{
+    const struct io *io = ns->store->io;
+    int fd = segment_hold(ns, segment);
+
+    if (fd < 0)
+        return;
+    io->truncate(io, fd, segment->size);
+    segment_release(segment);
+}
+
 int namespace_make_room(struct namespace *ns, uint64_t need, bool is_delete)
 {
     struct store *store = ns->store;
@@ -459,9 +480,9 @@ int namespace_make_room(struct namespace *ns, uint64_t need, bool is_delete)
         ret = segment_begin(ns, made);
         pthread_mutex_unlock(&ns->lock);
         if (ret == 0 && active != NULL && active->allocated > active->size)
-            store->io->truncate(store->io, active->fd, active->size); /* only space is lost */
+            cut_claimed(ns, active);
         if (ret < 0) {
-            store->io->close(store->io, made->fd);
+            segment_close(store, made);
             segment_free(made);
         }
     }

@@ -93,6 +93,7 @@ static int sync_segments(struct namespace *ns)
         struct segment *segment = NULL;
         struct timespec start, end;
         uint64_t written = 0;
+        bool settled;
         int failed;
 
         pthread_mutex_lock(&ns->lock);
@@ -121,7 +122,7 @@ static int sync_segments(struct namespace *ns)
             return STORE_DISK_FAILED;
         }
         clock_gettime(CLOCK_MONOTONIC, &start);
-        failed = store->io->sync(store->io, segment->fd);
+        failed = store->io->sync(store->io, segment->fd); /* kept open (D2) */
         clock_gettime(CLOCK_MONOTONIC, &end);
         atomic_fetch_add(&store->syncs, 1);
         atomic_fetch_add(&store->sync_usec, (uint64_t)((end.tv_sec - start.tv_sec) * 1000000 +
@@ -136,7 +137,12 @@ static int sync_segments(struct namespace *ns)
         pthread_mutex_lock(&ns->lock);
         if (segment->synced < written)
             segment->synced = written;
+        settled = segment->keeps_open && segment->synced == segment->written;
+        if (settled)
+            segment->keeps_open = false;
         pthread_mutex_unlock(&ns->lock);
+        if (settled)
+            segment_settle(store, segment);
         segment_put(ns, segment);
     }
 }

@@ -9,6 +9,7 @@
  *     ns->slot_lock     writing of seq's slots, outside of ns->lock
  *     ns->write         who appends to the file of the active segment, and who makes the next one
  *     ns->lock          everything in memory of a namespace; no I/O but a slot of seq's index
+ *     store->files.lock descriptors of segments: which are open, and opening and closing them
  *     store->lists      the lists of namespaces
  */
 #pragma once
@@ -99,8 +100,16 @@ struct namespace
     size_t move_count;
 };
 
+/* The open segments of a store, as a ring; segment_file.c. */
+struct segment_files {
+    pthread_mutex_t lock;
+    struct segment *hand;
+    uint32_t count, limit;
+};
+
 struct store {
     const struct io *io;
+    struct segment_files files;
     struct store_options options;
     char data[PATH_LEN], index[PATH_LEN];
     int lock_fd;
@@ -162,9 +171,28 @@ void segment_retire(struct namespace *ns, struct segment *segment);
 /* Gives a reader's reference back. */
 void segment_put(struct namespace *ns, struct segment *segment);
 
-/* Walks through a segment that the caller holds; see segment_walk(). ns->lock need not be held. */
+/* Walks through a segment that the caller has a reference of; see segment_walk(). ns->lock need not be held. */
 int namespace_walk(struct namespace *ns, struct segment *segment, const struct segment_walk *walk,
                    void *ctx);
+
+/* For a walk of one's own. 0, -ENOMEM or what opening the file said; `done` only after 0. */
+int namespace_walker_init(struct namespace *ns, struct segment *segment, uint64_t from,
+                          uint64_t end, struct segment_walker *walker);
+void namespace_walker_done(struct segment *segment, struct segment_walker *walker);
+
+/* ---- segment_file.c --------------------------------------------------------------------------- */
+
+/* The descriptor, open until it is released; or -errno. The caller has a reference of the segment. */
+int segment_hold(struct namespace *ns, struct segment *segment);
+void segment_release(struct segment *segment);
+/* Gives up the hold of bytes that are synced now; what is too much is closed. */
+void segment_settle(struct store *store, struct segment *segment);
+/* Makes the file of a new segment, held. */
+int segment_create_file(struct namespace *ns, struct segment *segment, const char *ending);
+/* For good: nobody may hold it any more but the caller. */
+void segment_close(struct store *store, struct segment *segment);
+/* Whether the namespace has given it up: then its file may be gone. Takes ns->lock. */
+bool segment_is_retired(struct namespace *ns, const struct segment *segment);
 
 /* ---- store_buffer.c --------------------------------------------------------------------------- */
 

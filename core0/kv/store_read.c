@@ -25,9 +25,16 @@ static int damaged(struct namespace *ns, struct segment *segment)
 static int read_exactly(struct namespace *ns, struct segment *segment, void *to, size_t len,
                         uint64_t offset)
 {
-    int failed = io_read_exactly(ns->store->io, segment->fd, to, len, offset);
+    int fd = segment_hold(ns, segment);
+    int failed = fd < 0 ? fd : io_read_exactly(ns->store->io, fd, to, len, offset);
 
-    if (failed == -ENODATA)
+    if (fd >= 0)
+        segment_release(segment);
+    if (fd == -ENOENT && segment_is_retired(ns, segment)) /* FLUSH or NSDEL came in between */
+        return STORE_NO_KEY;
+    if (failed == -EMFILE || failed == -ENFILE)
+        return STORE_NO_MEMORY;
+    if (failed == -ENODATA || fd == -ENOENT)
         return damaged(ns, segment);
     return failed < 0 ? STORE_DISK_FAILED : 0;
 }

@@ -109,6 +109,19 @@ static void scan_give(struct scan *scan, const struct segment *segment, uint64_t
         *scan->cursor = here;
 }
 
+/* Begins to walk through a segment. 1; 0: FLUSH or NSDEL took it meanwhile; negative result. */
+static int walker_begin(struct namespace *ns, struct segment *segment, uint64_t from, uint64_t end,
+                        struct segment_walker *walker)
+{
+    int failed = namespace_walker_init(ns, segment, from, end, walker);
+
+    if (failed == -ENOENT && segment_is_retired(ns, segment))
+        return 0;
+    if (failed < 0)
+        return failed == -ENOMEM ? STORE_NO_MEMORY : STORE_DISK_FAILED;
+    return 1;
+}
+
 /* One segment, forwards. 1: go on with the next one; 0: enough; negative result. */
 static int scan_segment(struct scan *scan, struct segment *segment, uint64_t offset, uint64_t end)
 {
@@ -117,8 +130,10 @@ static int scan_segment(struct scan *scan, struct segment *segment, uint64_t off
     const uint8_t *key, *value;
     struct record record;
     bool first = true;
-    int n = segment_walker_init(&walker, ns->store->io, segment->fd, ns->identity, segment->id,
-                                offset, end);
+    int n = walker_begin(ns, segment, offset, end, &walker);
+
+    if (n <= 0)
+        return n < 0 ? n : 1;
 
     while (n >= 0 && has_work_left(scan)) {
         uint64_t from = walker.next;
@@ -148,10 +163,8 @@ static int scan_segment(struct scan *scan, struct segment *segment, uint64_t off
         if (record.number > scan->cursor->number)
             scan_give(scan, segment, walker.at.offset, &record, key);
     }
-    segment_walker_done(&walker);
-    if (n < 0)
-        return n == -ENOMEM ? STORE_NO_MEMORY : STORE_DISK_FAILED;
-    return scan->more ? 0 : 1;
+    namespace_walker_done(segment, &walker);
+    return n < 0 ? STORE_DISK_FAILED : scan->more ? 0 : 1;
 }
 
 static int scan_forwards(struct scan *scan)
@@ -230,41 +243,53 @@ static int block_add(struct block *block, uint64_t offset, const struct record *
     return 0;
 }
 
+/* What a walk through a block collects. */
+struct collecting {
+    struct scan *scan;
+    struct block block;
+    uint64_t below;
+};
+
+static int collect(void *ctx, struct segment_walker *walker, const struct record *record,
+                   const uint8_t *key, const uint8_t *value)
+{
+    struct collecting *collecting = ctx;
+    int failed = 0;
+
+    (void)value;
+    if (record == NULL) {
+        collecting->scan->damaged++;
+        return 1;
+    }
+    if (collecting->below != 0 && record->number >= collecting->below)
+        return 0;
+    if (record->kind <= RECORD_DEL)
+        failed = block_add(&collecting->block, walker->at.offset, record, key);
+    return failed < 0 ? failed : 1;
+}
+
 /* The records in [start, end) with a number below `below`, given last first. */
 static int scan_block(struct scan *scan, struct segment *segment, uint64_t start, uint64_t end,
                       uint64_t below)
 {
-    struct namespace *ns = scan->ns;
-    struct segment_walker walker;
-    struct block block = {0};
-    const uint8_t *key, *value;
-    struct record record;
-    int n = segment_walker_init(&walker, ns->store->io, segment->fd, ns->identity, segment->id,
-                                start, end);
+    struct collecting collecting = {.scan = scan, .below = below};
+    const struct block *block = &collecting.block;
+    const struct segment_walk walk = {
+        .from = start, .end = end, .flags = SEGMENT_TELL_DAMAGE, .visit = collect};
+    int failed = namespace_walk(scan->ns, segment, &walk, &collecting);
 
-    while (n >= 0) {
-        n = segment_walker_next(&walker, &record, &key, &value);
-        if (n == -EBADMSG) {
-            scan->damaged++;
-            n = segment_walker_resync(&walker);
-            continue;
-        }
-        if (n <= 0 || (below != 0 && record.number >= below))
-            break;
-        if (record.kind <= RECORD_DEL)
-            n = block_add(&block, walker.at.offset, &record, key);
-    }
+    if (failed == -ENOENT && segment_is_retired(scan->ns, segment))
+        failed = 0;
     scan->walked += end - start;
-    for (size_t i = block.count; n >= 0 && i > 0 && has_work_left(scan); i--) {
-        const struct seen *seen = &block.list[i - 1];
+    for (size_t i = block->count; failed == 0 && i > 0 && has_work_left(scan); i--) {
+        const struct seen *seen = &block->list[i - 1];
 
-        scan_give(scan, segment, seen->offset, &seen->record, block.arena + seen->key);
+        scan_give(scan, segment, seen->offset, &seen->record, block->arena + seen->key);
     }
-    segment_walker_done(&walker);
-    free(block.list);
-    free(block.arena);
-    if (n < 0)
-        return n == -ENOMEM ? STORE_NO_MEMORY : STORE_DISK_FAILED;
+    free(block->list);
+    free(block->arena);
+    if (failed < 0)
+        return failed == -ENOMEM ? STORE_NO_MEMORY : STORE_DISK_FAILED;
     return 0;
 }
 
@@ -396,10 +421,12 @@ int store_locate(struct namespace *ns, const struct store_cursor *cursor, struct
     }
     end = segment->written;
     pthread_mutex_unlock(&ns->lock);
-    n = segment_walker_init(&walker, ns->store->io, segment->fd, ns->identity, segment->id, offset,
-                            end);
-    if (n == 0)
-        n = segment_walker_next(&walker, &record, &key, &value);
+    n = walker_begin(ns, segment, offset, end, &walker);
+    if (n <= 0) {
+        segment_put(ns, segment);
+        return n < 0 ? n : STORE_NO_KEY;
+    }
+    n = segment_walker_next(&walker, &record, &key, &value);
     if (n == -EBADMSG || (n > 0 && record.number != cursor->number)) { /* the hint was wrong */
         walker.next = segment_seek(segment, before.number);
         do {
@@ -416,11 +443,9 @@ int store_locate(struct namespace *ns, const struct store_cursor *cursor, struct
                                     .checksum = record_head(key - RECORD_HEADER)};
     else
         n = n < 0 ? n : 0;
-    segment_walker_done(&walker);
+    namespace_walker_done(segment, &walker);
     segment_put(ns, segment);
-    if (n < 0)
-        return n == -ENOMEM ? STORE_NO_MEMORY : STORE_DISK_FAILED;
-    return n > 0 ? 0 : STORE_NO_KEY;
+    return n < 0 ? STORE_DISK_FAILED : n > 0 ? 0 : STORE_NO_KEY;
 }
 
 /* ---- keys ------------------------------------------------------------------------------------- */

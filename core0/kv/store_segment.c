@@ -123,19 +123,38 @@ void segment_put(struct namespace *ns, struct segment *segment)
 {
     if (atomic_fetch_sub(&segment->refs, 1) != 1)
         return;
-    ns->store->io->close(ns->store->io, segment->fd);
+    segment_close(ns->store, segment);
     segment_free(segment);
+}
+
+int namespace_walker_init(struct namespace *ns, struct segment *segment, uint64_t from,
+                          uint64_t end, struct segment_walker *walker)
+{
+    int fd = segment_hold(ns, segment), failed;
+
+    if (fd < 0)
+        return fd;
+    failed = segment_walker_init(walker, ns->store->io, fd, ns->identity, segment->id, from, end);
+    if (failed < 0)
+        segment_release(segment);
+    return failed;
+}
+
+void namespace_walker_done(struct segment *segment, struct segment_walker *walker)
+{
+    segment_walker_done(walker);
+    segment_release(segment);
 }
 
 int namespace_walk(struct namespace *ns, struct segment *segment, const struct segment_walk *walk,
                    void *ctx)
 {
     struct segment_walker walker;
-    int ret = segment_walker_init(&walker, ns->store->io, segment->fd, ns->identity, segment->id,
-                                  walk->from, walk->end);
+    int ret = namespace_walker_init(ns, segment, walk->from, walk->end, &walker);
 
-    if (ret == 0)
-        ret = segment_walk(&walker, walk, ctx);
-    segment_walker_done(&walker);
+    if (ret < 0)
+        return ret;
+    ret = segment_walk(&walker, walk, ctx);
+    namespace_walker_done(segment, &walker);
     return ret;
 }

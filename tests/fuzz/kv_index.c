@@ -4,7 +4,7 @@
 // sources: core0/kv/segment.c core0/kv/recover.c core0/kv/recover_replay.c core0/kv/recover_tail.c
 // sources: core0/kv/compact.c core0/kv/compact_copy.c core0/kv/store.c core0/kv/store_commit.c
 // sources: core0/kv/store_namespace.c core0/kv/store_read.c core0/kv/store_scan.c core0/kv/store_write.c
-// sources: core0/kv/store_buffer.c core0/kv/store_segment.c core0/kv/store_upkeep.c
+// sources: core0/kv/store_buffer.c core0/kv/store_segment.c core0/kv/store_upkeep.c core0/kv/segment_file.c
 #include <errno.h>
 #include <stddef.h>
 #include <stdint.h>

@@ -4,7 +4,7 @@
 // sources: core0/kv/segment.c core0/kv/recover.c core0/kv/recover_replay.c core0/kv/recover_tail.c
 // sources: core0/kv/compact.c core0/kv/compact_copy.c core0/kv/store.c core0/kv/store_commit.c
 // sources: core0/kv/store_namespace.c core0/kv/store_read.c core0/kv/store_scan.c core0/kv/store_write.c
-// sources: core0/kv/store_buffer.c core0/kv/store_segment.c core0/kv/store_upkeep.c
+// sources: core0/kv/store_buffer.c core0/kv/store_segment.c core0/kv/store_upkeep.c core0/kv/segment_file.c
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -34,6 +34,7 @@ static struct store_options options_for(struct disk *disk, enum store_sync sync,
                                   .sync = sync,
                                   .max_value = VALUE_MAX,
                                   .segment_size = 60000,
+                                  .descriptors = 2,
                                   .manual = true};
 }
 
