@@ -1,9 +1,10 @@
-"""What a node believes of its chain: proofs, lies, silence, and how much it asks."""
+"""What a node believes of its chain: proofs, lies, forged proposals, silence, and how much it asks."""
+import json
 import time
 
 import pytest
 
-from lab import paths, proxy
+from lab import forge, paths, proxy, traces
 
 SECONDS = 175  # about, for the order in which files start
 
@@ -78,6 +79,48 @@ def test_one_changed_byte_is_not_believed(node, lie):
     node.machine.wait("process", 120, mark, reservation=done["reservation"])
     node.grid.wait_reservation(done["reservation"], "active", 60)
     tenant.run("reservation", "cancel", done["reservation"])
+
+
+def specification(**changes):
+    """A specification that is right in all but the changes."""
+    image = "ab" * 32
+    whole = {"version": 1, "project": "forged", "images": {image: {"hubs": ["http://10.0.2.2:1"]}},
+             "networks": {"default": {"internal": False}},
+             "services": {"web": {"image": image, "resources": {"milliCores": 500, "memory": 256 << 20,
+                                                                "pids": 64}, "scratch": 1 << 20}},
+             "resources": {"milliCores": 500, "memory": 256 << 20, "ssd": 0, "hdd": 1 << 20, "addresses": 0}}
+    return json.dumps({**whole, **changes}, sort_keys=True, separators=(",", ":")).encode()
+
+
+RIGHT = forge.packed(hdd=1 << 20)
+OTHER = "0x" + "11" * 20
+FORGED = {
+    "truncated": ("provision.bad-specification", lambda n: forge.propose(n, specification()[:-1], RIGHT)),
+    "unknown-member": ("provision.bad-specification",
+                       lambda n: forge.propose(n, specification(privileged=True), RIGHT)),
+    "not-json": ("provision.bad-specification", lambda n: forge.propose(n, b"\xff\x00", RIGHT)),
+    "more-than-reserved": ("provision.more-than-reserved", lambda n: forge.propose(n, specification())),
+    "another-commitment": ("provision.commitment-mismatch",
+                           lambda n: forge.propose(n, specification(), RIGHT, committed=b"{}")),
+    "another-tenant's": ("node.cannot-open",
+                         lambda n: forge.propose(n, specification(), RIGHT, tenant=OTHER)),
+    "another-revision's": ("node.cannot-open",
+                           lambda n: forge.propose(n, specification(), RIGHT, revision=2)),
+}
+
+
+def test_a_forged_proposal_is_refused_with_its_reason(node):
+    """What no honest `croft deploy` writes: the reason stands on the chain and on the console, and nothing
+    was made for it."""
+    before = traces.collect(node.agent)
+    for name, (code, forged) in FORGED.items():
+        number = forged(node)
+        shown = node.grid.wait_reservation(number, "failed", 120)
+        assert shown["reason"] == code, (name, shown)
+        wait_for(lambda: code in node.machine.console, 30, f"{name}: {code} is not on the console")
+    left = traces.difference(before, traces.collect(node.agent))
+    left.pop("processes", None)
+    assert not left, json.dumps(left, indent=1)
 
 
 def test_a_change_is_learned_of_within_a_second(node):
