@@ -6,12 +6,15 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 
 #define ENTRY_WORDS 5u /* next, segment, place, meta */
 #define KEY_MAX 1024u
 #define CLASSES (ENTRY_WORDS + KEY_MAX / 4 + 1)
 #define BUCKETS_MIN 64u
+#define TOGETHER 32u                 /* keys whose memory is asked for at once */
+#define MAPPED_MIN ((size_t)4 << 20) /* bytes of an array that is a mapping of its own */
 
 struct index {
     uint64_t secret[2]; /* of the hash: a tenant must not choose keys that collide */
@@ -110,6 +113,28 @@ static void entry_read(const uint32_t *entry, struct index_entry *ret)
                                 .check = (uint32_t)(meta >> 38)};
 }
 
+/* Keys are short: a call of memcmp() and memcpy() costs more than these words. */
+static bool key_is(const uint32_t *entry, const void *key, uint32_t len)
+{
+    const uint8_t *a = (const uint8_t *)(entry + ENTRY_WORDS), *b = key;
+    uint64_t x, y;
+
+    if (key_len_of(entry) != len)
+        return false;
+    if (len < sizeof(x))
+        return memcmp(a, b, len) == 0;
+    for (uint32_t at = 0;; at += (uint32_t)sizeof(x)) {
+        if (at > len - sizeof(x))
+            at = len - (uint32_t)sizeof(x); /* the last bytes, some of them once more */
+        memcpy(&x, a + at, sizeof(x));
+        memcpy(&y, b + at, sizeof(y));
+        if (x != y)
+            return false;
+        if (at == len - sizeof(x))
+            return true;
+    }
+}
+
 /* The word that points to the key's entry, or to 0 where its chain ends. */
 static uint32_t *find(const struct index *index, uint64_t hash_value, const void *key, uint32_t len)
 {
@@ -118,7 +143,7 @@ static uint32_t *find(const struct index *index, uint64_t hash_value, const void
     while (*link != 0) {
         uint32_t *entry = index->arena + *link;
 
-        if (key_len_of(entry) == len && memcmp(entry + ENTRY_WORDS, key, len) == 0)
+        if (key_is(entry, key, len))
             break;
         link = entry;
     }
@@ -127,7 +152,36 @@ static uint32_t *find(const struct index *index, uint64_t hash_value, const void
 
 /* ---- growth ----------------------------------------------------------------------------------- */
 
-/* realloc() moves large blocks by their page tables, so this costs no copy. */
+/* Small arrays are the allocator's. Large ones are mappings of their own: growing moves their page tables and no
+ * bytes, and they are of huge pages, as keys lie anywhere: with small ones each look-up waits for page tables, too. */
+static uint32_t *words_resize(uint32_t *words, size_t from, size_t to)
+{
+    void *moved;
+
+    if (to < MAPPED_MIN)
+        return realloc(words, to);
+    if (from >= MAPPED_MIN)
+        moved = mremap(words, from, to, MREMAP_MAYMOVE);
+    else
+        moved = mmap(NULL, to, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (moved == MAP_FAILED)
+        return NULL;
+    (void)madvise(moved, to, MADV_HUGEPAGE); /* only a wish */
+    if (from > 0 && from < MAPPED_MIN)
+        memcpy(moved, words, from);
+    if (from < MAPPED_MIN)
+        free(words);
+    return moved;
+}
+
+static void words_free(uint32_t *words, uint64_t room)
+{
+    if (room * sizeof(*words) >= MAPPED_MIN)
+        munmap(words, room * sizeof(*words));
+    else
+        free(words);
+}
+
 static int grow(uint32_t **words, uint64_t *room, uint64_t want)
 {
     uint64_t to = *room + *room / 8 + 1024;
@@ -139,7 +193,7 @@ static int grow(uint32_t **words, uint64_t *room, uint64_t want)
         to = want;
     if (to > UINT32_MAX)
         return -ENOMEM;
-    moved = realloc(*words, to * sizeof(**words));
+    moved = words_resize(*words, *room * sizeof(*moved), to * sizeof(*moved));
     if (moved == NULL)
         return -ENOMEM;
     *words = moved;
@@ -193,7 +247,7 @@ struct index *index_new(void)
 
 void index_clear(struct index *index)
 {
-    free(index->arena);
+    words_free(index->arena, index->room);
     index->arena = NULL;
     index->room = 0;
     index->used = 1;
@@ -207,8 +261,8 @@ void index_free(struct index *index)
 {
     if (index == NULL)
         return;
-    free(index->heads);
-    free(index->arena);
+    words_free(index->heads, index->heads_room);
+    words_free(index->arena, index->room);
     free(index);
 }
 
@@ -222,9 +276,9 @@ bool index_find(const struct index *index, const void *key, uint32_t len, struct
     return true;
 }
 
-int index_put(struct index *index, const void *key, uint32_t len, const struct index_entry *from)
+static int put(struct index *index, uint64_t hash_value, const void *key, uint32_t len,
+               const struct index_entry *from)
 {
-    uint64_t hash_value = hash(index, key, len);
     uint32_t at = *find(index, hash_value, key, len), units = units_of(len), *link;
 
     if (at != 0) {
@@ -254,6 +308,36 @@ int index_put(struct index *index, const void *key, uint32_t len, const struct i
     index->arena[at] = *link;
     *link = at;
     index->count++;
+    return 0;
+}
+
+int index_put(struct index *index, const void *key, uint32_t len, const struct index_entry *from)
+{
+    return put(index, hash(index, key, len), key, len, from);
+}
+
+int index_put_all(struct index *index, const struct index_item *items, size_t count)
+{
+    uint64_t hashes[TOGETHER];
+
+    for (; count > 0;) {
+        size_t some = count < TOGETHER ? count : TOGETHER;
+
+        for (size_t i = 0; i < some; i++) {
+            hashes[i] = hash(index, items[i].key, items[i].len);
+            __builtin_prefetch(&index->heads[bucket_of(index, hashes[i])], 1);
+        }
+        for (size_t i = 0; i < some; i++)
+            __builtin_prefetch(index->arena + index->heads[bucket_of(index, hashes[i])]);
+        for (size_t i = 0; i < some; i++) {
+            int failed = put(index, hashes[i], items[i].key, items[i].len, &items[i].entry);
+
+            if (failed < 0)
+                return failed;
+        }
+        items += some;
+        count -= some;
+    }
     return 0;
 }
 

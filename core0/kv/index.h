@@ -43,6 +43,14 @@ void index_expect(struct index *index, uint64_t keys);
 bool index_find(const struct index *index, const void *key, uint32_t len, struct index_entry *ret);
 /* Adds or overwrites. 0 or -ENOMEM; then nothing changed. Overwriting never fails. */
 int index_put(struct index *index, const void *key, uint32_t len, const struct index_entry *entry);
+struct index_item {
+    const void *key;
+    uint32_t len;
+    struct index_entry entry;
+};
+/* index_put() of several, in their order; those before the one without memory are there. Their places in
+ * memory are asked for together: several times as fast where the index is larger than the caches. */
+int index_put_all(struct index *index, const struct index_item *items, size_t count);
 /* Moves a key's entry from one record to another, when it still is at the first. */
 bool index_move(struct index *index, const void *key, uint32_t len, const struct index_entry *from,
                 const struct index_entry *to);

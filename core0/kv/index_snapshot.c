@@ -18,6 +18,7 @@
  */
 #include "kv/store_internal.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,22 +30,22 @@
 #define LAST 0x80000000u
 #define ENTRY_FIXED 18u
 #define ENTRIES_PER_LOCK 64u
+#define ITEMS 128u /* entries given to the reader at once */
 
 static const char magic[8] = {'C', 'R', 'O', 'F', 'T', 'I', 'X', '1'};
 
 static void put(uint8_t *to, uint64_t value, unsigned bytes)
 {
-    for (unsigned i = 0; i < bytes; i++)
-        to[i] = (uint8_t)(value >> (8 * i));
+    value = htole64(value);
+    memcpy(to, &value, bytes);
 }
 
 static uint64_t get(const uint8_t *from, unsigned bytes)
 {
     uint64_t value = 0;
 
-    for (unsigned i = 0; i < bytes; i++)
-        value |= (uint64_t)from[i] << (8 * i);
-    return value;
+    memcpy(&value, from, bytes);
+    return le64toh(value);
 }
 
 /* ---- writing ---------------------------------------------------------------------------------- */
@@ -349,26 +350,46 @@ static void in_segment(struct in *in, const struct snapshot_reader *reader, bool
     }
 }
 
-static void in_entry(struct in *in, const struct snapshot_reader *reader)
+static uint32_t item_read(const uint8_t *fixed, struct index_item *item)
 {
-    uint8_t key[RECORD_KEY_MAX], fixed[ENTRY_FIXED];
-    struct index_entry entry;
-    uint32_t len;
+    *item = (struct index_item){.key = fixed + ENTRY_FIXED,
+                                .len = (uint32_t)get(fixed, 2),
+                                .entry = {.segment = (uint32_t)get(fixed + 2, 4),
+                                          .place = (uint32_t)get(fixed + 6, 4),
+                                          .value_len = (uint32_t)get(fixed + 10, 4),
+                                          .check = (uint32_t)get(fixed + 14, 4)}};
+    return item->len;
+}
 
-    in_bytes(in, fixed, sizeof(fixed));
-    len = (uint32_t)get(fixed, 2);
-    entry = (struct index_entry){.segment = (uint32_t)get(fixed + 2, 4),
-                                 .place = (uint32_t)get(fixed + 6, 4),
-                                 .value_len = (uint32_t)get(fixed + 10, 4),
-                                 .check = (uint32_t)get(fixed + 14, 4)};
-    if (in->failed == 0 && (len == 0 || len > RECORD_KEY_MAX || entry.place == 0 ||
-                            entry.value_len > RECORD_VALUE_MAX))
-        in->failed = -EBADMSG;
-    if (in->failed != 0)
-        return;
-    in_bytes(in, key, len);
+static bool item_is_good(const struct index_item *item)
+{
+    return item->len > 0 && item->len <= RECORD_KEY_MAX && item->entry.place != 0 &&
+           item->entry.value_len <= RECORD_VALUE_MAX;
+}
+
+/* The entries that lie whole in this block, and then the one that goes on in the next. */
+static void in_entries(struct in *in, const struct snapshot_reader *reader)
+{
+    struct index_item items[ITEMS];
+    uint8_t copy[ENTRY_FIXED + RECORD_KEY_MAX];
+    size_t count = 0;
+
+    while (in->failed == 0 && count < ITEMS && in->have - in->at >= ENTRY_FIXED &&
+           in->have - in->at >= ENTRY_FIXED + item_read(in->data + 8 + in->at, &items[count])) {
+        if (!item_is_good(&items[count]))
+            in->failed = -EBADMSG;
+        in->at += ENTRY_FIXED + items[count++].len;
+    }
+    if (in->failed == 0 && count == 0) {
+        in_bytes(in, copy, ENTRY_FIXED);
+        item_read(copy, &items[count++]);
+        if (in->failed == 0 && !item_is_good(&items[0]))
+            in->failed = -EBADMSG;
+        if (in->failed == 0)
+            in_bytes(in, copy + ENTRY_FIXED, items[0].len);
+    }
     if (in->failed == 0)
-        in->failed = reader->entry(reader->ctx, key, len, &entry);
+        in->failed = reader->entries(reader->ctx, items, count);
 }
 
 int snapshot_read(const struct io *io, const char *path, const struct snapshot_reader *reader,
@@ -403,7 +424,7 @@ int snapshot_read(const struct io *io, const char *path, const struct snapshot_r
     for (uint32_t i = 0; i < head.segments && in->failed == 0; i++)
         in_segment(in, reader, i + 1 == head.segments);
     while (in->failed == 0 && !in_ends(in))
-        in_entry(in, reader);
+        in_entries(in, reader);
     failed = in->failed;
     io->close(io, in->fd);
     free(in);
@@ -461,13 +482,13 @@ static void load_mark(void *ctx, uint64_t number, uint64_t offset)
     segment_note(loading->segment, number, offset);
 }
 
-static int load_entry(void *ctx, const void *key, uint32_t len, const struct index_entry *entry)
+static int load_entries(void *ctx, const struct index_item *items, size_t count)
 {
     struct loading *loading = ctx;
 
     if (loading->ns->index == NULL)
         return -EBADMSG;
-    return index_put(loading->ns->index, key, len, entry);
+    return index_put_all(loading->ns->index, items, count);
 }
 
 /* Segments before the last one are not replayed: what that would say of them. */
@@ -485,7 +506,7 @@ int snapshot_load(struct namespace *ns, uint32_t *ret_segment, uint64_t *ret_off
     struct snapshot_reader reader = {.head = load_head,
                                      .segment = load_segment,
                                      .mark = load_mark,
-                                     .entry = load_entry,
+                                     .entries = load_entries,
                                      .ctx = &loading};
     struct snapshot_head head;
     char path[PATH_LEN];

@@ -24,10 +24,11 @@ struct snapshot_reader {
     bool (*head)(void *ctx, const struct snapshot_head *head);
     bool (*segment)(void *ctx, const struct segment *segment, bool last);
     void (*mark)(void *ctx, uint64_t number, uint64_t offset); /* of the segment given last */
-    int (*entry)(void *ctx, const void *key, uint32_t len, const struct index_entry *entry);
+    /* Some entries; their keys last as long as the call. */
+    int (*entries)(void *ctx, const struct index_item *items, size_t count);
     void *ctx;
 };
 
-/* 0; -ENOENT; -EBADMSG: it does not verify, or the reader did not want it; what `entry` returned. */
+/* 0; -ENOENT; -EBADMSG: it does not verify, or the reader did not want it; what `entries` returned. */
 int snapshot_read(const struct io *io, const char *path, const struct snapshot_reader *reader,
                   struct snapshot_head *ret);

@@ -38,16 +38,19 @@ static void on_mark(void *ctx, uint64_t number, uint64_t offset)
     (void)offset;
 }
 
-static int on_entry(void *ctx, const void *key, uint32_t len, const struct index_entry *entry)
+static int on_entries(void *ctx, const struct index_item *items, size_t count)
 {
-    return index_put(ctx, key, len, entry);
+    return index_put_all(ctx, items, count);
 }
 
 static void read_it(const struct io *io, const uint8_t *data, size_t size)
 {
     struct index *index = index_new();
-    struct snapshot_reader reader = {
-        .head = on_head, .segment = on_segment, .mark = on_mark, .entry = on_entry, .ctx = index};
+    struct snapshot_reader reader = {.head = on_head,
+                                     .segment = on_segment,
+                                     .mark = on_mark,
+                                     .entries = on_entries,
+                                     .ctx = index};
     struct snapshot_head head;
     struct index_entry entry;
     uint64_t at = 0, seen = 0;
