@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/btrfs.h>
 #include <linux/fs.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -18,9 +19,11 @@
 #include <sys/mount.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "btrfs.h"
+#include "device.h"
 #include "lib/file.h"
 #include "lib/process.h"
 #include "probe.h"
@@ -31,6 +34,8 @@
 #define BTRFS_FSID_AT ((size_t)65568)
 #define BTRFS_MIRROR_AT ((uint64_t)64 << 20) /* the second superblock */
 #define POOL_OPTIONS "user_subvol_rm_allowed"
+#define POOL_FLAGS (MS_NOSUID | MS_NODEV | MS_NOATIME)
+#define POOL_CLASS "trusted.croft.class" /* on the root folder; class_format() */
 
 const char *claim_state_name(enum claim_state state)
 {
@@ -91,6 +96,22 @@ static void uuid_format(const uint8_t *bytes, char *ret_text)
         at += snprintf(at, 4, i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x", bytes[i]);
 }
 
+/* A predecessor of this process may have mounted it. 1: it is, 0: nothing is there, -EEXIST: another disk's pool is. */
+static int is_mounted(const char *target, const char *source)
+{
+    struct stat inside;
+    struct stat outside;
+    if (stat(target, &inside) < 0 || stat(CLAIM_POOLS, &outside) < 0 ||
+        inside.st_dev == outside.st_dev)
+        return 0;
+    struct btrfs_ioctl_dev_info_args info = {.devid = 1};
+    cleanup_close int fd = open(target, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || file_ioctl(fd, BTRFS_IOC_DEV_INFO, &info) < 0 ||
+        strcmp((const char *)info.path, source) != 0)
+        return -EEXIST;
+    return 1;
+}
+
 static int mount_pool(const char *device, const char *options, struct claim *claim)
 {
     char source[DISK_NAME_MAX + 8];
@@ -100,18 +121,51 @@ static int mount_pool(const char *device, const char *options, struct claim *cla
     int r = file_mkdirs(target, 0711);
     if (r < 0)
         return settle(claim, CLAIM_FAILED, "%s: %s", target, strerror(-r));
-    /* A predecessor of this process may have mounted it. */
-    struct stat inside;
-    struct stat outside;
-    if (stat(target, &inside) == 0 && stat(CLAIM_POOLS, &outside) == 0 &&
-        inside.st_dev != outside.st_dev)
-        return settle(claim, CLAIM_POOL, "pool");
-    if (mount(source, target, "btrfs", MS_NOSUID | MS_NODEV | MS_NOATIME, options) < 0) {
+    r = is_mounted(target, source);
+    if (r == 0 && mount(source, target, "btrfs", POOL_FLAGS, options) < 0) {
         r = -errno;
         rmdir(target);
-        return settle(claim, CLAIM_FAILED, "the pool cannot be mounted: %s", strerror(-r));
     }
+    if (r == -EEXIST)
+        return settle(claim, CLAIM_FAILED, "pool %s is in use already, from another disk",
+                      claim->uuid);
+    if (r < 0)
+        return settle(claim, CLAIM_FAILED, "the pool cannot be mounted: %s", strerror(-r));
     return settle(claim, CLAIM_POOL, "pool");
+}
+
+/* Decided once and kept with the pool: neither another slot nor another kernel makes a disk's class flip. */
+static void settle_class(const struct disk *disk, int disk_fd, struct claim *claim)
+{
+    char target[sizeof(CLAIM_POOLS) + GPT_GUID_TEXT + 1];
+    snprintf(target, sizeof(target), CLAIM_POOLS "/%s", claim->uuid);
+    cleanup_close int fd = open(target, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    char text[CLASS_TEXT];
+    ssize_t len = fd < 0 ? -1 : fgetxattr(fd, POOL_CLASS, text, sizeof(text) - 1);
+    if (len > 0) {
+        text[len] = '\0';
+        if (class_parse(text, &claim->rotational) == 0) {
+            memcpy(claim->basis, text, sizeof(claim->basis));
+            return;
+        }
+    }
+    struct class_evidence evidence = {.kernel_rotational = disk->rotational,
+                                      .device = device_class(disk, disk_fd)};
+    evidence.measured = device_measure(disk, &evidence.typical);
+    claim->rotational = class_is_rotational(&evidence);
+    class_format(&evidence, claim->basis);
+    if (fd < 0 || fsetxattr(fd, POOL_CLASS, claim->basis, strlen(claim->basis), 0) < 0 ||
+        syncfs(fd) < 0)
+        (void)settle(claim, CLAIM_POOL, "pool; its class could not be kept: %s", strerror(errno));
+}
+
+/* Only now is the class known, whatever the kernel took the disk for at the mount. */
+static void tune_pool(const struct claim *claim)
+{
+    char target[sizeof(CLAIM_POOLS) + GPT_GUID_TEXT + 1];
+    snprintf(target, sizeof(target), CLAIM_POOLS "/%s", claim->uuid);
+    (void)mount(NULL, target, NULL, MS_REMOUNT | POOL_FLAGS,
+                claim->rotational ? "nossd,nodiscard" : "ssd,discard=async");
 }
 
 static int make_file_system(const char *device, bool single, struct claim *claim)
@@ -170,6 +224,15 @@ static int look_into_partition(const char *device, struct claim *claim)
     return 1;
 }
 
+/* The first sector, which makes the rest valid to the kernel, comes last. */
+static int write_edges(int fd, const struct disk *disk, const uint8_t *head, const uint8_t *tail)
+{
+    int r = write_at(fd, disk->size - GPT_EDGE, tail, GPT_EDGE);
+    if (r == 0)
+        r = write_at(fd, disk->sector, head + disk->sector, GPT_EDGE - disk->sector);
+    return r == 0 ? write_at(fd, 0, head, disk->sector) : r;
+}
+
 static int write_table(int fd, const struct disk *disk, uint8_t *head, uint8_t *tail,
                        struct gpt_partition *partition, struct claim *claim)
 {
@@ -188,14 +251,9 @@ static int write_table(int fd, const struct disk *disk, uint8_t *head, uint8_t *
         r = write_at(fd, partition->start, zeros, GPT_EDGE);
     if (r == 0 && partition->size > BTRFS_MIRROR_AT + GPT_EDGE)
         r = write_at(fd, partition->start + BTRFS_MIRROR_AT, zeros, 4096);
-    /* The first sector, which makes the rest valid to the kernel, comes last. */
     // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): freed by its attribute, which is not followed
     if (r == 0)
-        r = write_at(fd, disk->size - GPT_EDGE, tail, GPT_EDGE);
-    if (r == 0)
-        r = write_at(fd, disk->sector, head + disk->sector, GPT_EDGE - disk->sector);
-    if (r == 0)
-        r = write_at(fd, 0, head, disk->sector);
+        r = write_edges(fd, disk, head, tail);
     if (r < 0)
         return settle(claim, CLAIM_FAILED, "cannot be written: %s", strerror(-r));
     return 0;
@@ -215,10 +273,79 @@ static int partition_device(int fd, const struct disk *disk, const struct gpt_pa
     return 0;
 }
 
-static void claim_disk(const struct disk *disk, const struct disk_rules *rules, struct claim *claim)
+/* Is the disk to become a pool? 0, or -1: settled, it is not. */
+static int may_take(const struct disk *disk, const struct disk_rules *rules,
+                    const struct probe_result *found, struct claim *claim)
+{
+    bool fresh = found->kind == PROBE_EMPTY && !disk->partitioned && !disk->held;
+    if (!fresh && rules->policy != DISK_POLICY_WIPE)
+        return settle(claim, CLAIM_FOREIGN, "%s; croft.disks=wipe would take it",
+                      found->kind == PROBE_EMPTY ? "partitions" : found->what);
+    if (disk->bus == DISK_USB && !rules->usb)
+        return settle(claim, CLAIM_IGNORED, "a USB disk; croft.disks=%s+usb would take it",
+                      rules->policy == DISK_POLICY_WIPE ? "wipe" : "empty");
+    if (disk->read_only)
+        return settle(claim, CLAIM_IGNORED, "read-only");
+    return 0;
+}
+
+/* Gives the disk a table with one partition of ours. 0 or -1: settled. */
+static int take(const struct disk *disk, uint8_t *head, uint8_t *tail,
+                struct gpt_partition *partition, struct claim *claim)
 {
     char path[DISK_NAME_MAX + 8];
     snprintf(path, sizeof(path), "/dev/%s", disk->name);
+    /* O_EXCL: nobody else (RAID, a mount) has it, and nobody gets it meanwhile. */
+    cleanup_close int fd = open(path, O_RDWR | O_EXCL | O_CLOEXEC);
+    if (fd < 0)
+        return settle(claim, CLAIM_FAILED, "in use: %s", strerror(errno));
+    if (write_table(fd, disk, head, tail, partition, claim) < 0)
+        return -1;
+    if (ioctl(fd, BLKRRPART) < 0)
+        return settle(claim, CLAIM_FAILED, "the kernel does not read its partition table: %s",
+                      strerror(errno));
+    return 0;
+}
+
+/* Our own table, one copy torn: a claim that was interrupted. With other partitions on it the disk is left. */
+static void repair_table(const struct disk *disk, const struct gpt_partition *partition)
+{
+    char path[DISK_NAME_MAX + 8];
+    struct gpt_partition whole;
+    cleanup_free uint8_t *head = malloc(GPT_EDGE);
+    cleanup_free uint8_t *tail = malloc(GPT_EDGE);
+    uint8_t disk_guid[GPT_GUID_SIZE];
+    snprintf(path, sizeof(path), "/dev/%s", disk->name);
+    guid_random(disk_guid);
+    cleanup_close int fd = open(path, O_RDWR | O_EXCL | O_CLOEXEC);
+    if (fd < 0 || head == NULL || tail == NULL ||
+        gpt_build(head, tail, GPT_EDGE, disk->size, disk->sector, disk_guid, partition->guid,
+                  &whole) < 0 ||
+        whole.start != partition->start || whole.size != partition->size)
+        return;
+    if (write_edges(fd, disk, head, tail) == 0)
+        (void)ioctl(fd, BLKRRPART);
+}
+
+/* Reads both ends and says what they are. 0 or -1: settled. */
+static int look(const struct disk *disk, int fd, uint8_t *head, uint8_t *tail,
+                struct probe_result *ret_found, struct claim *claim)
+{
+    int r = read_at(fd, 0, head, GPT_EDGE);
+    if (r == 0)
+        r = read_at(fd, disk->size - GPT_EDGE, tail, GPT_EDGE);
+    if (r < 0)
+        return settle(claim, CLAIM_FAILED, "cannot be read: %s", strerror(-r));
+    probe_edges(head, tail, GPT_EDGE, disk->size, disk->sector, ret_found);
+    return 0;
+}
+
+static void claim_disk(const struct disk *disk, const struct disk_rules *rules,
+                       enum claim_purpose purpose, struct claim *claim)
+{
+    char path[DISK_NAME_MAX + 8];
+    snprintf(path, sizeof(path), "/dev/%s", disk->name);
+    claim->rotational = disk->rotational;
     if (disk->size < 2 * GPT_EDGE) {
         settle(claim, CLAIM_IGNORED, disk->size == 0 ? "no medium" : "smaller than 16 MiB");
         return;
@@ -230,85 +357,43 @@ static void claim_disk(const struct disk *disk, const struct disk_rules *rules, 
         settle(claim, CLAIM_FAILED, "%s: %s", path, strerror(errno));
         return;
     }
-    int r = read_at(fd, 0, head, GPT_EDGE);
-    if (r == 0)
-        r = read_at(fd, disk->size - GPT_EDGE, tail, GPT_EDGE);
-    if (r < 0) {
-        settle(claim, CLAIM_FAILED, "cannot be read: %s", strerror(-r));
+    claim->smart = device_smart(disk, fd);
+    if (purpose == CLAIM_HEALTH)
         return;
-    }
     struct probe_result found;
-    probe_edges(head, tail, GPT_EDGE, disk->size, disk->sector, &found);
-    if (found.kind != PROBE_POOL && rules->has_boot_partition &&
-        gpt_has_partition(head, GPT_EDGE, disk->size, disk->sector, rules->boot_partition)) {
-        settle(claim, CLAIM_IGNORED, "what this machine booted from");
+    if (look(disk, fd, head, tail, &found, claim) < 0)
         return;
-    }
-    bool fresh = found.kind == PROBE_EMPTY && !disk->partitioned && !disk->held;
+    /* Of what is no pool yet the device's word is all there is: it is not measured before it is taken. */
+    claim->rotational = class_is_rotational(&(struct class_evidence){
+        .kernel_rotational = disk->rotational, .device = device_class(disk, fd)});
     if (found.kind == PROBE_MEDIUM) {
         settle(claim, CLAIM_IGNORED, "%s", found.what);
         return;
     }
-    if (found.kind != PROBE_POOL) {
-        if (!fresh && rules->policy != DISK_POLICY_WIPE) {
-            settle(claim, CLAIM_FOREIGN, "%s; croft.disks=wipe would take it",
-                   found.kind == PROBE_EMPTY ? "partitions" : found.what);
+    if (rules->has_boot_partition && (found.kind != PROBE_POOL || purpose == CLAIM_WIPE) &&
+        gpt_has_partition(head, GPT_EDGE, disk->size, disk->sector, rules->boot_partition)) {
+        settle(claim, CLAIM_IGNORED, "what this machine booted from");
+        return;
+    }
+    if (found.kind != PROBE_POOL || purpose == CLAIM_WIPE) {
+        struct disk_rules own = *rules;
+        if (purpose == CLAIM_WIPE)
+            own.policy = DISK_POLICY_WIPE;
+        if (may_take(disk, &own, &found, claim) < 0 ||
+            take(disk, head, tail, &found.partition, claim) < 0)
             return;
-        }
-        if (disk->usb && !rules->usb) {
-            settle(claim, CLAIM_IGNORED, "a USB disk; croft.disks=%s+usb would take it",
-                   rules->policy == DISK_POLICY_WIPE ? "wipe" : "empty");
-            return;
-        }
-        if (disk->read_only) {
-            settle(claim, CLAIM_IGNORED, "read-only");
-            return;
-        }
-        /* O_EXCL: nobody else (RAID, a mount) has it, and nobody gets it meanwhile. */
-        cleanup_close int write_fd = open(path, O_RDWR | O_EXCL | O_CLOEXEC);
-        if (write_fd < 0) {
-            settle(claim, CLAIM_FAILED, "in use: %s", strerror(errno));
-            return;
-        }
-        if (write_table(write_fd, disk, head, tail, &found.partition, claim) < 0)
-            return;
-        if (ioctl(write_fd, BLKRRPART) < 0) {
-            settle(claim, CLAIM_FAILED, "the kernel does not read its partition table: %s",
-                   strerror(errno));
-            return;
-        }
-        // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): freed by its attribute, which is not followed
     } else if (strstr(found.what, "damaged") != NULL && !disk->read_only) {
-        /* Our own table, one copy torn: a claim that was interrupted. With other partitions on it the disk is left. */
-        struct gpt_partition whole;
-        cleanup_free uint8_t *new_head = malloc(GPT_EDGE);
-        cleanup_free uint8_t *new_tail = malloc(GPT_EDGE);
-        uint8_t disk_guid[GPT_GUID_SIZE];
-        guid_random(disk_guid);
-        cleanup_close int write_fd = open(path, O_RDWR | O_EXCL | O_CLOEXEC);
-        if (write_fd >= 0 && new_head != NULL && new_tail != NULL &&
-            gpt_build(new_head, new_tail, GPT_EDGE, disk->size, disk->sector, disk_guid,
-                      found.partition.guid, &whole) == 0 &&
-            whole.start == found.partition.start && whole.size == found.partition.size) {
-            r = write_at(write_fd, disk->size - GPT_EDGE, new_tail, GPT_EDGE);
-            if (r == 0)
-                r = write_at(write_fd, disk->sector, new_head + disk->sector,
-                             GPT_EDGE - disk->sector);
-            if (r == 0)
-                r = write_at(write_fd, 0, new_head, disk->sector);
-            if (r == 0)
-                (void)ioctl(write_fd, BLKRRPART);
-        }
+        repair_table(disk, &found.partition);
     }
     if (partition_device(fd, disk, &found.partition, claim) < 0)
         return;
-    r = look_into_partition(claim->device, claim);
-    if (r < 0)
-        return;
-    if (r == 1 && make_file_system(claim->device, false, claim) < 0)
-        return;
-    (void)mount_pool(claim->device, disk->rotational ? POOL_OPTIONS : POOL_OPTIONS ",discard=async",
-                     claim);
+    int r = look_into_partition(claim->device, claim);
+    if (r == 1)
+        r = make_file_system(claim->device, false, claim);
+    if (r == 0 && mount_pool(claim->device, POOL_OPTIONS, claim) == 0) {
+        settle_class(disk, fd, claim);
+        tune_pool(claim);
+    }
 }
 
 int claim_make_pool(const char *device, const char *options, bool single, struct claim *ret_claim)
@@ -327,8 +412,8 @@ int claim_make_pool(const char *device, const char *options, bool single, struct
     return r < 0 ? -EIO : 0;
 }
 
-int claim_start(const struct disk *disk, const struct disk_rules *rules, pid_t *ret_pid,
-                int *ret_fd)
+int claim_start(const struct disk *disk, const struct disk_rules *rules, enum claim_purpose purpose,
+                pid_t *ret_pid, int *ret_fd)
 {
     int fds[2];
     if (pipe2(fds, O_CLOEXEC) < 0)
@@ -342,7 +427,7 @@ int claim_start(const struct disk *disk, const struct disk_rules *rules, pid_t *
     }
     if (pid == 0) {
         struct claim claim = {.state = CLAIM_FAILED};
-        claim_disk(disk, rules, &claim);
+        claim_disk(disk, rules, purpose, &claim);
         /* The struct is smaller than PIPE_BUF: it arrives whole or not at all. */
         _Static_assert(sizeof(struct claim) < 4096, "one write");
         _exit(file_write_all(fds[1], &claim, sizeof(claim)) < 0);

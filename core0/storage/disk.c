@@ -36,23 +36,29 @@ static bool is_disk_name(const char *name)
     return false;
 }
 
-/* The trimmed text of an attribute, "" if there is none. */
-static void read_text(const char *disk, const char *attribute, char *ret_text, size_t size)
+/* The text of an attribute behind its first `skip` bytes, trimmed; "" if there is none. */
+static void read_text_behind(const char *disk, const char *attribute, size_t skip, char *ret_text,
+                             size_t size)
 {
     char path[PATH_MAX];
     cleanup_free char *data = NULL;
-    size_t len;
-    ret_text[0] = '\0';
+    size_t end;
+    size_t len = 0;
     snprintf(path, sizeof(path), SYS_BLOCK "/%s/%s", disk, attribute);
-    if (file_read(path, 4096, &data, &len) < 0)
-        return;
-    while (len > 0 && isspace((unsigned char)data[len - 1]))
-        len--;
-    if (len >= size)
-        len = size - 1;
-    for (size_t i = 0; i < len; i++)
-        ret_text[i] = (char)(data[i] >= ' ' && data[i] < 127 ? data[i] : '?');
+    if (file_read(path, 4096, &data, &end) < 0)
+        end = 0;
+    while (end > skip && (data[end - 1] == '\0' || isspace((unsigned char)data[end - 1])))
+        end--;
+    while (skip < end && isspace((unsigned char)data[skip]))
+        skip++;
+    for (size_t i = skip; i < end && len < size - 1; i++)
+        ret_text[len++] = (char)(data[i] >= ' ' && data[i] < 127 ? data[i] : '?');
     ret_text[len] = '\0';
+}
+
+static void read_text(const char *disk, const char *attribute, char *ret_text, size_t size)
+{
+    read_text_behind(disk, attribute, 0, ret_text, size);
 }
 
 static uint64_t read_number(const char *disk, const char *attribute)
@@ -86,11 +92,48 @@ static size_t count_entries(const char *disk, const char *folder, const char *at
     return count;
 }
 
+const char *disk_bus_name(enum disk_bus bus)
+{
+    static const char *const names[] = {"other", "virtio", "nvme", "sata", "scsi", "usb"};
+    return names[bus];
+}
+
+static enum disk_bus read_bus(const char *name)
+{
+    char path[PATH_MAX];
+    char target[PATH_MAX];
+    char vendor[16];
+    snprintf(path, sizeof(path), SYS_BLOCK "/%s", name);
+    if (realpath(path, target) != NULL && strstr(target, "/usb") != NULL)
+        return DISK_USB;
+    if (strncmp(name, "nvme", 4) == 0)
+        return DISK_NVME;
+    if (strncmp(name, "vd", 2) == 0)
+        return DISK_VIRTIO;
+    if (strncmp(name, "sd", 2) != 0)
+        return DISK_OTHER;
+    read_text(name, "device/vendor", vendor, sizeof(vendor));
+    return strcmp(vendor, "ATA") == 0 ? DISK_SATA : DISK_SCSI;
+}
+
+static void read_serial(const char *name, enum disk_bus bus, char *ret_text, size_t size)
+{
+    read_text(name, "serial", ret_text, size);
+    if (ret_text[0] == '\0')
+        read_text(name, "device/serial", ret_text, size);
+    /* Disks of SCSI give theirs in a page with a header of 4 bytes (SPC-5, VPD page 80h). */
+    if (ret_text[0] == '\0')
+        read_text_behind(name, "device/vpd_pg80", 4, ret_text, size);
+    /* Of a USB disk it is the plug's: target, host, interface and device lie above the logical unit. */
+    static const char *const above[] = {"device/../../../../serial",
+                                        "device/../../../../../serial"};
+    for (size_t i = 0; bus == DISK_USB && i < 2 && ret_text[0] == '\0'; i++)
+        read_text(name, above[i], ret_text, size);
+}
+
 static void disk_read(const char *name, struct disk *ret_disk)
 {
     struct disk disk = {0};
-    char path[PATH_MAX];
-    char target[PATH_MAX];
     snprintf(disk.name, sizeof(disk.name), "%.*s", DISK_NAME_MAX - 1, name);
     disk.size =
         read_number(name, "size") * 512; /* always in units of 512 bytes, whatever the sector */
@@ -100,11 +143,9 @@ static void disk_read(const char *name, struct disk *ret_disk)
     disk.partitioned = count_entries(name, ".", "partition") > 0;
     disk.held = count_entries(name, "holders", NULL) > 0;
     read_text(name, "device/model", disk.model, sizeof(disk.model));
-    read_text(name, "serial", disk.serial, sizeof(disk.serial));
-    if (disk.serial[0] == '\0')
-        read_text(name, "device/serial", disk.serial, sizeof(disk.serial));
-    snprintf(path, sizeof(path), SYS_BLOCK "/%s", name);
-    disk.usb = realpath(path, target) != NULL && strstr(target, "/usb") != NULL;
+    disk.bus = read_bus(name);
+    read_serial(name, disk.bus, disk.serial, sizeof(disk.serial));
+    disk.seq = read_number(name, "diskseq");
     *ret_disk = disk;
 }
 

@@ -24,8 +24,8 @@ static void get_status(struct varlink_call *call, yyjson_val *params, void *data
     uint64_t capacity[2] = {0, 0};
     bool ephemeral = false;
     yyjson_mut_val *disks = yyjson_mut_arr(doc);
-    for (size_t i = 0; i < storage->disk_count; i++) {
-        const struct disk_entry *entry = &storage->disks[i];
+    for (const struct disk_entry *entry = storage->disks; entry != NULL; entry = entry->next) {
+        const struct smart *smart = &entry->smart;
         yyjson_mut_val *disk = yyjson_mut_arr_add_obj(doc, disks);
         yyjson_mut_obj_add_strcpy(doc, disk, "name", entry->disk.name);
         yyjson_mut_obj_add_uint(doc, disk, "size", entry->disk.size);
@@ -34,6 +34,16 @@ static void get_status(struct varlink_call *call, yyjson_val *params, void *data
         yyjson_mut_obj_add_strcpy(doc, disk, "serial", entry->disk.serial);
         yyjson_mut_obj_add_str(doc, disk, "state", claim_state_name(entry->state));
         yyjson_mut_obj_add_strcpy(doc, disk, "detail", entry->detail);
+        yyjson_mut_obj_add_str(doc, disk, "bus", disk_bus_name(entry->disk.bus));
+        yyjson_mut_obj_add_strcpy(doc, disk, "basis", entry->basis);
+        yyjson_mut_obj_add_str(doc, disk, "health", smart_health_name(smart->health));
+        yyjson_mut_obj_add_strcpy(doc, disk, "healthDetail", smart->reason);
+        if (smart->has_temperature)
+            yyjson_mut_obj_add_int(doc, disk, "temperature", smart->temperature);
+        if (smart->has_hours)
+            yyjson_mut_obj_add_uint(doc, disk, "hours", smart->hours);
+        if (smart->has_worn)
+            yyjson_mut_obj_add_uint(doc, disk, "worn", smart->worn);
     }
     yyjson_mut_val *pools = yyjson_mut_arr(doc);
     for (const struct pool *pool = storage->pools; pool != NULL; pool = pool->next) {
@@ -172,6 +182,8 @@ static const uid_t provd[] = {STORAGE_UID_PROVD, VARLINK_UID_END};
 
 static const struct varlink_method methods[] = {
     {"org.croft.storage.GetStatus", get_status, anybody},
+    {"org.croft.storage.CheckDisks", health_check, NULL},
+    {"org.croft.storage.WipeDisk", wipe_disk, NULL},
     {"org.croft.storage.ListVolumes", list_volumes, anybody},
     {"org.croft.storage.EnsureVolume", ensure_volume, provd},
     {"org.croft.storage.KeepVolume", keep_volume, provd},

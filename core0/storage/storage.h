@@ -6,6 +6,7 @@
 #include "claim.h"
 #include "disk.h"
 #include "lib/daemon.h"
+#include "uevent.h"
 
 #define STORAGE_ROOT "/var/croft"
 /* initramfs/etc/passwd */
@@ -22,32 +23,81 @@ struct pool {
     bool rotational;
     bool ephemeral;
     bool primary;
-    int fd;          /* its root folder */
-    uint64_t size;   /* bytes of its device */
+    bool failing;  /* its disk expects to fail, or takes no more writes: nothing new is put there */
+    int fd;        /* its root folder */
+    uint64_t size; /* bytes of its device */
     uint64_t usable; /* bytes that volumes may be promised */
 };
 
 struct disk_entry {
+    struct disk_entry *next;
+    struct storage *storage;
     struct disk disk;
     enum claim_state state;
     char detail[160];
+    char basis[CLASS_TEXT]; /* of its class */
+    struct smart smart;
+    bool gone; /* pulled while its child was at work: on no list, freed when the child ends */
     /* The child at work, pid 0 when it has ended. */
-    struct storage *storage;
+    enum claim_purpose purpose;
     pid_t pid;
     int fd;
     struct loop_child *child;
+    struct varlink_call *wipe; /* waits for the child */
+};
+
+/* A caller that waits until every disk has answered. */
+struct disk_check {
+    struct disk_check *next;
+    struct varlink_call *call;
 };
 
 struct storage {
     struct daemon *daemon;
     struct disk_rules rules;
-    struct disk_entry disks[DISKS_MAX];
-    size_t disk_count;
-    size_t working; /* children that have not ended */
+    struct disk_entry *disks;  /* by name */
+    size_t working;            /* children that claim and have not ended */
+    size_t checking;           /* children that ask for health */
+    struct disk_check *checks; /* who waits for all of these */
+    struct uevent *uevent;
     struct loop_timer *patience;
+    struct loop_timer *hourly;
     struct pool *pools; /* fastest first: ssd before hdd, larger before smaller */
     bool ready;
 };
+
+/* ---- main.c ---- */
+/* No claim is under way any more, or the list of pools changed. */
+void storage_settled(struct storage *storage);
+
+/* ---- hotplug.c ---- */
+/* Compares /sys/block with what is known: claims what came, drops what went. */
+int hotplug_sync(struct storage *storage);
+/* From now on by itself, when the kernel says so. */
+int hotplug_start(struct storage *storage);
+int hotplug_begin(struct disk_entry *entry, enum claim_purpose purpose);
+
+/* ---- health.c ---- */
+int health_start(struct storage *storage); /* every hour */
+/* Takes over what a child learned, and adds what the disk's pool saw. */
+void health_learned(struct disk_entry *entry, const struct smart *learned);
+/* A child ended: answers those who wait for all of them. */
+void health_settled(struct storage *storage);
+/* Varlink: asks every disk now, and tries again those that failed. */
+void health_check(struct varlink_call *call, yyjson_val *params, void *data);
+
+/* ---- wipe.c ---- */
+/* Varlink: makes a disk empty and a new pool of it. */
+void wipe_disk(struct varlink_call *call, yyjson_val *params, void *data);
+/* The child that wiped ended, or the disk was pulled meanwhile: answers the caller. */
+void wipe_ended(struct disk_entry *entry);
+
+/* ---- lost.c ---- */
+struct pool *pool_of(const struct storage *storage, const char *disk);
+/* Takes a pool off the list; it is not unmounted. What lies on it is told that it is gone. */
+void pool_drop(struct storage *storage, struct pool *pool);
+/* The pool's disk is gone. */
+void pool_lose(struct storage *storage, struct pool *pool);
 
 /* ---- pool.c ---- */
 /* Opens a pool that was just mounted, switches limits on, makes its folders, and adds it. */

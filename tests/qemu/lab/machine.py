@@ -20,7 +20,10 @@ from . import cpio, paths, process, qmp
 # moment delivers none. Under KVM the kernel leaves the check out by itself; this is the same for emulation.
 EMULATED = ("no_timer_check",)
 
-Disk = collections.namedtuple("Disk", "path serial kind", defaults=("virtio",))
+# options: what else the device is to be, as QEMU writes it ("rotation_rate=7200").
+Disk = collections.namedtuple("Disk", "path serial kind options", defaults=("virtio", ""))
+DRIVERS = {"virtio": "virtio-blk-pci", "nvme": "nvme", "sata": "ide-hd", "scsi": "scsi-hd", "usb": "usb-storage"}
+CONTROLLERS = {"scsi": "virtio-scsi-pci", "usb": "qemu-xhci"}
 
 # QEMU 7.2 without KVM corrupts memory of guests that use cmpxchg16b. With a thread per processor, one of them may still
 # run the int3 that Linux puts into code while it patches it on another, after the patching has ended: the first CPU limit
@@ -55,20 +58,21 @@ def accelerator():
     return KVM if works else TCG
 
 
-def disk_create(path, megabytes, serial, kind="virtio"):
+def disk_create(path, megabytes, serial, kind="virtio", options=""):
     """An empty sparse disk."""
     with open(path, "wb") as f:
         f.truncate(megabytes << 20)
-    return Disk(pathlib.Path(path), serial, kind)
+    return Disk(pathlib.Path(path), serial, kind, options)
 
 
 class Machine:
     """folder: logs and sockets. params: words of the kernel's command line. forwards: host port on
     loopback -> guest TCP port. files: {path: (content, mode)} put into the initramfs. net: QEMU
-    arguments that replace the user network. screen: it has a graphics card, as a PC does. prefix: command put in front of QEMU. firmware: instead of
+    arguments that replace the user network. screen: it has a graphics card, as a PC does. slots: into so many virtio and NVMe disks can be
+    plugged while it runs, beside any number of SCSI and USB ones. prefix: command put in front of QEMU. firmware: instead of
     being given kernel and parameters, the machine starts with it and boots from a disk."""
 
-    def __init__(self, folder, params=(), forwards=None, disks=(), files=None, memory=1024, cpus=2,
+    def __init__(self, folder, params=(), forwards=None, disks=(), files=None, memory=1024, cpus=2, slots=0,
                  watchdog=False, screen=False, net=None, prefix=(), kernel=None, initramfs=None, agent=True, firmware=None,
                  base_params=("console=ttyS0", "quiet", *EMULATED)):
         self.folder = pathlib.Path(folder)
@@ -77,6 +81,7 @@ class Machine:
         self.disks = list(disks)
         self.files = dict(files or {})
         self.memory, self.cpus, self.watchdog, self.screen = memory, cpus, watchdog, screen
+        self.slots = slots
         self.net, self.prefix = net, list(prefix)
         self.kernel = pathlib.Path(kernel or paths.KERNEL)
         self.initramfs = pathlib.Path(initramfs or paths.INITRAMFS)
@@ -123,15 +128,17 @@ class Machine:
                         "virtio-net-pci,netdev=net0,mac=52:54:00:12:34:56"]
         else:
             command += self.net
+        for kind, controller in CONTROLLERS.items():
+            if self.slots or any(d.kind == kind for d in self.disks):
+                command += ["-device", controller]
+        for i in range(self.slots):
+            command += ["-device", f"pcie-root-port,id=slot{i},chassis={i + 1}"]
         for i, disk in enumerate(self.disks):
-            device = {"virtio": f"virtio-blk-pci,drive=disk{i},serial={disk.serial}",
-                      "nvme": f"nvme,drive=disk{i},serial={disk.serial}",
-                      "sata": f"ide-hd,drive=disk{i},serial={disk.serial}",
-                      "usb": f"usb-storage,drive=disk{i},serial={disk.serial}"}[disk.kind]
-            if disk.kind == "usb" and "qemu-xhci" not in command:
-                command += ["-device", "qemu-xhci"]
-            command += ["-drive", f"file={disk.path},if=none,id=disk{i},format=raw,cache=unsafe,"
-                        "discard=unmap", "-device", device]
+            options = f",{disk.options}" if disk.options else ""
+            if disk.kind == "sata":  # a port of the machine's AHCI controller takes one
+                options += f",bus=ide.{sum(d.kind == 'sata' for d in self.disks[:i])}"
+            command += ["-drive", f"file={disk.path},if=none,id=disk{i},format=raw,cache=unsafe,discard=unmap",
+                        "-device", f"{DRIVERS[disk.kind]},drive=disk{i},serial={disk.serial}{options}"]
         if self.screen:
             command += ["-device", "VGA"]
         if self.watchdog:
@@ -237,6 +244,23 @@ class Machine:
 
     def resume(self):
         self.process.send_signal(signal.SIGCONT)
+
+    def plug(self, disk, slot=None):
+        """Puts a disk into the running machine; it is known to QEMU by its serial number."""
+        self.qmp("blockdev-add", driver="raw", **{"node-name": f"node-{disk.serial}", "discard": "unmap",
+                 "cache": {"no-flush": True}, "file": {"driver": "file", "filename": str(disk.path)}})
+        words = dict(o.split("=") for o in disk.options.split(",") if o)
+        options = {k: int(v) if v.isdigit() else v for k, v in words.items()}
+        bus = {} if slot is None else {"bus": f"slot{slot}"}
+        self.qmp("device_add", driver=DRIVERS[disk.kind], id=disk.serial, drive=f"node-{disk.serial}",
+                 serial=disk.serial, **bus, **options)
+
+    def pull(self, disk, timeout=60):
+        """Takes a disk that was plugged out again; waits until the guest has let it go."""
+        since = len(self.qmp.events)
+        self.qmp("device_del", id=disk.serial)
+        self.qmp.wait("DEVICE_DELETED", timeout * paths.SCALE, since)
+        self.qmp("blockdev-del", **{"node-name": f"node-{disk.serial}"})
 
     def forward(self, host, guest):
         """Adds a forward of a loopback port to the running machine."""
