@@ -66,6 +66,26 @@ int btrfs_subvolume_create(int dir_fd, const char *name)
     return file_ioctl(dir_fd, BTRFS_IOC_SUBVOL_CREATE_V2, &args);
 }
 
+int btrfs_snapshot_create(int source_fd, int dir_fd, const char *name, bool read_only)
+{
+    struct btrfs_ioctl_vol_args_v2 args = {.fd = source_fd};
+    if (strlen(name) >= sizeof(args.name))
+        return -ENAMETOOLONG;
+    memcpy(args.name, name, strlen(name) + 1);
+    args.flags = read_only ? BTRFS_SUBVOL_RDONLY : 0;
+    return file_ioctl(dir_fd, BTRFS_IOC_SNAP_CREATE_V2, &args);
+}
+
+int btrfs_subvolume_time(int fd, int64_t *ret_time)
+{
+    struct btrfs_ioctl_get_subvol_info_args info = {0};
+    int r = file_ioctl(fd, BTRFS_IOC_GET_SUBVOL_INFO, &info);
+    if (r < 0)
+        return r;
+    *ret_time = (int64_t)info.otime.sec;
+    return 0;
+}
+
 /* The ids of the subvolumes right inside the one open as fd. *ret_ids: free(). */
 static int children_of(int fd, uint64_t **ret_ids, size_t *ret_count)
 {
@@ -167,34 +187,25 @@ int btrfs_subvolume_remove(int dir_fd, const char *name)
     return file_ioctl(dir_fd, BTRFS_IOC_SNAP_DESTROY_V2, &args);
 }
 
-int btrfs_limit_set(int pool_fd, uint64_t id, uint64_t bytes)
-{
-    struct btrfs_ioctl_qgroup_create_args create = {.create = 1, .qgroupid = group_of(id)};
-    int r = file_ioctl(pool_fd, BTRFS_IOC_QGROUP_CREATE, &create);
-    if (r < 0 && r != -EEXIST)
-        return r;
-    struct btrfs_ioctl_qgroup_assign_args assign = {.assign = 1, .src = id, .dst = group_of(id)};
-    r = file_ioctl(pool_fd, BTRFS_IOC_QGROUP_ASSIGN, &assign);
-    if (r < 0 && r != -EEXIST)
-        return r;
-    struct btrfs_ioctl_qgroup_limit_args limit = {
-        .qgroupid = group_of(id),
-        .lim = {.flags = BTRFS_QGROUP_LIMIT_MAX_RFER, .max_rfer = bytes + EMPTY_BYTES},
-    };
-    return file_ioctl(pool_fd, BTRFS_IOC_QGROUP_LIMIT, &limit);
-}
+/* Where to look: items of a tree with keys from (object, type, first) to (object, type, last). */
+struct range {
+    uint64_t tree, object;
+    uint8_t type;
+    uint64_t first, last;
+};
 
-/* Calls fn for the items of the quota tree with keys from (0, type, first) to (0, type, last). */
-static int quota_items(int pool_fd, uint8_t type, uint64_t first, uint64_t last,
-                       int (*fn)(uint64_t offset, const uint8_t *item, size_t len, void *data),
-                       void *data)
+typedef int item_fn(uint64_t offset, const uint8_t *item, size_t len, void *data);
+
+static int tree_items(int pool_fd, const struct range *range, item_fn *fn, void *data)
 {
     struct btrfs_ioctl_search_args args = {
-        .key = {.tree_id = BTRFS_QUOTA_TREE_OBJECTID,
-                .min_type = type,
-                .max_type = type,
-                .min_offset = first,
-                .max_offset = last,
+        .key = {.tree_id = range->tree,
+                .min_objectid = range->object,
+                .max_objectid = range->object,
+                .min_type = range->type,
+                .max_type = range->type,
+                .min_offset = range->first,
+                .max_offset = range->last,
                 .max_transid = UINT64_MAX},
     };
     for (;;) {
@@ -215,17 +226,24 @@ static int quota_items(int pool_fd, uint8_t type, uint64_t first, uint64_t last,
             if (header.len > sizeof(args.buf) - at)
                 return -EIO;
             offset = header.offset;
-            if (header.type == type && offset >= first && offset <= last) {
+            if (header.type == range->type && offset >= range->first && offset <= range->last) {
                 r = fn(offset, (const uint8_t *)args.buf + at, header.len, data);
                 if (r < 0)
                     return r;
             }
             at += header.len;
         }
-        if (offset >= last)
+        if (offset >= range->last)
             return 0;
         args.key.min_offset = offset + 1;
     }
+}
+
+static int quota_items(int pool_fd, uint64_t object, uint8_t type, uint64_t first, uint64_t last,
+                       item_fn *fn, void *data)
+{
+    const struct range range = {BTRFS_QUOTA_TREE_OBJECTID, object, type, first, last};
+    return tree_items(pool_fd, &range, fn, data);
 }
 
 static int take_u64(uint64_t offset, const uint8_t *item, size_t len, void *data)
@@ -240,14 +258,63 @@ static int take_u64(uint64_t offset, const uint8_t *item, size_t len, void *data
     return 0;
 }
 
+static int take_group(uint64_t offset, const uint8_t *item, size_t len, void *data)
+{
+    (void)item;
+    (void)len;
+    *(uint64_t *)data = offset;
+    return 0;
+}
+
+int btrfs_group_find(int pool_fd, uint64_t id, uint64_t *ret_group)
+{
+    uint64_t group = 0;
+    int r = quota_items(pool_fd, id, BTRFS_QGROUP_RELATION_KEY, group_of(0),
+                        group_of((1ull << LEVEL_SHIFT) - 1), take_group, &group);
+    if (r < 0)
+        return r;
+    if (group == 0)
+        return -ENOENT;
+    *ret_group = group;
+    return 0;
+}
+
+int btrfs_group_join(int pool_fd, uint64_t id, uint64_t group)
+{
+    struct btrfs_ioctl_qgroup_assign_args assign = {.assign = 1, .src = id, .dst = group};
+    int r = file_ioctl(pool_fd, BTRFS_IOC_QGROUP_ASSIGN, &assign);
+    return r == -EEXIST ? 0 : r < 0 ? r : 0;
+}
+
+int btrfs_limit_set(int pool_fd, uint64_t id, uint64_t bytes)
+{
+    uint64_t group = group_of(id);
+    int r = btrfs_group_find(pool_fd, id, &group);
+    if (r == -ENOENT) {
+        struct btrfs_ioctl_qgroup_create_args create = {.create = 1, .qgroupid = group};
+        r = file_ioctl(pool_fd, BTRFS_IOC_QGROUP_CREATE, &create);
+        if (r == 0 || r == -EEXIST)
+            r = btrfs_group_join(pool_fd, id, group);
+    }
+    if (r < 0)
+        return r;
+    struct btrfs_ioctl_qgroup_limit_args limit = {
+        .qgroupid = group,
+        .lim = {.flags = BTRFS_QGROUP_LIMIT_MAX_RFER, .max_rfer = bytes + EMPTY_BYTES},
+    };
+    return file_ioctl(pool_fd, BTRFS_IOC_QGROUP_LIMIT, &limit);
+}
+
 int btrfs_limit_get(int pool_fd, uint64_t id, uint64_t *ret_used, uint64_t *ret_limit)
 {
     uint64_t used = UINT64_MAX;
     uint64_t limit = UINT64_MAX;
-    uint64_t group = group_of(id);
-    int r = quota_items(pool_fd, BTRFS_QGROUP_INFO_KEY, group, group, take_u64, &used);
+    uint64_t group;
+    int r = btrfs_group_find(pool_fd, id, &group);
     if (r == 0)
-        r = quota_items(pool_fd, BTRFS_QGROUP_LIMIT_KEY, group, group, take_u64, &limit);
+        r = quota_items(pool_fd, 0, BTRFS_QGROUP_INFO_KEY, group, group, take_u64, &used);
+    if (r == 0)
+        r = quota_items(pool_fd, 0, BTRFS_QGROUP_LIMIT_KEY, group, group, take_u64, &limit);
     if (r < 0)
         return r;
     if (used == UINT64_MAX || limit == UINT64_MAX)
@@ -257,8 +324,24 @@ int btrfs_limit_get(int pool_fd, uint64_t id, uint64_t *ret_used, uint64_t *ret_
     return 0;
 }
 
+static int add_u64(uint64_t offset, const uint8_t *item, size_t len, void *data)
+{
+    uint64_t value = 0;
+    int r = take_u64(offset, item, len, &value);
+    *(uint64_t *)data += value;
+    return r;
+}
+
+int btrfs_used(int pool_fd, uint64_t *ret_used)
+{
+    uint64_t used = 0;
+    int r = quota_items(pool_fd, 0, BTRFS_QGROUP_INFO_KEY, 0, group_of(0) - 1, add_u64, &used);
+    if (r == 0)
+        *ret_used = used;
+    return r;
+}
+
 struct sweep {
-    int pool_fd;
     uint64_t ids[256]; /* what is left over when it is full waits for the next sweep */
     size_t count;
 };
@@ -275,15 +358,40 @@ static int sweep_note(uint64_t offset, const uint8_t *item, size_t len, void *da
     return 0;
 }
 
-int btrfs_limit_sweep(int pool_fd)
+static int note_item(uint64_t offset, const uint8_t *item, size_t len, void *data)
 {
-    struct sweep sweep = {.pool_fd = pool_fd};
-    int r = quota_items(pool_fd, BTRFS_QGROUP_INFO_KEY, group_of(0),
-                        group_of((1ull << LEVEL_SHIFT) - 1), sweep_note, &sweep);
+    (void)offset;
+    (void)item;
+    (void)len;
+    *(bool *)data = true;
+    return 0;
+}
+
+/* A subvolume of this moment is not counted yet, and Linux 6.12 would let its group be removed. */
+static bool is_alive(int pool_fd, uint64_t group)
+{
+    const struct range range = {BTRFS_ROOT_TREE_OBJECTID, group, BTRFS_ROOT_ITEM_KEY, 0,
+                                UINT64_MAX};
+    bool found = false;
+    return tree_items(pool_fd, &range, note_item, &found) < 0 || found;
+}
+
+/* Groups without a byte from `first` to `last` go. The kernel refuses while anything still belongs to one. */
+static int sweep_level(int pool_fd, uint64_t first, uint64_t last)
+{
+    struct sweep sweep = {.count = 0};
+    int r = quota_items(pool_fd, 0, BTRFS_QGROUP_INFO_KEY, first, last, sweep_note, &sweep);
     for (size_t i = 0; i < sweep.count; i++) {
-        /* The kernel refuses while anything still belongs to the group. */
         struct btrfs_ioctl_qgroup_create_args args = {.create = 0, .qgroupid = sweep.ids[i]};
-        (void)file_ioctl(pool_fd, BTRFS_IOC_QGROUP_CREATE, &args);
+        if (!is_alive(pool_fd, sweep.ids[i]))
+            (void)file_ioctl(pool_fd, BTRFS_IOC_QGROUP_CREATE, &args);
     }
     return r;
+}
+
+int btrfs_limit_sweep(int pool_fd)
+{
+    /* A subvolume that is gone keeps its group while a snapshot still has bytes that it wrote. */
+    int r = sweep_level(pool_fd, BTRFS_FIRST_FREE_OBJECTID, group_of(0) - 1);
+    return r < 0 ? r : sweep_level(pool_fd, group_of(0), group_of((1ull << LEVEL_SHIFT) - 1));
 }
