@@ -28,6 +28,7 @@ static const char help[] =
     "  --listen tcp:ADDR:PORT      where clients reach it; repeatable (tcp:127.0.0.1:9900)\n"
     "           plain:ADDR:PORT    the same without TLS where there is a certificate\n"
     "           unix:PATH          a socket of this machine, never with TLS\n"
+    "           fd:N               a listening socket that kvd was started with\n"
     "  --mode user|seq             of new namespaces: keys of the client, or numbers (user)\n"
     "  --sync always|everysec|none an answer means: on the disk; within a second; some day "
     "(everysec)\n"
@@ -38,8 +39,11 @@ static const char help[] =
     "  --max-value BYTES           of one value, at most 67108864 (67108864)\n"
     "  --max-memory BYTES          of all large requests and answers under way (268435456)\n"
     "  --max-clients N             (10000)\n"
-    "  --replica-of tcp:ADDR:PORT|unix:PATH\n"
+    "  --replica-of tcp:ADDR:PORT|tls:ADDR:PORT|unix:PATH\n"
     "                              follow that server and take no writes\n"
+    "  --replica-tls-ca F          PEM: authorities of its certificate, or that certificate "
+    "itself\n"
+    "  --replica-tls-name NAME     that its certificate must have (the address)\n"
     "  --replica-password-file F   its administrator's password (--admin-password-file)\n"
     "  --request-timeout SECONDS   for a request to arrive whole and an answer to be taken (60)\n"
     "  --segment-size BYTES        (268435456)\n"
@@ -50,7 +54,8 @@ static const char help[] =
 
 struct arguments {
     const char *data, *index, *mode, *sync, *workers, *admin_file, *max_value, *max_memory,
-        *max_clients, *replica_of, *replica_file, *segment_size, *reserve, *request_timeout;
+        *max_clients, *replica_file, *segment_size, *reserve, *request_timeout;
+    struct replica_primary primary;
     struct server_options server;
 };
 
@@ -58,6 +63,16 @@ static int wrong(const char *what)
 {
     fprintf(stderr, "kvd: %s\nTry: kvd --help\n", what);
     return 2;
+}
+
+static bool replica_address_is_good(const char *text)
+{
+    static const char *const schemes[] = {"tcp:", "tls:", "unix:"};
+
+    for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++)
+        if (strncmp(text, schemes[i], strlen(schemes[i])) == 0)
+            return true;
+    return false;
 }
 
 static int parse_arguments(int argc, char **argv, struct arguments *a)
@@ -78,7 +93,9 @@ static int parse_arguments(int argc, char **argv, struct arguments *a)
         {"max-value", &a->max_value},
         {"max-memory", &a->max_memory},
         {"max-clients", &a->max_clients},
-        {"replica-of", &a->replica_of},
+        {"replica-of", &a->primary.address},
+        {"replica-tls-ca", &a->primary.trusted},
+        {"replica-tls-name", &a->primary.name},
         {"replica-password-file", &a->replica_file},
         {"segment-size", &a->segment_size},
         {"reserve", &a->reserve},
@@ -117,6 +134,13 @@ static int parse_arguments(int argc, char **argv, struct arguments *a)
         return wrong("--data is needed");
     if ((a->server.tls_cert == NULL) != (a->server.tls_key == NULL))
         return wrong("--tls-cert and --tls-key belong together");
+    if (a->primary.address != NULL && !replica_address_is_good(a->primary.address))
+        return wrong("--replica-of is tcp:ADDR:PORT, tls:ADDR:PORT or unix:PATH");
+    if ((a->primary.address != NULL && strncmp(a->primary.address, "tls:", 4) == 0) !=
+        (a->primary.trusted != NULL))
+        return wrong("--replica-of tls:… and --replica-tls-ca belong together");
+    if (a->primary.name != NULL && a->primary.trusted == NULL)
+        return wrong("--replica-tls-name is for --replica-of tls:…");
     return 0;
 }
 
@@ -226,7 +250,7 @@ static int serve(struct arguments *a, struct store *store, const struct replica_
     r = server_new(&a->server, store, loop, &server, err);
     if (r == 0 && a->server.metrics != NULL)
         r = metrics_start(server, err);
-    if (r == 0 && replica->primary != NULL)
+    if (r == 0 && replica->primary.address != NULL)
         r = replica_start(server, replica, err);
     if (r == 0)
         r = server_listen(server, err);
@@ -248,7 +272,7 @@ static int serve(struct arguments *a, struct store *store, const struct replica_
 
 static int run(struct arguments *a, struct store_options *options, struct error *err)
 {
-    struct replica_options replica = {.primary = a->replica_of};
+    struct replica_options replica = {.primary = a->primary};
     char state[4096];
     struct store *store;
     int r = 0, closed;

@@ -3,11 +3,13 @@
  */
 #include "metrics.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "address.h"
 #include "lib/buffer.h"
 #include "lib/daemon.h"
 #include "lib/http/server.h"
@@ -218,25 +220,19 @@ static void serve(struct http_exchange *exchange, void *data)
 
 int metrics_start(struct server *server, struct error *err)
 {
-    const char *text = server->options.metrics, *colon = strrchr(text, ':');
-    char host[64];
-    size_t len = colon != NULL ? (size_t)(colon - text) : 0;
-    unsigned long port = colon != NULL ? strtoul(colon + 1, NULL, 10) : 0;
+    const char *text = server->options.metrics, *port_text;
+    char host[ADDRESS_HOST_MAX];
+    uint64_t port;
     int r;
 
-    if (colon == NULL || len >= sizeof(host) || port > 65535)
-        return error_set(err, 22, "kv.listen", "give --metrics ADDRESS:PORT", "cannot listen on %s",
-                         text);
-    if (len > 2 && text[0] == '[' && colon[-1] == ']') {
-        text++;
-        len -= 2;
-    }
-    memcpy(host, text, len);
-    host[len] = '\0';
+    if (address_split(text, host, &port_text) < 0 ||
+        resp_number((const uint8_t *)port_text, strlen(port_text), 65535, &port) < 0)
+        return error_set(err, EINVAL, "kv.listen", "give --metrics ADDRESS:PORT",
+                         "cannot listen on %s", text);
     r = http_server_new(server->loop, NULL, serve, server, &server->http);
     if (r < 0)
         return error_set(err, -r, "kv.no-memory", "", "no memory for the metrics");
-    r = http_server_listen(server->http, len > 0 ? host : NULL, (uint16_t)port,
+    r = http_server_listen(server->http, host[0] != '\0' ? host : NULL, (uint16_t)port,
                            &server->metrics_port, err);
     return r;
 }

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "command.h"
+#include "replica_client.h"
 
 /* ---- on the primary ---- */
 void follower_free(struct session *session); /* the session ends */
@@ -19,7 +20,7 @@ void followers_free(struct server *server);
 struct replica;
 
 struct replica_options {
-    const char *primary; /* "tcp:ADDR:PORT" or "unix:PATH" */
+    struct replica_primary primary; /* address NULL: none */
     char password[SERVER_PASSWORD_MAX + 1];
     const char *state; /* file that says which of the primary's namespaces ours are */
 };

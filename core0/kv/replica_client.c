@@ -4,7 +4,6 @@
 #include "replica_client.h"
 
 #include <errno.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -15,6 +14,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "address.h"
 #include "resp.h"
 
 #define PATIENCE_MS 30000 /* without a byte; an idle primary answers FOLLOW every second */
@@ -38,72 +38,92 @@ static int wait_for(struct replica_client *c, short events)
     return n == 0 ? -ETIMEDOUT : 0;
 }
 
-static int open_socket(const char *address, struct sockaddr_storage *ret_to, socklen_t *ret_len)
+/* After a call of the transport that answered `n`: 0 when it is to be made again. */
+static int wait_again(struct replica_client *c, ssize_t n)
 {
-    struct addrinfo hints = {.ai_family = AF_UNSPEC,
-                             .ai_socktype = SOCK_STREAM,
-                             .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV};
-    struct addrinfo *found;
-    struct sockaddr_un local = {.sun_family = AF_UNIX};
-    const char *colon;
-    char host[64];
-    size_t len;
-    int family;
-
-    if (strncmp(address, "unix:", 5) == 0) {
-        if (strlen(address + 5) >= sizeof(local.sun_path))
-            return -ENAMETOOLONG;
-        memcpy(local.sun_path, address + 5, strlen(address + 5) + 1);
-        memcpy(ret_to, &local, sizeof(local));
-        *ret_len = sizeof(local);
-        family = AF_UNIX;
-    } else {
-        if (strncmp(address, "tcp:", 4) != 0)
-            return -EINVAL;
-        address += 4;
-        colon = strrchr(address, ':');
-        len = colon != NULL ? (size_t)(colon - address) : 0;
-        if (len == 0 || len >= sizeof(host))
-            return -EINVAL;
-        if (len > 2 && address[0] == '[' && colon[-1] == ']') {
-            address++;
-            len -= 2;
-        }
-        memcpy(host, address, len);
-        host[len] = '\0';
-        if (getaddrinfo(host, colon + 1, &hints, &found) != 0)
-            return -EINVAL;
-        memcpy(ret_to, found->ai_addr, found->ai_addrlen);
-        *ret_len = found->ai_addrlen;
-        family = found->ai_family;
-        freeaddrinfo(found);
-    }
-    int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    return fd < 0 ? -errno : fd;
+    if (n != -EAGAIN)
+        return (int)n;
+    return wait_for(c, transport_wants(c->transport) == TRANSPORT_READ ? POLLIN : POLLOUT);
 }
 
-int replica_client_open(struct replica_client *c, const char *address, int stop_fd,
-                        size_t value_max)
+static int resolve(const char *address, struct sockaddr_storage *ret_to, socklen_t *ret_len)
+{
+    struct sockaddr_un local = {.sun_family = AF_UNIX};
+    const char *rest = strchr(address, ':');
+
+    if (rest == NULL)
+        return -EINVAL;
+    rest++;
+    if (strncmp(address, "unix:", 5) != 0)
+        return address_parse(rest, false, ret_to, ret_len);
+    if (strlen(rest) >= sizeof(local.sun_path))
+        return -ENAMETOOLONG;
+    memcpy(local.sun_path, rest, strlen(rest) + 1);
+    memcpy(ret_to, &local, sizeof(local));
+    *ret_len = sizeof(local);
+    return 0;
+}
+
+static int open_socket(struct replica_client *c, const char *address)
 {
     struct sockaddr_storage to;
     socklen_t len, size = sizeof(int);
-    int one = 1, failed = 0, r;
+    int one = 1, failed = 0, r = resolve(address, &to, &len);
 
-    *c = (struct replica_client){.fd = -1, .stop_fd = stop_fd, .value_max = value_max};
-    c->fd = open_socket(address, &to, &len);
+    if (r < 0)
+        return r;
+    c->fd = socket(to.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (c->fd < 0)
-        return c->fd;
+        return -errno;
     if (to.ss_family != AF_UNIX)
         setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
     if (connect(c->fd, (struct sockaddr *)&to, len) == 0)
         return 0;
-    if (errno != EINPROGRESS) {
-        r = -errno;
-    } else {
-        r = wait_for(c, POLLOUT);
-        if (r == 0 && getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &failed, &size) == 0)
-            r = -failed;
+    if (errno != EINPROGRESS)
+        return -errno;
+    r = wait_for(c, POLLOUT);
+    if (r == 0 && getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &failed, &size) == 0)
+        r = -failed;
+    return r;
+}
+
+/* The bytes' way over the socket, which it takes over. */
+static int open_transport(struct replica_client *c, const struct replica_primary *primary,
+                          struct tls *tls)
+{
+    char host[ADDRESS_HOST_MAX];
+    const char *port;
+    int fd = c->fd, r;
+
+    if (tls == NULL)
+        return transport_plain_new(fd, &c->transport);
+    if (primary->name == NULL && address_split(strchr(primary->address, ':') + 1, host, &port) < 0)
+        return -EINVAL;
+    r = transport_tls_connect(tls, primary->name != NULL ? primary->name : host, fd, &c->transport);
+    while (r == 0) {
+        int done = transport_handshake(c->transport);
+
+        r = wait_again(c, done);
+        if (done != -EAGAIN)
+            break;
     }
+    return r;
+}
+
+int replica_client_open(struct replica_client *c, const struct replica_primary *primary,
+                        struct tls *tls, int stop_fd, size_t value_max)
+{
+    int r;
+
+    *c = (struct replica_client){.fd = -1, .stop_fd = stop_fd, .value_max = value_max};
+    r = open_socket(c, primary->address);
+    if (r < 0) {
+        if (c->fd >= 0)
+            close(c->fd);
+        c->fd = -1;
+        return r;
+    }
+    r = open_transport(c, primary, tls);
     if (r < 0)
         replica_client_close(c);
     return r;
@@ -111,9 +131,9 @@ int replica_client_open(struct replica_client *c, const char *address, int stop_
 
 void replica_client_close(struct replica_client *c)
 {
-    if (c->fd >= 0)
-        close(c->fd);
+    transport_free(c->transport); /* and the descriptor */
     free(c->data);
+    c->transport = NULL;
     c->fd = -1;
     c->data = NULL;
     c->start = c->end = c->capacity = 0;
@@ -124,16 +144,12 @@ void replica_client_close(struct replica_client *c)
 static int send_all(struct replica_client *c, const uint8_t *data, size_t len)
 {
     while (len > 0) {
-        ssize_t n = send(c->fd, data, len, MSG_NOSIGNAL);
+        ssize_t n = transport_write(c->transport, data, len);
+        int r = n > 0 ? 0 : wait_again(c, n);
 
-        if (n < 0 && errno == EAGAIN) {
-            int r = wait_for(c, POLLOUT);
-
-            if (r < 0)
-                return r;
-        } else if (n < 0 && errno != EINTR) {
-            return -errno;
-        } else if (n > 0) {
+        if (r < 0)
+            return r;
+        if (n > 0) {
             data += n;
             len -= (size_t)n;
         }
@@ -181,18 +197,16 @@ static int fill(struct replica_client *c, size_t want)
             c->data = data;
             c->capacity = capacity;
         }
-        n = recv(c->fd, c->data + c->end, c->capacity - c->end, 0);
+        n = transport_read(c->transport, c->data + c->end, c->capacity - c->end);
         if (n == 0)
             return -ECONNRESET;
-        if (n < 0 && errno == EAGAIN) {
-            int r = wait_for(c, POLLIN);
+        if (n > 0) {
+            c->end += (size_t)n;
+        } else {
+            int r = wait_again(c, n);
 
             if (r < 0)
                 return r;
-        } else if (n < 0 && errno != EINTR) {
-            return -errno;
-        } else if (n > 0) {
-            c->end += (size_t)n;
         }
     }
     return 0;
@@ -285,4 +299,41 @@ int replica_client_simple(struct replica_client *c, char *ret_text, size_t size)
         return -EPROTO;
     memcpy(ret_text, text + 1, strlen(text + 1) + 1);
     return 0;
+}
+
+int replica_client_integer(struct replica_client *c, uint64_t *ret_number)
+{
+    int64_t number;
+    int r = replica_client_expect(c, ':', &number);
+
+    if (r == 0)
+        *ret_number = (uint64_t)number;
+    return r;
+}
+
+int replica_client_bulk(struct replica_client *c, void *ret_data, size_t max, size_t *ret_len)
+{
+    const uint8_t *data;
+    int64_t len;
+    int r = replica_client_expect(c, '$', &len);
+
+    if (r < 0)
+        return r;
+    if ((uint64_t)len > max)
+        return -EPROTO;
+    r = replica_client_bytes(c, (size_t)len, &data);
+    if (r < 0)
+        return r;
+    memcpy(ret_data, data, (size_t)len);
+    *ret_len = (size_t)len;
+    return 0;
+}
+
+int replica_client_count(struct replica_client *c, int64_t least, int64_t most, int64_t *ret_count)
+{
+    int r = replica_client_expect(c, '*', ret_count);
+
+    if (r < 0)
+        return r;
+    return *ret_count >= least && *ret_count <= most ? 0 : -EPROTO;
 }

@@ -6,7 +6,6 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -21,11 +20,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "address.h"
 #include "command.h"
 #include "lib/http/server.h"
 #include "lib/log.h"
 #include "replica.h"
 #include "session.h"
+#include "tls.h"
 
 #define ACCEPTS_PER_TURN 64 /* so that a flood of connections leaves room for signals and metrics */
 #define DESCRIPTORS_BESIDE 256u /* for segments, listeners and metrics */
@@ -71,12 +72,10 @@ static void adopt(struct worker *worker, void *data, uint64_t argument)
                   listener->local);
 }
 
-static struct worker *pick_worker(struct server *server, const struct server_listener *listener)
+static struct worker *pick_worker(struct server *server)
 {
     struct worker *best = &server->workers[0];
 
-    if (listener->tls)
-        return best;
     for (unsigned i = 1; i < server->worker_count; i++) {
         if (atomic_load_explicit(&server->workers[i].session_count, memory_order_relaxed) <
             atomic_load_explicit(&best->session_count, memory_order_relaxed))
@@ -110,7 +109,7 @@ static void accepted(struct server_listener *listener, int fd)
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
         setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
     }
-    worker = pick_worker(server, listener);
+    worker = pick_worker(server);
     /* counted here, so that two accepts of one turn see each other */
     atomic_fetch_add(&server->clients, 1);
     atomic_fetch_add(&worker->session_count, 1);
@@ -160,7 +159,7 @@ static void listener_ready(struct loop_io *io, int listen_fd, uint32_t events, v
 static int listen_error(struct error *err, int r, const char *what)
 {
     return error_set(err, r, "kv.listen",
-                     "give tcp:ADDRESS:PORT, plain:ADDRESS:PORT or unix:PATH that is free",
+                     "give tcp:ADDRESS:PORT, plain:ADDRESS:PORT or unix:PATH that is free, or fd:N",
                      "cannot listen on %s: %s", what, strerror(r));
 }
 
@@ -195,37 +194,44 @@ static int listen_unix(struct server_listener *listener, const char *path)
 
 static int listen_tcp(const char *text)
 {
-    struct addrinfo hints = {.ai_family = AF_UNSPEC,
-                             .ai_socktype = SOCK_STREAM,
-                             .ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV};
-    struct addrinfo *found;
-    char host[64];
-    const char *colon = strrchr(text, ':');
-    size_t len = colon != NULL ? (size_t)(colon - text) : 0;
-    int one = 1, fd, r = 0;
+    struct sockaddr_storage address;
+    socklen_t len;
+    int one = 1, fd, r = address_parse(text, true, &address, &len);
 
-    if (colon == NULL || colon[1] == '\0' || len >= sizeof(host))
-        return -EINVAL;
-    if (len > 2 && text[0] == '[' && colon[-1] == ']') {
-        text++;
-        len -= 2;
-    }
-    memcpy(host, text, len);
-    host[len] = '\0';
-    if (getaddrinfo(len > 0 ? host : NULL, colon + 1, &hints, &found) != 0)
-        return -EINVAL;
-    fd = socket(found->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0) {
+    if (r < 0)
+        return r;
+    fd = socket(address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+    if (bind(fd, (struct sockaddr *)&address, len) < 0 || listen(fd, 1024) < 0) {
         r = -errno;
-    } else {
-        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-        if (bind(fd, found->ai_addr, found->ai_addrlen) < 0 || listen(fd, 1024) < 0) {
-            r = -errno;
-            close(fd);
-        }
+        close(fd);
+        return r;
     }
-    freeaddrinfo(found);
-    return r < 0 ? r : fd;
+    return fd;
+}
+
+/* A socket that somebody else made and keeps, as core0 does with ListenStream=: callers wait in it while kvd is replaced. */
+static int listen_given(struct server_listener *listener, const char *text)
+{
+    int domain, listens = 0, fd;
+    socklen_t len = sizeof(int);
+    uint64_t number;
+
+    if (resp_number((const uint8_t *)text, strlen(text), 1023, &number) < 0 ||
+        number <= STDERR_FILENO)
+        return -EINVAL;
+    fd = (int)number;
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) < 0)
+        return -errno;
+    len = sizeof(domain);
+    if (listens == 0 || getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) < 0)
+        return -EINVAL;
+    if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
+        return -errno;
+    listener->local = domain == AF_UNIX;
+    return fd;
 }
 
 static int listener_add(struct server *server, const char *text, struct error *err)
@@ -241,6 +247,9 @@ static int listener_add(struct server *server, const char *text, struct error *e
         listener->tls = server->tls != NULL;
     } else if (strncmp(text, "plain:", 6) == 0) {
         fd = listen_tcp(text + 6);
+    } else if (strncmp(text, "fd:", 3) == 0) {
+        fd = listen_given(listener, text + 3);
+        listener->tls = !listener->local && server->tls != NULL;
     }
     if (fd < 0)
         return listen_error(err, -fd, text);

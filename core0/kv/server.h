@@ -2,8 +2,8 @@
  * server.h - the key-value server: listeners on the main thread, sessions on N workers, one memory budget.
  *
  * The main thread accepts, serves the metrics page and takes signals; a worker is a thread with an event loop of its own
- * that owns its sessions. Threads speak to a worker only by worker_post(). TLS sessions all live on worker 0, because
- * mbedTLS keeps state that is shared by its sessions and is built without locks.
+ * that owns its sessions. Threads speak to a worker only by worker_post(). TLS sessions of all workers share one
+ * configuration: mbedTLS is built with locks (packages/mbedtls).
  */
 #pragma once
 

@@ -25,9 +25,12 @@ void transport_free(struct transport *transport);
 /* Takes the descriptor over, also when it fails. */
 int transport_plain_new(int fd, struct transport **ret_transport);
 
-/* Certificate, key and random numbers of a listener. Used by one thread only: mbedTLS is built without locks. */
+/* TLS 1.2 and 1.3, as server (tls_new()) and as client (tls_client_new()) that calls `name`, a host or an address. `tls` must outlive
+ * it. Takes the descriptor over, also when it fails. */
 struct tls;
-int tls_new(const char *cert_path, const char *key_path, struct tls **ret_tls, struct error *err);
-void tls_free(struct tls *tls);
-/* TLS 1.2 and 1.3, server side. `tls` must outlive it. Takes the descriptor over, also when it fails. */
 int transport_tls_new(struct tls *tls, int fd, struct transport **ret_transport);
+int transport_tls_connect(struct tls *tls, const char *name, int fd,
+                          struct transport **ret_transport);
+/* For clients, before the first byte: 0 when the other side is who it must be; -EAGAIN (then transport_wants()), -EKEYREJECTED, or
+ * another -errno. Nothing to do without TLS. */
+int transport_handshake(struct transport *transport);
