@@ -104,6 +104,9 @@ int deployment_build_plan(struct deployment *deployment, struct error *err)
     for (size_t i = 0; i < spec->volume_count; i++) {
         ret |= add(deployment, STEP_VOLUME, i, 0);
     }
+    for (size_t i = 0; i < spec->kv_count; i++) {
+        ret |= add(deployment, STEP_SPACE, i, 0);
+    }
     ret |= plan_services(deployment);
     ret |= add(deployment, STEP_HEALTHY, 0, 0);
     ret |= add(deployment, STEP_EXPOSE, 0, 0);
@@ -218,6 +221,7 @@ void deployment_fail(struct deployment *deployment, const struct error *err)
     }
     deployment->plan_count = 0;
     deployment->cursor = 0;
+    deployment->step_started = 0; /* of the step that failed */
     deployment->retry_us = DEPLOYMENT_RETRY_US;
     int ret = 0;
     if (deployment->candidate) {

@@ -5,6 +5,7 @@ import time
 import pytest
 
 from lab import forge, paths, proxy, traces
+from lab.node import wait_for
 
 SECONDS = 175  # about, for the order in which files start
 
@@ -48,16 +49,6 @@ LIES = {
     "log": {"eth_getLogs": lambda r, p: log_data(r)},
     "log-left-out": {"eth_getLogs": lambda r, p: log_missing(r)},
 }
-
-
-def wait_for(check, timeout, what):
-    end = time.monotonic() + timeout * paths.SCALE
-    while True:
-        value = check()
-        if value:
-            return value
-        assert time.monotonic() < end, what
-        time.sleep(0.2)
 
 
 @pytest.mark.parametrize("lie", LIES)

@@ -4,16 +4,19 @@ import json
 import pytest
 
 from lab import traces
+from lab.node import wait_for
 
 SECONDS = 350  # about, for the order in which files start
 
+# Neither shell nor sleep ends on SIGTERM as a namespace's first process.
+STOP = {"stop_grace_period": "1s"}
 SERVICES = {
-    "web": {"image": "busybox", "volumes": ["data:/data"],
+    "web": {**STOP, "image": "busybox", "volumes": ["data:/data"],
             "command": ["sh", "-c", "while :; do echo here | nc -l -p 80; done"],
             # Patient, as the machine that emulates the node may be busy.
             "healthcheck": {"test": ["CMD", "true"], "interval": "500ms", "timeout": "60s", "retries": 10,
                             "start_period": "1m"}},
-    "peer": {"image": "busybox", "command": ["sleep", "100000"],
+    "peer": {**STOP, "image": "busybox", "command": ["sleep", "100000"],
              "depends_on": {"web": {"condition": "service_healthy"}}},
 }
 # Steps that a first deployment passes, in provd's order. What `ListSteps` has beyond these belongs to
@@ -42,26 +45,65 @@ def test_the_steps_are_those_of_provds_table(node):
     assert set(node.agent.varlink("provd", "ListSteps")["steps"]) == set(FIRST) | OTHERS
 
 
-@pytest.mark.parametrize("steps", list(zip(FIRST[::2], FIRST[1::2], strict=True)), ids="-".join)
-def test_killed_before_and_after_two_steps(node, undisturbed, steps):
-    """Four deaths in one deployment: before and after each of two steps."""
+def arm(node, steps):
+    """provd dies before and after each of the steps, once; returns the points."""
     node.agent.sh("mkdir -p /run/croft/fault; chmod 777 /run/croft/fault")
     points = [f"/run/croft/fault/provd.{step}.{when}" for step in steps for when in ("before", "after")]
     for point in points:
         node.agent.write(point, "")
-    mark = node.machine.mark()
+    return points
+
+
+def died(node, points, mark):
+    """Every point was passed, and provd really died there."""
+    left = [p for p in points if node.agent.exists(p)]
+    assert not left, left
+    deaths = [e for e in node.machine.events[mark:]
+              if e["event"] == "service" and e.get("name") == "provd" and e["state"] == "backoff"]
+    assert len(deaths) >= len(points), deaths
+    node.agent.sh("rmdir /run/croft/fault", check=False)
+
+
+def only_first_runs(node, number):
+    entries = [e for e in node.entries() if e["reservation"] == number and e["step"] not in ("ended", "refused")]
+    scratch = [v["key"] for v in node.agent.varlink("storaged", "ListVolumes")["volumes"]
+               if v["key"].startswith(f"scratch/{number}/2/")]
+    return (not scratch and [e["revision"] for e in entries] == [1]
+            and all(s["state"] == "running" for s in entries[0]["services"]))
+
+
+def same(undisturbed, node):
+    wrong = traces.difference(undisturbed[1], traces.plain(traces.collect(node.agent)))
+    wrong.pop("processes", None)
+    assert not wrong, json.dumps(wrong, indent=1)
+
+
+@pytest.mark.parametrize("steps", list(zip(FIRST[::2], FIRST[1::2], strict=True)), ids="-".join)
+def test_killed_before_and_after_two_steps(node, undisturbed, steps):
+    """Four deaths in one deployment: before and after each of two steps."""
+    points, mark = arm(node, steps), node.machine.mark()
     with node.deployed(services(node), name="calm", volumes={"data": {}}) as it:
         assert it.answer["state"].lower() == "active"
-        # Every point was passed, and provd really died there.
-        assert not any(node.agent.exists(p) for p in points)
-        deaths = [e for e in node.machine.events[mark:]
-                  if e["event"] == "service" and e.get("name") == "provd" and e["state"] == "backoff"]
-        assert len(deaths) >= len(points), deaths
-        node.agent.sh("rmdir /run/croft/fault", check=False)
-        here = traces.plain(traces.collect(node.agent))
-        wrong = traces.difference(undisturbed[1], here)
-        wrong.pop("processes", None)
-        assert not wrong, json.dumps(wrong, indent=1)
+        died(node, points, mark)
+        same(undisturbed, node)
     # The chain saw each state once.
     states = [t["state"] for t in it.show()["transitions"]]
     assert len(states) == len(set(map(str, states))), states
+
+
+def test_killed_at_each_step_of_an_update_that_fails(node, undisturbed):
+    """The service that writes the volume is stopped for its successor, which is never healthy, and started
+    again; provd dies before and after each of those steps."""
+    sick = services(node)
+    sick["web"] = {**sick["web"], "healthcheck": {"test": ["CMD", "false"], "interval": "500ms",
+                                                  "timeout": "60s", "retries": 2}}
+    with node.deployed(services(node), name="calm", volumes={"data": {}}) as it:
+        points, mark = arm(node, sorted(OTHERS)), node.machine.mark()
+        _, done = node.try_deploy(sick, name="calm", volumes={"data": {}})
+        assert done.status == 1 and "unhealthy" in done.out + done.err, done
+        node.machine.wait("process", 120, mark, reservation=it.id, revision=1, service="web")
+        # The candidate's remains go once its failure is final, two blocks later.
+        wait_for(lambda: only_first_runs(node, it.id), 120, "the first revision does not run alone again")
+        died(node, points, mark)
+        assert it.show()["state"].lower() == "active"
+        same(undisturbed, node)

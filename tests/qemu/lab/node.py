@@ -12,6 +12,17 @@ from . import paths, proxy
 IPV6 = "fec0::5054:ff:fe12:3456"
 
 
+def wait_for(check, timeout, what):
+    """Asks again and again until the answer is true, and gives it back."""
+    end = time.monotonic() + timeout * paths.SCALE
+    while True:
+        value = check()
+        if value:
+            return value
+        assert time.monotonic() < end, what
+        time.sleep(0.2)
+
+
 def get(url, timeout=60):
     """The body of a page, once the server answers."""
     end = time.monotonic() + timeout * paths.SCALE
