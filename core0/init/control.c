@@ -137,9 +137,9 @@ static void control_list_services(struct varlink_call *call, yyjson_val *params,
     varlink_call_reply(call, doc);
 }
 
-/* The service that "name" says. NULL: the call has been answered. */
+/* The service that "name" says; `make`: of its template if there is none yet. NULL: the call has been answered. */
 static struct service *control_find(struct varlink_call *call, yyjson_val *params,
-                                    struct core *core)
+                                    struct core *core, bool make)
 {
     struct {
         const char *name;
@@ -147,11 +147,17 @@ static struct service *control_find(struct varlink_call *call, yyjson_val *param
     static const struct json_field fields[] = {
         {"name", JSON_STRING, 0, true, 1, UNIT_NAME_MAX},
     };
-    struct service *service;
+    struct error err = {0};
+    struct service *service = NULL;
 
     if (json_read(params, fields, 1, 0, &wanted, "core.no-service", NULL) < 0) {
         varlink_call_invalid(call, "name");
         return NULL;
+    }
+    if (make && core->stage != CORE_STOPPING) {
+        if (service_instantiate(core, wanted.name, &service, &err) < 0)
+            varlink_call_fail(call, &err);
+        return service;
     }
     service = service_find(core, wanted.name);
     if (service == NULL)
@@ -162,7 +168,7 @@ static struct service *control_find(struct varlink_call *call, yyjson_val *param
 
 static void control_get_service(struct varlink_call *call, yyjson_val *params, void *data)
 {
-    struct service *service = control_find(call, params, data);
+    struct service *service = control_find(call, params, data, false);
     yyjson_mut_doc *doc;
     yyjson_mut_val *root;
 
@@ -174,9 +180,9 @@ static void control_get_service(struct varlink_call *call, yyjson_val *params, v
 }
 
 static void control_order(struct varlink_call *call, yyjson_val *params, struct core *core,
-                          void (*order)(struct service *service))
+                          bool make, void (*order)(struct service *service))
 {
-    struct service *service = control_find(call, params, core);
+    struct service *service = control_find(call, params, core, make);
 
     if (service == NULL)
         return;
@@ -198,17 +204,17 @@ static void control_order(struct varlink_call *call, yyjson_val *params, struct 
 
 static void control_start_service(struct varlink_call *call, yyjson_val *params, void *data)
 {
-    control_order(call, params, data, service_start);
+    control_order(call, params, data, true, service_start);
 }
 
 static void control_stop_service(struct varlink_call *call, yyjson_val *params, void *data)
 {
-    control_order(call, params, data, service_stop);
+    control_order(call, params, data, false, service_stop);
 }
 
 static void control_restart_service(struct varlink_call *call, yyjson_val *params, void *data)
 {
-    control_order(call, params, data, service_restart);
+    control_order(call, params, data, true, service_restart);
 }
 
 static void control_power_off(struct varlink_call *call, yyjson_val *params, void *data)

@@ -19,6 +19,7 @@ struct console;
 struct control;
 struct events;
 struct service;
+struct service_template;
 struct watchdog;
 
 #define CORE_FACTS_MAX 32u
@@ -46,6 +47,10 @@ struct core {
     struct params params;
     struct service *services; /* in the order of their names */
     size_t service_count;
+    size_t
+        service_room; /* the count's limit: instances of templates are added while the machine runs */
+    struct service_template *templates;
+    size_t template_count;
     bool settle_pending; /* service_settle is deferred to the end of the turn */
 
     struct core_fact facts[CORE_FACTS_MAX];

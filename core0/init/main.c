@@ -97,6 +97,14 @@ static int core_check(const char *folder)
             fprintf(stderr, "%s (%s)%s%s\n", service->error.message, service->error.code,
                     service->error.hint[0] != '\0' ? " - " : "", service->error.hint);
     }
+    for (size_t i = 0; i < core.template_count; i++) {
+        const struct service_template *template = &core.templates[i];
+
+        bad = bad || error_is_set(&template->error);
+        if (error_is_set(&template->error))
+            fprintf(stderr, "%s (%s)%s%s\n", template->error.message, template->error.code,
+                    template->error.hint[0] != '\0' ? " - " : "", template->error.hint);
+    }
     service_free_all(&core);
     ring_done(&core.log);
     loop_free(core.loop);

@@ -42,6 +42,16 @@ enum service_result {
     SERVICE_BAD_FILE,
 };
 
+#define SERVICE_INSTANCES_MAX 64u /* made of templates since the boot */
+
+/* name@.service */
+struct service_template {
+    char name[UNIT_NAME_MAX + 1]; /* with its "@" */
+    char *text;
+    size_t len;
+    struct error error; /* set: nothing can be made of it */
+};
+
 struct service {
     struct core *core;
     struct unit unit;
@@ -80,9 +90,21 @@ struct service {
 };
 
 /* Reads all *.service files of a folder, in the order of their names; links and checks the graph. A bad file is an
- * entry in state FAILED. */
+ * entry in state FAILED, a bad template one with an error. */
 int service_load_all(struct core *core, const char *folder, struct error *err);
 void service_free_all(struct core *core);
+
+/* service_load.c: an empty entry whose unit is set gets its log, timers and place; and what that and its life took goes back. */
+int service_init(struct service *service, struct core *core);
+void service_done(struct service *service);
+
+/* service_instance.c: a file name@.service, `name` with its "@". 0 also when it is bad (the template's error says so), -ENOMEM. */
+int template_load(struct core *core, const char *name, const char *path);
+void templates_free(struct core *core);
+/* The service of this name; if there is none, it is made of its template. core.no-service, core.bad-service,
+ * core.too-many-services. */
+int service_instantiate(struct core *core, const char *name, struct service **ret_service,
+                        struct error *err);
 
 struct service *service_find(const struct core *core, const char *name);
 void service_start(struct service *service); /* and what it requires */

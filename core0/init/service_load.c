@@ -1,5 +1,5 @@
 /*
- * service_load.c - the folder of service files.
+ * service_load.c - the folder of service files: name.service is a service, name@.service a template.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -49,7 +49,7 @@ static void service_load_file(struct service *service, const char *folder, const
     }
 }
 
-static int service_init(struct service *service, struct core *core)
+int service_init(struct service *service, struct core *core)
 {
     int ret;
 
@@ -66,6 +66,23 @@ static int service_init(struct service *service, struct core *core)
     return ret;
 }
 
+static int service_load_entry(struct core *core, const char *folder, const char *file)
+{
+    size_t len = strlen(file) - (sizeof(service_suffix) - 1);
+    struct service *service = &core->services[core->service_count];
+    char name[256];
+    char path[512];
+
+    if (file[len - 1] == '@') {
+        snprintf(name, sizeof(name), "%.*s", (int)len, file);
+        snprintf(path, sizeof(path), "%.250s/%.250s", folder, file);
+        return template_load(core, name, path);
+    }
+    service_load_file(service, folder, file);
+    core->service_count++;
+    return service_init(service, core);
+}
+
 int service_load_all(struct core *core, const char *folder, struct error *err)
 {
     struct dirent **entries = NULL;
@@ -79,27 +96,26 @@ int service_load_all(struct core *core, const char *folder, struct error *err)
             error_set(err, E2BIG, "service.too-many", NULL,
                       "%s holds %d services, at most %u are possible", folder, count, SERVICES_MAX);
     else
-        core->services = calloc((size_t)count + 1, sizeof(struct service));
+        core->services = calloc((size_t)count + SERVICE_INSTANCES_MAX, sizeof(struct service));
     if (ret == 0 && core->services == NULL) {
         error_set(err, ENOMEM, "service.no-memory", NULL, "no memory for %d services", count);
         ret = -ENOMEM;
     }
 
     for (int i = 0; i < count; i++) {
-        if (ret == 0) {
-            struct service *service = &core->services[core->service_count];
-
-            service_load_file(service, folder, entries[i]->d_name);
-            core->service_count++;
-            if (service_init(service, core) < 0)
-                ret = error_set(err, ENOMEM, "service.no-memory", NULL, "no memory for %d services",
-                                count);
-        }
+        if (ret == 0 && service_load_entry(core, folder, entries[i]->d_name) < 0)
+            ret = error_set(err, ENOMEM, "service.no-memory", NULL, "no memory for %d services",
+                            count);
         free(entries[i]);
     }
     free(entries);
     if (ret < 0)
         return ret;
+    core->service_room = core->service_count + SERVICE_INSTANCES_MAX;
+    for (size_t i = 0; i < core->template_count; i++) {
+        if (error_is_set(&core->templates[i].error))
+            core_error(core, core->templates[i].name, &core->templates[i].error);
+    }
     for (size_t i = 0; i < core->service_count; i++) {
         if (!core->services[i].loadable)
             core_error(core, core->services[i].unit.name, &core->services[i].error);
@@ -108,22 +124,25 @@ int service_load_all(struct core *core, const char *folder, struct error *err)
     return 0;
 }
 
+void service_done(struct service *service)
+{
+    service_log_close(service);
+    loop_io_del(service->cgroup_io);
+    loop_timer_del(service->timer);
+    loop_timer_del(service->watchdog);
+    if (service->cgroup_events_fd >= 0)
+        close(service->cgroup_events_fd);
+    if (service->listen_fd >= 0)
+        close(service->listen_fd);
+    ring_done(&service->log);
+    unit_done(&service->unit);
+}
+
 void service_free_all(struct core *core)
 {
-    for (size_t i = 0; i < core->service_count; i++) {
-        struct service *service = &core->services[i];
-
-        service_log_close(service);
-        loop_io_del(service->cgroup_io);
-        loop_timer_del(service->timer);
-        loop_timer_del(service->watchdog);
-        if (service->cgroup_events_fd >= 0)
-            close(service->cgroup_events_fd);
-        if (service->listen_fd >= 0)
-            close(service->listen_fd);
-        ring_done(&service->log);
-        unit_done(&service->unit);
-    }
+    for (size_t i = 0; i < core->service_count; i++)
+        service_done(&core->services[i]);
+    templates_free(core);
     free(core->services);
     core->services = NULL;
     core->service_count = 0;

@@ -25,11 +25,11 @@
 
 #include "init/cgroup.h"
 #include "init/seccomp.h"
+#include "init/spawn_exec.h"
 #include "lib/file.h"
 
 #define SPAWN_GROUPS_MAX 32
 #define SPAWN_LISTEN_FD 3 /* SD_LISTEN_FDS_START of sd_listen_fds(3) */
-#define SPAWN_ENV_EXTRA 12
 
 struct spawn_plan {
     const struct unit *unit;
@@ -42,8 +42,7 @@ struct spawn_plan {
     int log_fd;
     int listen_fd; /* -1: none */
     char tty[96];
-    char **env;
-    size_t env_count;
+    struct spawn_exec exec;
     char *listen_pid; /* digits to be filled in by the child, within env */
     char *watchdog_pid;
     struct sock_filter filter[SECCOMP_PROGRAM_MAX];
@@ -153,7 +152,7 @@ static int spawn_env_add(struct spawn_plan *plan, const char *name, const char *
 
     if (asprintf(&text, "%s=%s", name, value) < 0)
         return -ENOMEM;
-    plan->env[plan->env_count++] = text;
+    plan->exec.env[plan->exec.env_count++] = text;
     return 0;
 }
 
@@ -170,7 +169,7 @@ static char *spawn_env_pid(struct spawn_plan *plan, const char *name)
 {
     if (spawn_env_add(plan, name, "0000000000") < 0)
         return NULL;
-    return strchr(plan->env[plan->env_count - 1], '=') + 1;
+    return strchr(plan->exec.env[plan->exec.env_count - 1], '=') + 1;
 }
 
 static int spawn_make_folder(const struct spawn_plan *plan, const char *path, mode_t mode)
@@ -219,15 +218,9 @@ static int spawn_plan_env(struct spawn_plan *plan, const struct service *service
     const struct core *core = service->core;
     int ret;
 
-    plan->env = calloc(unit->environment.count + SPAWN_ENV_EXTRA, sizeof(char *));
-    if (plan->env == NULL)
-        return error_set(err, ENOMEM, "service.no-memory", NULL, "no memory");
-    for (size_t i = 0; i < unit->environment.count; i++) {
-        char *copy = strdup(unit->environment.items[i]);
-
-        if (copy != NULL)
-            plan->env[plan->env_count++] = copy;
-    }
+    ret = spawn_exec_init(&plan->exec, service, err);
+    if (ret < 0)
+        return ret;
     spawn_env_add(plan, "PATH", "/usr/lib/croft:/bin:/sbin:/usr/bin:/usr/sbin");
     spawn_env_add(plan, "CROFT_VERSION", core->version);
     spawn_env_add(plan, "NOTIFY_SOCKET", core->notify_path);
@@ -464,8 +457,8 @@ static _Noreturn void spawn_child(const struct spawn_plan *plan)
         spawn_fail(SPAWN_NO_NEW_PRIVILEGES, "prctl");
     if (plan->filter_len > 0 && seccomp_load(plan->filter, plan->filter_len) < 0)
         spawn_fail(SPAWN_SECCOMP, "seccomp");
-    execve(plan->unit->exec_start.items[0], plan->unit->exec_start.items, plan->env);
-    spawn_fail(SPAWN_EXEC, plan->unit->exec_start.items[0]);
+    execve(plan->exec.argv[0], plan->exec.argv, plan->exec.env);
+    spawn_fail(SPAWN_EXEC, plan->exec.argv[0]);
 }
 
 /* ---- both ---- */
@@ -517,9 +510,7 @@ int spawn_service(struct service *service, pid_t *ret_pid, struct error *err)
     }
     if (plan->cgroup_fd >= 0)
         close(plan->cgroup_fd);
-    for (size_t i = 0; i < plan->env_count; i++)
-        free(plan->env[i]);
-    free(plan->env);
+    spawn_exec_done(&plan->exec);
     free(plan);
     return ret;
 }

@@ -17,7 +17,8 @@
 
 enum unit_kind {
     UNIT_KIND_STRING,
-    UNIT_KIND_PATH, /* absolute, without ".." */
+    UNIT_KIND_PATH,          /* absolute, without ".." */
+    UNIT_KIND_OPTIONAL_PATH, /* the same, perhaps with "-" in front */
     UNIT_KIND_WORDS,
     UNIT_KIND_NAMES,   /* words that are service names, ".service" cut off */
     UNIT_KIND_FOLDERS, /* words that are relative paths without ".." */
@@ -127,6 +128,8 @@ static const struct unit_key unit_keys[] = {
     {UNIT_SECTION_SERVICE, UNIT_KIND_PATH, "TTYPath", AT(tty_path), NULL, 0, 0},
     {UNIT_SECTION_SERVICE, UNIT_KIND_SIZE, "LogRingSize", AT(log_size), NULL, 4096, 1048576},
     {UNIT_SECTION_SERVICE, UNIT_KIND_VARIABLES, "Environment", AT(environment), NULL, 0, 0},
+    {UNIT_SECTION_SERVICE, UNIT_KIND_OPTIONAL_PATH, "EnvironmentFile", AT(environment_file), NULL,
+     0, 0},
     {UNIT_SECTION_SERVICE, UNIT_KIND_PATH, "WorkingDirectory", AT(working_directory), NULL, 0, 0},
     {UNIT_SECTION_SERVICE, UNIT_KIND_FOLDERS, "RuntimeDirectory", AT(runtime_directory), NULL, 0,
      0},
@@ -172,6 +175,18 @@ bool unit_name_is_valid(const char *name, size_t len)
             return false;
     }
     return true;
+}
+
+const char *unit_instance(const char *name)
+{
+    const char *at = strchr(name, '@');
+
+    return at != NULL && at[1] != '\0' ? at + 1 : NULL;
+}
+
+bool unit_instance_is_valid(const char *instance)
+{
+    return unit_name_is_valid(instance, strlen(instance)) && strchr(instance, '@') == NULL;
 }
 
 /* ---- values ---- */
@@ -318,6 +333,9 @@ static int unit_set(struct unit *unit, const struct unit_key *key, const char *v
         return unit_set_string(member, value);
     case UNIT_KIND_PATH:
         return unit_path_is_clean(value, true) ? unit_set_string(member, value) : -EINVAL;
+    case UNIT_KIND_OPTIONAL_PATH:
+        return unit_path_is_clean(value + (*value == '-'), true) ? unit_set_string(member, value)
+                                                                 : -EINVAL;
     case UNIT_KIND_WORDS:
         return unit_value_words(value, member);
     case UNIT_KIND_NAMES:
@@ -386,7 +404,8 @@ static int unit_read_pair(struct unit_reader *reader, char *text)
 {
     char *equals = strchr(text, '=');
     const struct unit_key *found = NULL;
-    char *value;
+    char expanded[UNIT_LINE_MAX];
+    const char *value;
     size_t len;
     int ret;
 
@@ -413,7 +432,13 @@ static int unit_read_pair(struct unit_reader *reader, char *text)
                          reader->section == UNIT_SECTION_NONE ? " outside of a section" : " in [",
                          reader->section == UNIT_SECTION_NONE ? "" : unit_sections[reader->section],
                          reader->section == UNIT_SECTION_NONE ? "" : "]");
-    ret = unit_set(reader->unit, found, value);
+    ret = 0;
+    if (unit_instance(reader->unit->name) != NULL) {
+        ret = unit_value_expand(value, reader->unit->name, expanded, sizeof(expanded));
+        value = ret == 0 ? expanded : value;
+    }
+    if (ret == 0)
+        ret = unit_set(reader->unit, found, value);
     if (ret < 0)
         return error_set(reader->err, -ret, "service.bad-file", UNIT_HINT,
                          "%s, line %d: %s=%.80s is not valid", reader->unit->name, reader->line,
@@ -527,6 +552,7 @@ void unit_done(struct unit *unit)
         switch (unit_keys[i].kind) {
         case UNIT_KIND_STRING:
         case UNIT_KIND_PATH:
+        case UNIT_KIND_OPTIONAL_PATH:
             free(*(char **)member);
             break;
         case UNIT_KIND_WORDS:

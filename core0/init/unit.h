@@ -87,6 +87,7 @@ struct unit {
     char *tty_path;
     uint64_t log_size;            /* bytes of the ring */
     struct unit_list environment; /* NAME=value */
+    char *environment_file; /* more of them, read before every start; "-/path": may be absent */
     char *working_directory;
     struct unit_list runtime_directory; /* below /run */
     struct unit_list state_directory;   /* below /var/croft/state */
@@ -102,6 +103,12 @@ struct unit {
 int unit_parse(const char *name, const char *text, size_t len, struct unit *ret_unit,
                struct error *err);
 void unit_done(struct unit *unit);
+
+/* The part of an instance's name behind its "@"; NULL: it is no instance. In the file of an instance (kvd@a.service, or
+ * the template kvd@.service taken for kvd@a) every value knows the specifiers %i %p %n %%. */
+const char *unit_instance(const char *name);
+/* True for what may stand behind the "@": as a name, but without another "@"; never a path that climbs. */
+bool unit_instance_is_valid(const char *instance);
 
 /* True for "[a-zA-Z0-9][a-zA-Z0-9_.@-]*" of at most UNIT_NAME_MAX bytes. */
 bool unit_name_is_valid(const char *name, size_t len);

@@ -344,3 +344,33 @@ int unit_value_caps(const char *text, uint64_t *ret_caps)
         *ret_caps = invert ? ~caps : caps;
     return ret;
 }
+
+int unit_value_expand(const char *text, const char *name, char *ret_text, size_t size)
+{
+    const char *at = strchr(name, '@');
+    size_t filled = 0;
+
+    for (; *text != '\0'; text++) {
+        const char *piece = text;
+        size_t len = 1;
+
+        if (*text == '%') {
+            text++;
+            if (*text == 'i') {
+                piece = at + 1;
+                len = strlen(piece);
+            } else if (*text == 'n' || *text == 'p') {
+                piece = name;
+                len = *text == 'n' ? strlen(name) : (size_t)(at - name);
+            } else if (*text != '%') {
+                return -EINVAL;
+            }
+        }
+        if (len >= size - filled)
+            return -E2BIG;
+        memcpy(ret_text + filled, piece, len);
+        filled += len;
+    }
+    ret_text[filled] = '\0';
+    return 0;
+}

@@ -24,6 +24,10 @@ int unit_value_words(const char *text, struct unit_list *list);
 /* "CAP_NET_ADMIN CAP_NET_RAW", "~CAP_SYS_BOOT" (all but), "" (none) -> one bit each. */
 int unit_value_caps(const char *text, uint64_t *ret_caps);
 
+/* Writes text with the specifiers of systemd.unit(5) that an instance has: %i what stands behind the @ of `name`, %p what
+ * stands before it, %n the name, %% a percent sign. -EINVAL: another one; -E2BIG: longer than size. */
+int unit_value_expand(const char *text, const char *name, char *ret_text, size_t size);
+
 int unit_list_add(struct unit_list *list, const char *word);
 void unit_list_done(struct unit_list *list);
 bool unit_list_has(const struct unit_list *list, const char *word);

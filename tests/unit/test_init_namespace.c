@@ -639,6 +639,80 @@ static void test_orphans_are_reaped(void **state)
     free(text);
 }
 
+static void assert_refused(const char *method, const char *name, const char *code)
+{
+    yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
+    yyjson_mut_val *params = yyjson_mut_obj(doc);
+    struct error err = {0};
+    yyjson_doc *reply = NULL;
+
+    yyjson_mut_doc_set_root(doc, params);
+    yyjson_mut_obj_add_strcpy(doc, params, "name", name);
+    assert_true(varlink_call_blocking(below("run/croft/core0"), method, doc, 10000, &reply, &err) <
+                0);
+    assert_string_equal(err.code, code);
+}
+
+#define START "org.croft.core.StartService"
+
+static void test_a_template_makes_a_service_of_each_name(void **state)
+{
+    char line[1024];
+
+    (void)state;
+    put_mode("base", "ready", "", "Type=notify");
+    snprintf(line, sizeof(line),
+             "[Unit]\nDescription=number %%i\nRequires=base\n[Service]\nType=notify\n"
+             "EnvironmentFile=-/etc/%%i.env\nEnvironment=MODE=ready\n"
+             "ExecStart=%s --service $MODE %s/order $NAMES\nRestart=always\n",
+             self, root);
+    put_raw("many@", line);
+    put_raw("bad@", "[Service]\nExecStart=/bin/true\nNonsense=%i\n");
+    put("etc/one.env", "# what one is called\nNAMES=first\n");
+    put("etc/two.env", "MODE=late\nNAMES=second\n");
+    put("etc/broken.env", "no line of it\n");
+    start();
+    assert_order("+base "); /* a template alone starts nothing */
+    assert_refused("org.croft.core.GetService", "many@one", "core.no-service");
+    yyjson_doc_free(call("StartService", "name", "many@one"));
+    assert_order("+base +first ");
+    yyjson_doc_free(call("StartService", "name", "many@one")); /* runs already */
+    yyjson_doc_free(call("StartService", "name", "many@two"));
+    assert_order("+base +first +second ");
+    assert_member("many@two", "state", "running");
+    assert_member("many@two", "description", "number two");
+    yyjson_doc_free(call("StartService", "name", "many@broken"));
+    assert_member("many@broken", "error/code", "service.environment");
+    assert_refused(START, "many@", "core.no-service");
+    assert_refused(START, "many@..", "core.no-service");
+    assert_refused(START, "many@a/b", "core.no-service");
+    assert_refused(START, "none@a", "core.no-service");
+    assert_refused(START, "bad@a", "core.bad-service");
+    assert_refused("org.croft.core.StopService", "many@three", "core.no-service");
+    assert_console("Nonsense");
+    yyjson_doc_free(call("StopService", "name", "many@one"));
+    assert_member("many@one", "state", "stopped");
+    yyjson_doc_free(call("StopService", "name", "many@broken"));
+    yyjson_doc_free(call("PowerOff", NULL, NULL));
+    assert_int_equal(wait_end(20000) & 0x7f, SIGINT);
+    assert_order("+base +first +second -first -second -base "); /* before what it requires */
+}
+
+static void test_instances_have_a_limit(void **state)
+{
+    char name[32];
+
+    (void)state;
+    put_raw("many@", "[Service]\nExecStart=/bin/true\n");
+    start();
+    for (int i = 0; i < 64; i++) {
+        snprintf(name, sizeof(name), "many@%d", i);
+        yyjson_doc_free(call("StartService", "name", name));
+    }
+    assert_refused(START, "many@64", "core.too-many-services");
+    assert_member("many@63", "state", "stopped");
+}
+
 static void test_a_fault_restarts_the_machine(void **state)
 {
     (void)state;
@@ -702,6 +776,8 @@ int main(int argc, char **argv)
         TEST(test_a_socket_outlives_its_service),
         TEST(test_a_socket_ends_with_its_service),
         TEST(test_orphans_are_reaped),
+        TEST(test_a_template_makes_a_service_of_each_name),
+        TEST(test_instances_have_a_limit),
         TEST(test_a_fault_restarts_the_machine),
         TEST(test_crashes_leave_the_memory_flat),
     };

@@ -178,6 +178,39 @@ static void test_values(void **state)
     assert_int_equal(value, 0);
 }
 
+static void test_specifiers_of_an_instance(void **state)
+{
+    static const char text[] =
+        "[Unit]\nDescription=%p of %i (%n), 100%%\n[Service]\nExecStart=/bin/x "
+        "--data=/d/%i\nRuntimeDirectory=x/%i\nEnvironmentFile=-/run/%i.env\n";
+    struct error err = {0};
+    struct unit unit;
+    char small[8];
+
+    (void)state;
+    assert_int_equal(unit_parse("kvd@a-1", text, strlen(text), &unit, &err), 0);
+    assert_string_equal(unit.description, "kvd of a-1 (kvd@a-1), 100%");
+    assert_string_equal(unit.exec_start.items[1], "--data=/d/a-1");
+    assert_string_equal(unit.runtime_directory.items[0], "x/a-1");
+    assert_string_equal(unit.environment_file, "-/run/a-1.env");
+    unit_done(&unit);
+    /* what is no instance takes them as they stand */
+    assert_int_equal(unit_parse("kvd", text, strlen(text), &unit, &err), 0);
+    assert_string_equal(unit.exec_start.items[1], "--data=/d/%i");
+    unit_done(&unit);
+    assert_int_equal(unit_parse("kvd@a", "[Service]\nExecStart=/bin/x %j\n", 28, &unit, &err),
+                     -EINVAL);
+    assert_non_null(strstr(err.message, "line 2"));
+    assert_int_equal(unit_value_expand("12345678", "a@b", small, sizeof(small)), -E2BIG);
+    assert_int_equal(unit_value_expand("%", "a@b", small, sizeof(small)), -EINVAL);
+    assert_true(unit_instance_is_valid("46d5-7"));
+    assert_false(unit_instance_is_valid(".."));
+    assert_false(unit_instance_is_valid("../x"));
+    assert_false(unit_instance_is_valid("a@b"));
+    assert_false(unit_instance_is_valid(""));
+    assert_null(unit_instance("kvd@"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -186,6 +219,7 @@ int main(void)
         cmocka_unit_test(test_refusals_name_the_line),
         cmocka_unit_test(test_names_and_limits),
         cmocka_unit_test(test_values),
+        cmocka_unit_test(test_specifiers_of_an_instance),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
