@@ -49,9 +49,12 @@ static void get_status(struct varlink_call *call, yyjson_val *params, void *data
     for (const struct pool *pool = storage->pools; pool != NULL; pool = pool->next) {
         char path[128];
         uint64_t used = 0;
+        uint64_t reserved = volume_reserved(pool);
         (void)pool_used(pool, &used);
         pool_path(pool, path, sizeof(path));
-        capacity[pool->rotational] += pool->usable;
+        /* Of a failing disk only what is promised already is counted: nothing more goes onto it. */
+        capacity[pool->rotational] +=
+            pool->failing && reserved < pool->usable ? reserved : pool->usable;
         ephemeral |= pool->ephemeral;
         yyjson_mut_val *object = yyjson_mut_arr_add_obj(doc, pools);
         yyjson_mut_obj_add_strcpy(doc, object, "uuid", pool->uuid);
@@ -59,7 +62,7 @@ static void get_status(struct varlink_call *call, yyjson_val *params, void *data
         yyjson_mut_obj_add_str(doc, object, "kind", pool_kind(pool));
         yyjson_mut_obj_add_uint(doc, object, "size", pool->size);
         yyjson_mut_obj_add_uint(doc, object, "used", used);
-        yyjson_mut_obj_add_uint(doc, object, "reserved", volume_reserved(pool));
+        yyjson_mut_obj_add_uint(doc, object, "reserved", reserved);
         yyjson_mut_obj_add_strcpy(doc, object, "path", path);
         yyjson_mut_obj_add_bool(doc, object, "primary", pool->primary);
         yyjson_mut_obj_add_bool(doc, object, "ephemeral", pool->ephemeral);

@@ -248,6 +248,8 @@ static int no_space(struct error *err, const char *kind, uint64_t wanted, uint64
 
 static uint64_t pool_free(const struct pool *pool)
 {
+    if (pool->failing)
+        return 0;
     uint64_t reserved = volume_reserved(pool);
     return pool->usable > reserved ? pool->usable - reserved : 0;
 }

@@ -23,7 +23,8 @@ EMULATED = ("no_timer_check",)
 # options: what else the device is to be, as QEMU writes it ("rotation_rate=7200").
 Disk = collections.namedtuple("Disk", "path serial kind options", defaults=("virtio", ""))
 DRIVERS = {"virtio": "virtio-blk-pci", "nvme": "nvme", "sata": "ide-hd", "scsi": "scsi-hd", "usb": "usb-storage"}
-CONTROLLERS = {"scsi": "virtio-scsi-pci", "usb": "qemu-xhci"}
+CONTROLLERS = {"scsi": "virtio-scsi-pci,id=sas", "usb": "qemu-xhci,id=usb"}
+BUSES = {"scsi": "sas.0", "usb": "usb.0"}  # where further disks find a place; an AHCI port takes one, and none while it runs
 
 # QEMU 7.2 without KVM corrupts memory of guests that use cmpxchg16b. With a thread per processor, one of them may still
 # run the int3 that Linux puts into code while it patches it on another, after the patching has ended: the first CPU limit
@@ -135,8 +136,8 @@ class Machine:
             command += ["-device", f"pcie-root-port,id=slot{i},chassis={i + 1}"]
         for i, disk in enumerate(self.disks):
             options = f",{disk.options}" if disk.options else ""
-            if disk.kind == "sata":  # a port of the machine's AHCI controller takes one
-                options += f",bus=ide.{sum(d.kind == 'sata' for d in self.disks[:i])}"
+            bus = f"ide.{sum(d.kind == 'sata' for d in self.disks[:i])}" if disk.kind == "sata" else BUSES.get(disk.kind)
+            options += f",bus={bus}" if bus else ""
             command += ["-drive", f"file={disk.path},if=none,id=disk{i},format=raw,cache=unsafe,discard=unmap",
                         "-device", f"{DRIVERS[disk.kind]},drive=disk{i},serial={disk.serial}{options}"]
         if self.screen:
@@ -251,9 +252,8 @@ class Machine:
                  "cache": {"no-flush": True}, "file": {"driver": "file", "filename": str(disk.path)}})
         words = dict(o.split("=") for o in disk.options.split(",") if o)
         options = {k: int(v) if v.isdigit() else v for k, v in words.items()}
-        bus = {} if slot is None else {"bus": f"slot{slot}"}
         self.qmp("device_add", driver=DRIVERS[disk.kind], id=disk.serial, drive=f"node-{disk.serial}",
-                 serial=disk.serial, **bus, **options)
+                 serial=disk.serial, bus=BUSES.get(disk.kind, f"slot{slot}"), **options)
 
     def pull(self, disk, timeout=60):
         """Takes a disk that was plugged out again; waits until the guest has let it go."""
