@@ -41,15 +41,22 @@ static int check_port(struct networks *networks, const struct port *ports, size_
     const char *owner = NULL;
     bool attached;
 
+    if (port->local && (port->target < STATE_LOCAL_FIRST || port->target > STATE_LOCAL_LAST))
+        return error_set(err, EINVAL, "net.bad-request", NULL,
+                         "port %u is none of the node's key-value servers", port->target);
     for (size_t j = 0; j < i; j++)
-        if (ports[j].protocol == port->protocol && ports[j].published == port->published)
+        if (ports[j].protocol == port->protocol && ports[j].published == port->published &&
+            /* two namespaces of one server */
+            !(port->local && ports[j].local && ports[j].target == port->target))
             return error_set(err, EINVAL, "net.bad-request", NULL, "port %u/%s is published twice",
                              port->published, protocol_name(port->protocol));
+    if (port->inside)
+        return 0;
     for (size_t j = 0; j < networks->state.port_count; j++) {
         const struct port *other = &networks->state.ports[j];
 
-        if (other->reservation != port->reservation && other->protocol == port->protocol &&
-            other->published == port->published)
+        if (!other->inside && other->reservation != port->reservation &&
+            other->protocol == port->protocol && other->published == port->published)
             return error_set(err, EADDRINUSE, "net.port-in-use", "publish another port",
                              "port %u/%s of this node is used by another reservation",
                              port->published, protocol_name(port->protocol));
@@ -58,7 +65,7 @@ static int check_port(struct networks *networks, const struct port *ports, size_
         return error_set(err, EADDRINUSE, "net.port-in-use", "publish another port",
                          "port %u/%s is used by %s", port->published, protocol_name(port->protocol),
                          owner);
-    if (outward(networks, port, &attached) == NULL)
+    if (!port->local && outward(networks, port, &attached) == NULL)
         return error_set(err, EINVAL, attached ? "net.port-internal" : "net.no-attachment",
                          attached ? "give the service a network that is not internal" : NULL,
                          "service %s publishes port %u but %s", port->service, port->published,
@@ -77,7 +84,7 @@ static void resolve(struct networks *networks, const struct port *port, struct p
     bool attached;
     const struct attachment *attachment = outward(networks, port, &attached);
 
-    *published = (struct published){.port = *port};
+    *published = (struct published){.port = *port, .known = port->local};
     if (attachment == NULL)
         return;
     attachment_addresses(state_network(&networks->state, port->reservation, attachment->network),
@@ -95,7 +102,8 @@ static bool still_published(struct networks *networks, const struct published *o
             port->target != old->port.target)
             continue;
         resolve(networks, port, &now);
-        return now.known && address_equal(&now.target4, &old->target4);
+        return now.known && port->local == old->port.local && port->inside == old->port.inside &&
+               address_equal(&now.target4, &old->target4);
     }
     return false;
 }

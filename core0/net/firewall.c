@@ -116,6 +116,10 @@ static void rules_input(struct nft *nft)
     nft_match_iifname(nft, "lo", false, true);
     nft_verdict(nft, NF_ACCEPT, NULL);
     rule_accept_state(nft, "input");
+    /* What was published and leads to a program of the node: no other translation ends here. */
+    nft_rule(nft, "input");
+    nft_match_ct_status(nft, IPS_DST_NAT);
+    nft_verdict(nft, NF_ACCEPT, NULL);
     nft_rule(nft, "input");
     nft_match_iifname(nft, BRIDGES, true, true);
     nft_verdict(nft, NFT_GOTO, "from-containers");
@@ -276,9 +280,17 @@ static void rules_published(struct nft *nft, struct state *state)
     for (size_t i = 0; i < state->port_count; i++) {
         const struct port *port = &state->ports[i];
         const struct network *network = NULL;
-        const struct attachment *attachment = port_target(state, port, &network);
+        const struct attachment *attachment;
         struct address to4, to6;
 
+        if (port->local && !port->inside) {
+            nft_rule(nft, "published");
+            nft_match_port(nft, port->protocol, false, port->published);
+            nft_redirect(nft, port->target);
+        }
+        if (port->local)
+            continue;
+        attachment = port_target(state, port, &network);
         if (attachment == NULL)
             continue;
         attachment_addresses(network, attachment, &to4, &to6);
@@ -293,6 +305,26 @@ static void rules_published(struct nft *nft, struct state *state)
     }
 }
 
+/* From a bridge to the gateway of that same bridge: another reservation's containers come from another one. */
+static void rules_local(struct nft *nft, const struct state *state, const struct network *network)
+{
+    for (size_t i = 0; i < state->port_count; i++) {
+        const struct port *port = &state->ports[i];
+        const struct address *gateways[] = {&network->gateway4, &network->gateway6};
+
+        if (!port->local || port->reservation != network->reservation)
+            continue;
+        for (size_t j = 0; j < COUNT(gateways); j++) {
+            nft_rule(nft, "prerouting");
+            nft_match_iifname(nft, network->bridge, false, true);
+            nft_match_address(nft, gateways[j]->family, false, gateways[j]->bytes,
+                              gateways[j]->family == AF_INET ? 32 : 128);
+            nft_match_port(nft, port->protocol, false, port->published);
+            nft_redirect(nft, port->target);
+        }
+    }
+}
+
 static void rules_nat(struct nft *nft, struct state *state)
 {
     static const uint8_t loopback4[4] = {127}, loopback6[16] = {[15] = 1};
@@ -301,10 +333,12 @@ static void rules_nat(struct nft *nft, struct state *state)
     nft_chain_base(nft, "prerouting", "nat", NF_INET_PRE_ROUTING, NFT_PRIORITY_DSTNAT, NF_ACCEPT);
     nft_chain_base(nft, "output", "nat", NF_INET_LOCAL_OUT, NFT_PRIORITY_DSTNAT, NF_ACCEPT);
     nft_chain_base(nft, "postrouting", "nat", NF_INET_POST_ROUTING, NFT_PRIORITY_SRCNAT, NF_ACCEPT);
-    /* The gateways are the node's side of each bridge: names are asked there, nothing is published. */
+    /* The gateways are the node's side of each bridge: names are asked there, and the reservation's own local ports are
+     * found there; nothing is published. */
     for (size_t i = 0; i < state->network_count; i++) {
         const struct network *network = &state->networks[i];
 
+        rules_local(nft, state, network);
         nft_rule(nft, "prerouting");
         nft_match_address(nft, AF_INET, false, network->gateway4.bytes, 32);
         nft_verdict(nft, NF_ACCEPT, NULL);
@@ -571,9 +605,11 @@ static bool is_port(const struct conntrack_entry *entry, void *data)
     const struct flush_port *flush = data;
     const struct address *target = entry->family == AF_INET ? flush->target4 : flush->target6;
 
-    return entry->protocol == flush->port->protocol &&
-           entry->original.dport == flush->port->published &&
-           memcmp(entry->reply.src, target->bytes, sizeof(entry->reply.src)) == 0;
+    if (entry->protocol != flush->port->protocol || entry->original.dport != flush->port->published)
+        return false;
+    if (flush->port->local)
+        return entry->reply.sport == flush->port->target;
+    return memcmp(entry->reply.src, target->bytes, sizeof(entry->reply.src)) == 0;
 }
 
 int firewall_flush_port(struct firewall *firewall, const struct port *port,

@@ -126,6 +126,16 @@ enum names_verdict names_look_up(struct state *state, const struct network *netw
         here = true;
         *ret_count = add_addresses(state, name, addresses, *ret_count, max);
     }
+    for (size_t i = 0; i < state->port_count; i++) {
+        const struct port *port = &state->ports[i];
+
+        if (!port->local || port->reservation != network->reservation ||
+            strcmp(port->service, question->name) != 0 || *ret_count + 2 > max)
+            continue;
+        here = true;
+        addresses[(*ret_count)++] = network->gateway4;
+        addresses[(*ret_count)++] = network->gateway6;
+    }
     if (here)
         return NAMES_HERE;
     /* A single label is a service's name, or one of the farm's own machines; only the root's own records are public. */

@@ -21,12 +21,13 @@
 /* Ports that belong to the node even while nothing listens. */
 static const struct {
     uint8_t protocol;
-    uint16_t port;
+    uint16_t first, last;
     const char *owner;
 } reserved[] = {
-    {IPPROTO_TCP, 4443, "the node's remote listener"},
-    {IPPROTO_UDP, 68, "the node's DHCP client"},
-    {IPPROTO_UDP, 546, "the node's DHCP client"},
+    {IPPROTO_TCP, 4443, 4443, "the node's remote listener"},
+    {IPPROTO_TCP, STATE_LOCAL_FIRST, STATE_LOCAL_LAST, "the node's key-value servers"},
+    {IPPROTO_UDP, 68, 68, "the node's DHCP client"},
+    {IPPROTO_UDP, 546, 546, "the node's DHCP client"},
 };
 
 static int hex_byte(const char *text, uint8_t *ret)
@@ -117,7 +118,8 @@ bool ports_used_by_node(const struct state *state, uint8_t protocol, uint16_t po
     bool used = false;
 
     for (size_t i = 0; i < COUNT(reserved); i++) {
-        if (reserved[i].protocol == protocol && reserved[i].port == port) {
+        if (reserved[i].protocol == protocol && port >= reserved[i].first &&
+            port <= reserved[i].last) {
             *ret_owner = reserved[i].owner;
             return true;
         }

@@ -221,6 +221,7 @@ static int read_port(yyjson_val *item, uint64_t reservation, struct port *port, 
     struct {
         const char *protocol, *service;
         uint64_t published, target, revision;
+        bool local, inside;
     } row = {0};
     static const struct json_field fields[] = {
         {"protocol", JSON_STRING, offsetof(__typeof__(row), protocol), true, 0, 8},
@@ -228,11 +229,15 @@ static int read_port(yyjson_val *item, uint64_t reservation, struct port *port, 
         {"target", JSON_UINT, offsetof(__typeof__(row), target), true, 1, UINT16_MAX},
         {"revision", JSON_UINT, offsetof(__typeof__(row), revision), true, 1, UINT32_MAX},
         {"service", JSON_STRING, offsetof(__typeof__(row), service), true, 1, STATE_SERVICE_MAX},
+        {"local", JSON_BOOL, offsetof(__typeof__(row), local), false, 0, 0},
+        {"inside", JSON_BOOL, offsetof(__typeof__(row), inside), false, 0, 0},
     };
     int r = json_read(item, fields, COUNT(fields), 0, &row, CODE, err);
 
     if (r < 0)
         return r;
+    if (row.inside && !row.local)
+        return error_set(err, EINVAL, CODE, NULL, "only a local port can be for the inside");
     if (strcmp(row.protocol, "tcp") != 0 && strcmp(row.protocol, "udp") != 0)
         return error_set(err, EINVAL, CODE, "tcp or udp", "\"%s\" is no protocol", row.protocol);
     *port = (struct port){
@@ -241,6 +246,8 @@ static int read_port(yyjson_val *item, uint64_t reservation, struct port *port, 
         .published = (uint16_t)row.published,
         .target = (uint16_t)row.target,
         .revision = (uint32_t)row.revision,
+        .local = row.local,
+        .inside = row.inside,
     };
     strcpy(port->service, row.service);
     return 0;
@@ -367,6 +374,8 @@ void netd_list(struct varlink_call *call, yyjson_val *params, void *data)
         yyjson_mut_obj_add_uint(doc, item, "target", port->target);
         yyjson_mut_obj_add_uint(doc, item, "revision", port->revision);
         yyjson_mut_obj_add_strcpy(doc, item, "service", port->service);
+        yyjson_mut_obj_add_bool(doc, item, "local", port->local);
+        yyjson_mut_obj_add_bool(doc, item, "inside", port->inside);
     }
     free(links);
     varlink_call_reply(call, doc);

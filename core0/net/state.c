@@ -278,6 +278,8 @@ static bool take_port(struct state *state, yyjson_val *item)
     row.protocol = (uint8_t)protocol;
     row.published = (uint16_t)published;
     row.target = (uint16_t)target;
+    row.local = yyjson_get_bool(yyjson_obj_get(item, "local"));
+    row.inside = yyjson_get_bool(yyjson_obj_get(item, "inside"));
     return state_add_port(state, &row) == 0;
 }
 
@@ -405,6 +407,8 @@ int state_save(const struct state *state, struct error *err)
         yyjson_mut_obj_add_uint(doc, item, "protocol", row->protocol);
         yyjson_mut_obj_add_uint(doc, item, "published", row->published);
         yyjson_mut_obj_add_uint(doc, item, "target", row->target);
+        yyjson_mut_obj_add_bool(doc, item, "local", row->local);
+        yyjson_mut_obj_add_bool(doc, item, "inside", row->inside);
     }
     list = yyjson_mut_obj_add_arr(doc, root, "names");
     for (size_t i = 0; i < state->name_count; i++) {

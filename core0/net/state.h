@@ -22,6 +22,9 @@
 #define STATE_NAMES_MAX 16384      /* of the node */
 #define STATE_SERVICE_MAX 63
 #define STATE_NAME_MAX 253
+/* Targets that a local port may have: the node's key-value servers (core0/storage/space_server.c). */
+#define STATE_LOCAL_FIRST 61000
+#define STATE_LOCAL_LAST 61063
 #define STATE_FILE_MAX ((size_t)16 << 20)
 
 struct instance {
@@ -53,6 +56,10 @@ struct port {
     uint16_t published, target;
     uint32_t revision;
     char service[STATE_SERVICE_MAX + 1];
+    /* The target is a program of the node instead of a container: `service` is then a name of its own, which the
+     * reservation's containers find at their gateways. */
+    bool local;
+    bool inside; /* local only: for these containers alone, not for the world */
 };
 
 struct name {

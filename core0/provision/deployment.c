@@ -170,6 +170,7 @@ void deployment_free(struct deployment *deployment)
     }
     for (size_t i = 0; i < SPEC_VOLUMES_MAX; i++) {
         free(deployment->volumes[i]);
+        free(deployment->snapshots[i]);
     }
     spec_free(deployment->spec);
     free(deployment->plan);

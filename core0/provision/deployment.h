@@ -28,7 +28,7 @@ struct step; /* steps.h */
 
 struct plan_item {
     const struct step *step;
-    size_t service; /* index into spec.services; or of image, network, volume */
+    size_t service; /* index into spec.services; or of image, network, volume, namespace */
     size_t item;    /* index within the service */
 };
 
@@ -64,7 +64,9 @@ struct deployment {
     uint32_t uid_base;
     struct deployment_network networks[SPEC_NETWORKS_MAX];
     struct deployment_service services[SPEC_SERVICES_MAX];
-    char *volumes[SPEC_VOLUMES_MAX]; /* host paths */
+    char *volumes[SPEC_VOLUMES_MAX];   /* host paths */
+    char *snapshots[SPEC_VOLUMES_MAX]; /* host paths of the folders with theirs; NULL: no policy */
+    uint16_t kv_ports[SPEC_KV_MAX];    /* of the servers that keep the namespaces */
 
     struct plan_item *plan;
     size_t plan_count;

@@ -135,6 +135,19 @@ const char *spec_scratch_kind(const struct spec *spec)
     return spec->resources.ssd > storage_of(spec, "ssd") ? "ssd" : "hdd";
 }
 
+/* Both are found by their names from inside a container. */
+static int check_kv_names(const struct spec *spec, struct error *err)
+{
+    for (size_t i = 0; i < spec->kv_count; i++) {
+        for (size_t j = 0; j < spec->service_count; j++) {
+            if (strcmp(spec->kv[i].name, spec->services[j].name) == 0) {
+                return spec_bad(err, "kv", "a service has the same name");
+            }
+        }
+    }
+    return 0;
+}
+
 static int check_resources(const struct spec *spec, struct resources *sum, struct error *err)
 {
     uint64_t scratch = 0, ssd = storage_of(spec, "ssd"), hdd = storage_of(spec, "hdd");
@@ -227,7 +240,7 @@ static int read_spec(struct spec *spec, struct error *err)
         return ret;
     }
     ret = spec_read_services(spec, read.services, read.configs, read.secrets, &sum, err);
-    if (ret < 0) {
+    if (ret < 0 || (ret = check_kv_names(spec, err)) < 0) {
         return ret;
     }
     return check_resources(spec, &sum, err);

@@ -257,6 +257,7 @@ static yyjson_mut_doc *expose(struct deployment *deployment, bool publish, struc
             }
         }
     }
+    space_add_ports(deployment, publish, doc, ports);
     return doc;
 }
 
@@ -324,12 +325,28 @@ static yyjson_mut_doc *volume_ask(struct deployment *deployment, const struct pl
                          deployment->spec->keep_ms, err) < 0) {
         return NULL;
     }
-    return volume_parameters(key, volume->kind, volume->size, err);
+    yyjson_mut_doc *doc = volume_parameters(key, volume->kind, volume->size, err);
+    yyjson_mut_val *root = yyjson_mut_doc_get_root(doc);
+    if (doc != NULL && volume->snapshot_every != 0) {
+        yyjson_mut_obj_add_uint(doc, root, "snapshotEvery", volume->snapshot_every);
+        yyjson_mut_obj_add_uint(doc, root, "snapshotKeep", volume->snapshot_keep);
+    }
+    /* What runs already is not made smaller again: an update that failed, or the farmer, may have made it larger. */
+    if (doc != NULL && deployment->chain_state >= CHAIN_ACTIVE) {
+        yyjson_mut_obj_add_bool(doc, root, "atLeast", true);
+    }
+    return doc;
 }
 
 static int volume_got(struct deployment *deployment, const struct plan_item *item,
                       yyjson_val *reply, struct error *err)
 {
+    if (deployment->spec->volumes[item->service].snapshot_every != 0) {
+        int ret = reply_text(reply, "snapshots", &deployment->snapshots[item->service], err);
+        if (ret < 0) {
+            return ret;
+        }
+    }
     return reply_text(reply, "path", &deployment->volumes[item->service], err);
 }
 
@@ -442,6 +459,8 @@ const struct step steps[STEP_COUNT] = {
                               network_ask, network_got),
     [STEP_VOLUME] = STEP_ASK("volume", MAKER_STORAGE, "org.croft.storage.EnsureVolume", 60 * SECOND,
                              0, volume_ask, volume_got),
+    [STEP_SPACE] = STEP_ASK("space", MAKER_STORAGE, "org.croft.storage.EnsureSpace", 180 * SECOND,
+                            0, space_ask, space_got),
     [STEP_SCRATCH] = STEP_ASK("scratch", MAKER_STORAGE, "org.croft.storage.EnsureVolume",
                               60 * SECOND, 0, scratch_ask, scratch_got),
     [STEP_PREPARE] = STEP_ASK("prepare", MAKER_CONTAINER, "org.croft.container.Prepare",

@@ -29,6 +29,7 @@ enum step_id {
     STEP_DEPLOYING,
     STEP_NETWORK,
     STEP_VOLUME,
+    STEP_SPACE,
     STEP_SCRATCH,
     STEP_PREPARE,
     STEP_ATTACH,

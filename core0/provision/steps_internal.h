@@ -18,6 +18,15 @@ yyjson_mut_doc *start_ask(struct deployment *deployment, const struct plan_item 
 int depends_check(struct deployment *deployment, const struct plan_item *item, struct error *err);
 int healthy_check(struct deployment *deployment, const struct plan_item *item, struct error *err);
 
+/* steps_space.c: namespaces of the key-value server, and the ports by which they are reached. */
+yyjson_mut_doc *space_ask(struct deployment *deployment, const struct plan_item *item,
+                          struct error *err);
+int space_got(struct deployment *deployment, const struct plan_item *item, yyjson_val *reply,
+              struct error *err);
+/* Appends them to the ports of Expose. publish: not only for the reservation's own containers. */
+void space_add_ports(const struct deployment *deployment, bool publish, yyjson_mut_doc *doc,
+                     yyjson_mut_val *ports);
+
 /* A candidate's service that cannot run beside its predecessor: it writes a volume, or the update replaces everything. */
 bool step_quiesces(const struct deployment *candidate, size_t service);
 

@@ -2,20 +2,40 @@
  * steps_start.c - what a container is started with, what it waits for, and when all are well.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "provision/steps_internal.h"
+
+#define SNAPSHOTS                                                                                  \
+    "/run/snapshots/" /* of each volume with a policy, beside its mount: many programs want theirs empty */
+
+static void add_mount(yyjson_mut_doc *doc, yyjson_mut_val *mounts, const char *source,
+                      const char *target, bool read_only)
+{
+    yyjson_mut_val *mount = yyjson_mut_arr_add_obj(doc, mounts);
+    yyjson_mut_obj_add_strcpy(doc, mount, "source", source);
+    yyjson_mut_obj_add_strcpy(doc, mount, "target", target);
+    yyjson_mut_obj_add_bool(doc, mount, "readOnly", read_only);
+}
 
 static void add_mounts(yyjson_mut_doc *doc, yyjson_mut_val *root,
                        const struct deployment *deployment, const struct spec_service *service)
 {
     yyjson_mut_val *mounts = yyjson_mut_obj_add_arr(doc, root, "mounts");
+    bool shown[SPEC_VOLUMES_MAX] = {false};
+
     for (size_t i = 0; i < service->mount_count; i++) {
-        yyjson_mut_val *mount = yyjson_mut_arr_add_obj(doc, mounts);
-        yyjson_mut_obj_add_strcpy(doc, mount, "source",
-                                  deployment->volumes[service->mounts[i].volume]);
-        yyjson_mut_obj_add_strcpy(doc, mount, "target", service->mounts[i].target);
-        yyjson_mut_obj_add_bool(doc, mount, "readOnly", service->mounts[i].read_only);
+        size_t volume = service->mounts[i].volume;
+        char target[sizeof(SNAPSHOTS) + SPEC_NAME_MAX];
+        add_mount(doc, mounts, deployment->volumes[volume], service->mounts[i].target,
+                  service->mounts[i].read_only);
+        if (deployment->snapshots[volume] != NULL && !shown[volume]) {
+            shown[volume] = true;
+            snprintf(target, sizeof(target), SNAPSHOTS "%s",
+                     deployment->spec->volumes[volume].name);
+            add_mount(doc, mounts, deployment->snapshots[volume], target, true);
+        }
     }
 }
 

@@ -122,19 +122,23 @@ static void see_mounts(struct sweep *sweep, yyjson_val *reply)
 /* Ports go with the reservation's networks: RemoveReservation ends both. It comes first, so that nothing answers any more. */
 static void see_networks(struct sweep *sweep, yyjson_val *reply)
 {
+    static const char *const lists[] = {"networks", "ports"};
     size_t i, max;
     yyjson_val *item;
     uint64_t last = 0;
 
-    yyjson_arr_foreach(yyjson_obj_get(reply, "networks"), i, max, item)
-    {
-        struct instance instance = instance_of(item);
-        if (instance.reservation != 0 && instance.reservation != last &&
-            !reconcile_wants_any(sweep->provision, instance.reservation)) {
-            yyjson_mut_val *root;
-            last = instance.reservation;
-            add(sweep, MAKER_NET, "org.croft.net.RemoveReservation",
-                parameters_instance(last, 0, NULL, &root), NULL);
+    /* A reservation of nothing but key-value namespaces has ports and no network. */
+    for (size_t l = 0; l < sizeof(lists) / sizeof(lists[0]); l++) {
+        yyjson_arr_foreach(yyjson_obj_get(reply, lists[l]), i, max, item)
+        {
+            struct instance instance = instance_of(item);
+            if (instance.reservation != 0 && instance.reservation != last &&
+                !reconcile_wants_any(sweep->provision, instance.reservation)) {
+                yyjson_mut_val *root;
+                last = instance.reservation;
+                add(sweep, MAKER_NET, "org.croft.net.RemoveReservation",
+                    parameters_instance(last, 0, NULL, &root), NULL);
+            }
         }
     }
     yyjson_arr_foreach(yyjson_obj_get(reply, "attachments"), i, max, item)
@@ -171,7 +175,9 @@ static bool ended(const struct provision *provision, uint64_t reservation, uint6
     return true;
 }
 
-static void see_named_volume(struct sweep *sweep, const char *key, yyjson_val *keep_until)
+/* What outlives its reservation for a while. `keep` and `remove`: the methods for its kind. */
+static void see_kept(struct sweep *sweep, const char *key, yyjson_val *keep_until, const char *keep,
+                     const char *remove)
 {
     const struct store_volume *known = store_find_volume(&sweep->provision->store, key);
     uint64_t reservation = known != NULL ? known->reservation : 0;
@@ -193,7 +199,7 @@ static void see_named_volume(struct sweep *sweep, const char *key, yyjson_val *k
             yyjson_mut_obj_add_strcpy(doc, root, "key", key);
             yyjson_mut_obj_add_uint(doc, root, "until", until);
         }
-        add(sweep, MAKER_STORAGE, "org.croft.storage.KeepVolume", doc, NULL);
+        add(sweep, MAKER_STORAGE, keep, doc, NULL);
         sweep->again = true; /* once more, to see when it ends */
         return;
     }
@@ -207,7 +213,7 @@ static void see_named_volume(struct sweep *sweep, const char *key, yyjson_val *k
     if (doc != NULL) {
         yyjson_mut_obj_add_strcpy(doc, root, "key", key);
     }
-    add(sweep, MAKER_STORAGE, "org.croft.storage.RemoveVolume", doc, key);
+    add(sweep, MAKER_STORAGE, remove, doc, key);
 }
 
 static void see_scratch(struct sweep *sweep, const char *key)
@@ -232,14 +238,29 @@ static void see_volumes(struct sweep *sweep, yyjson_val *reply)
     size_t i, max;
     yyjson_val *item;
 
-    sweep->wake = 0;
     yyjson_arr_foreach(yyjson_obj_get(reply, "volumes"), i, max, item)
     {
         const char *key = yyjson_get_str(yyjson_obj_get(item, "key"));
         if (key != NULL && strncmp(key, "volume/", 7) == 0) {
-            see_named_volume(sweep, key, yyjson_obj_get(item, "keepUntil"));
+            see_kept(sweep, key, yyjson_obj_get(item, "keepUntil"), "org.croft.storage.KeepVolume",
+                     "org.croft.storage.RemoveVolume");
         } else if (key != NULL) {
             see_scratch(sweep, key);
+        }
+    }
+}
+
+static void see_spaces(struct sweep *sweep, yyjson_val *reply)
+{
+    size_t i, max;
+    yyjson_val *item;
+
+    yyjson_arr_foreach(yyjson_obj_get(reply, "spaces"), i, max, item)
+    {
+        const char *key = yyjson_get_str(yyjson_obj_get(item, "key"));
+        if (key != NULL) {
+            see_kept(sweep, key, yyjson_obj_get(item, "keepUntil"), "org.croft.storage.KeepSpace",
+                     "org.croft.storage.RemoveSpace");
         }
     }
 }
@@ -254,6 +275,7 @@ static const struct {
     {MAKER_CONTAINER, "org.croft.container.List", see_containers},
     {MAKER_IMAGE, "org.croft.image.List", see_mounts},
     {MAKER_STORAGE, "org.croft.storage.ListVolumes", see_volumes},
+    {MAKER_STORAGE, "org.croft.storage.ListSpaces", see_spaces},
 };
 #define SOURCES (sizeof(sources) / sizeof(sources[0]))
 
@@ -408,6 +430,7 @@ void sweep_start(struct sweep *sweep)
     sweep->failed = false;
     sweep->removed = sweep->collected = false;
     sweep->source = 0;
+    sweep->wake = 0;
     next_source(sweep);
 }
 

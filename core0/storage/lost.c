@@ -12,6 +12,7 @@
 
 #include "lib/log.h"
 #include "lib/notify.h"
+#include "space.h"
 #include "storage.h"
 
 struct pool *pool_of(const struct storage *storage, const char *disk)
@@ -24,6 +25,7 @@ struct pool *pool_of(const struct storage *storage, const char *disk)
 
 void pool_drop(struct storage *storage, struct pool *pool)
 {
+    space_servers_lose(storage, pool);
     struct pool **at = &storage->pools;
     while (*at != pool)
         at = &(*at)->next;

@@ -13,6 +13,7 @@
 #include "gen/interfaces.h"
 #include "lib/log.h"
 #include "lib/notify.h"
+#include "space.h"
 #include "storage.h"
 
 static void tell_pools(const struct storage *storage)
@@ -47,6 +48,7 @@ static void become_ready(struct storage *storage)
     }
     storage->ready = true;
     tell_pools(storage);
+    space_servers_settle(storage);
     notify_ready();
 }
 
@@ -72,9 +74,10 @@ static void out_of_patience(struct loop_timer *timer, void *data)
 
 void storage_settled(struct storage *storage)
 {
-    if (storage->ready)
+    if (storage->ready) {
         tell_pools(storage);
-    else if (storage->working == 0)
+        space_servers_settle(storage);
+    } else if (storage->working == 0)
         become_ready(storage);
 }
 
@@ -89,6 +92,8 @@ static int start(struct daemon *daemon, void **ret_state, struct error *err)
     if (r < 0)
         return r;
     r = loop_timer_add(daemon_loop(daemon), out_of_patience, storage, &storage->patience);
+    if (r == 0)
+        r = space_servers_new(storage, &storage->spaces);
     if (r == 0)
         r = health_start(storage);
     /* First the events, then the list: what comes between the two is seen twice rather than never. */

@@ -6,6 +6,7 @@
 
 #include "gen/interfaces.h"
 #include "lib/json.h"
+#include "space.h"
 #include "storage.h"
 
 static void reply_doc(struct varlink_call *call, yyjson_mut_doc *doc, yyjson_mut_val *object)
@@ -49,7 +50,7 @@ static void get_status(struct varlink_call *call, yyjson_val *params, void *data
     for (const struct pool *pool = storage->pools; pool != NULL; pool = pool->next) {
         char path[128];
         uint64_t used = 0;
-        uint64_t reserved = volume_reserved(pool);
+        uint64_t reserved = volume_reserved(pool) + space_reserved(pool);
         (void)pool_used(pool, &used);
         pool_path(pool, path, sizeof(path));
         /* Of a failing disk only what is promised already is counted: nothing more goes onto it. */
@@ -191,6 +192,11 @@ static const struct varlink_method methods[] = {
     {"org.croft.storage.EnsureVolume", ensure_volume, provd},
     {"org.croft.storage.KeepVolume", keep_volume, provd},
     {"org.croft.storage.RemoveVolume", remove_volume, provd},
+    {"org.croft.storage.ListSpaces", space_list, anybody},
+    {"org.croft.storage.GetSpace", space_get, NULL},
+    {"org.croft.storage.EnsureSpace", space_ensure, provd},
+    {"org.croft.storage.KeepSpace", space_keep, provd},
+    {"org.croft.storage.RemoveSpace", space_remove, provd},
 };
 
 const struct varlink_interface storage_interface = {

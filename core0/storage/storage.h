@@ -12,6 +12,7 @@
 /* initramfs/etc/passwd */
 #define STORAGE_UID_NODED 105
 #define STORAGE_UID_PROVD 106
+#define STORAGE_UID_KVD 107
 /* Why a boot goes on without a disk that does not answer: with a pool at hand, and without. */
 #define STORAGE_PATIENCE_US ((uint64_t)20 * 1000000)
 #define STORAGE_PATIENCE_ALONE_US ((uint64_t)90 * 1000000)
@@ -64,6 +65,7 @@ struct storage {
     struct loop_timer *hourly;
     struct pool *pools; /* fastest first: ssd before hdd, larger before smaller */
     bool ready;
+    struct space_servers *spaces; /* space.h */
 };
 
 /* ---- main.c ---- */
@@ -126,6 +128,7 @@ struct volume {
 };
 typedef int volume_fn(const struct volume *volume, void *data);
 
+bool volume_key_is_valid(const char *key); /* four parts of the allowed characters */
 int volume_key_check(const char *key, struct error *err);
 /* Calls fn for each volume of the pool, in no order. Stops at the first answer other than 0 and returns it. */
 int volume_each(const struct pool *pool, volume_fn *fn, void *data);
@@ -134,6 +137,7 @@ int volume_ensure(struct storage *storage, const char *key, const char *kind, ui
 int volume_keep(struct storage *storage, const char *key, int64_t until, struct error *err);
 int volume_remove(struct storage *storage, const char *key, struct error *err);
 uint64_t volume_reserved(const struct pool *pool);
+uint64_t pool_free(const struct pool *pool); /* bytes that may still be promised */
 /* After a start: removes what was half made, sets every limit again. */
 void volume_recover(const struct pool *pool);
 

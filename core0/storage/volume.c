@@ -18,6 +18,7 @@
 #include "btrfs.h"
 #include "lib/file.h"
 #include "lib/log.h"
+#include "space.h"
 #include "storage.h"
 
 #define ATTRIBUTE "trusted.croft.volume"
@@ -81,7 +82,7 @@ static bool is_key_part(const char *part, size_t len)
     return true;
 }
 
-int volume_key_check(const char *key, struct error *err)
+bool volume_key_is_valid(const char *key)
 {
     const char *at = key;
     size_t parts = 0;
@@ -94,7 +95,12 @@ int volume_key_check(const char *key, struct error *err)
         if (*at == '\0')
             break;
     }
-    if (!good || parts != 4 ||
+    return good && parts == 4;
+}
+
+int volume_key_check(const char *key, struct error *err)
+{
+    if (!volume_key_is_valid(key) ||
         (strncmp(key, "volume/", 7) != 0 && strncmp(key, "scratch/", 8) != 0))
         return error_set(err, EINVAL, "storage.bad-key", "", "'%.80s' is no key of a volume", key);
     return 0;
@@ -246,11 +252,11 @@ static int no_space(struct error *err, const char *kind, uint64_t wanted, uint64
                      (unsigned long long)wanted, (unsigned long long)best);
 }
 
-static uint64_t pool_free(const struct pool *pool)
+uint64_t pool_free(const struct pool *pool)
 {
     if (pool->failing)
         return 0;
-    uint64_t reserved = volume_reserved(pool);
+    uint64_t reserved = volume_reserved(pool) + space_reserved(pool);
     return pool->usable > reserved ? pool->usable - reserved : 0;
 }
 

@@ -457,6 +457,16 @@ static void immediate(struct nft *nft, uint32_t reg, const void *data, size_t le
     end(nft);
 }
 
+void nft_redirect(struct nft *nft, uint16_t port)
+{
+    uint16_t wire = htons(port);
+
+    immediate(nft, NFT_REG_1, &wire, sizeof(wire));
+    begin(nft, "redir");
+    netlink_put_be32(&nft->msg, NFTA_REDIR_REG_PROTO_MIN, NFT_REG_1);
+    end(nft);
+}
+
 void nft_dnat(struct nft *nft, uint8_t af, const uint8_t *address, uint16_t port)
 {
     uint16_t wire = htons(port);

@@ -114,4 +114,5 @@ void nft_verdict(struct nft *nft, int code,
                  const char *chain); /* NF_ACCEPT, NF_DROP, NFT_JUMP, NFT_RETURN */
 void nft_reject(struct nft *nft);    /* administratively prohibited */
 void nft_masquerade(struct nft *nft);
+void nft_redirect(struct nft *nft, uint16_t port); /* to a program of this machine */
 void nft_dnat(struct nft *nft, uint8_t af, const uint8_t *address, uint16_t port);
