@@ -15,7 +15,8 @@
  *      then on it finds the copy and removes the old ones. The copy is synced, named durably and
  *      read back before that.
  *  K4  A deletion is dropped only when no older record of its key can be left: nothing lies before the
- *      run, or the key has a newer record. `compacted_to` says to where a follower may have missed one.
+ *      run and all followers have it, or the key has a newer record. `compacted_to` says to where a
+ *      follower that was away may have missed one (store_follow.c).
  *  K5  The newer records for whose sake others were left out are synced before the swap.
  */
 #include "kv/compact.h"
@@ -221,6 +222,8 @@ static void take_over(struct compaction *c)
     ns->since_snapshot += c->out->size;
     ns->swapped = true;
     ns->compacting = false;
+    if (c->dropped)
+        followers_break(ns, c->sequence, c->out->next);
     pthread_mutex_unlock(&ns->lock);
     segment_release(c->out);
     for (uint32_t i = 0; i < c->run_count; i++)
@@ -272,6 +275,7 @@ static int compact_run(struct namespace *ns, uint32_t at, uint32_t count)
     c.buffer = malloc(COMPACTION_BUFFER);
     pthread_mutex_lock(&ns->lock);
     c.out = segment_new(ns->next_segment++);
+    c.sequence = ++ns->compactions;
     c.from_the_first = at == 0;
     for (uint32_t i = 0; i < count; i++) {
         c.run[i] = ns->segments[at + i];

@@ -16,7 +16,8 @@ struct compaction {
     uint32_t run_count;
     uint32_t held;       /* of the run: descriptors that stay open */
     bool from_the_first; /* nothing lies before the run */
-    bool dropped;        /* a deletion */
+    uint64_t sequence;   /* of the namespace's compactions */
+    bool dropped;        /* a deletion after which its key was not written again */
     struct segment *out;
     uint8_t *buffer;
     size_t used;

@@ -136,20 +136,22 @@ static int is_needed(struct compaction *c, const struct segment *from, uint64_t 
 {
     struct namespace *ns = c->ns;
     struct index_entry entry;
+    uint64_t held;
     int found, needed = 0;
 
     if (record->kind > RECORD_DEL)
         return 0;
     pthread_mutex_lock(&ns->lock);
     found = ns->gone ? -ENXIO : namespace_find(ns, key, record->key_len, &entry);
+    held = followers_hold(ns);
     pthread_mutex_unlock(&ns->lock);
     if (found < 0)
         return found;
     if (record->kind == RECORD_SET)
         needed = found > 0 && entry.segment == from->id && (uint64_t)entry.place * 8 == offset;
-    else if (found == 0 && !c->from_the_first) /* K4 */
+    else if (found == 0 && (!c->from_the_first || record->number > held)) /* K4, F1 */
         needed = 1;
-    if (record->kind == RECORD_DEL && needed == 0)
+    else if (found == 0)
         c->dropped = true;
     if (record->kind == RECORD_DEL && needed > 0)
         c->kept += record_size(record->key_len, 0);

@@ -100,10 +100,10 @@ int replica_followed_renew(struct replica *replica, struct followed *f)
 
     replica_followed_put(f);
     r = store_namespace_delete(store, f->name, len);
-    if (r == STORE_INVALID) { /* "default" cannot be deleted: its numbers go on behind ours */
+    if (r == STORE_INVALID) { /* "default" cannot be deleted */
         r = store_namespace_get(store, f->name, len, &f->ns);
         if (r == 0)
-            r = store_namespace_flush(f->ns);
+            r = store_namespace_restart(f->ns);
         replica_followed_put(f);
     } else if (r == 0 || r == STORE_NO_NAMESPACE) {
         r = store_namespace_create(store, f->name, len, NULL);

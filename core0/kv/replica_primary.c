@@ -21,6 +21,7 @@
 struct held {
     uint32_t ns_id;
     uint64_t number;
+    struct store_follower *at; /* the engine's side: what it keeps for the follower */
 };
 
 struct follower {
@@ -83,6 +84,8 @@ void follower_free(struct session *s)
         }
     }
     pthread_mutex_unlock(&followers->lock);
+    for (size_t i = 0; i < follower->count; i++)
+        store_follower_free(follower->held[i].at);
     free(follower->held);
     free(follower);
     s->follower = NULL;
@@ -120,32 +123,67 @@ static void wake_waiting(struct worker *worker, void *data, uint64_t argument)
     }
 }
 
-static bool follower_holds(struct session *s, uint32_t ns_id, uint64_t number)
+/* Forgets namespaces that were deleted. Under the lock. */
+static void drop_gone(struct follower *follower)
 {
-    struct server *server = s->worker->server;
-    struct follower *follower = s->follower;
-    struct held *held = NULL, *more;
-
-    pthread_mutex_lock(&server->followers->lock);
-    for (size_t i = 0; i < follower->count; i++) {
-        if (follower->held[i].ns_id == ns_id)
-            held = &follower->held[i];
-    }
-    if (held == NULL) {
-        more = realloc(follower->held, (follower->count + 1) * sizeof(*more));
-        if (more != NULL) {
-            follower->held = more;
-            held = &more[follower->count++];
+    for (size_t i = 0; i < follower->count;) {
+        if (store_follower_is_gone(follower->held[i].at)) {
+            store_follower_free(follower->held[i].at);
+            follower->held[i] = follower->held[--follower->count];
+        } else {
+            i++;
         }
     }
-    if (held != NULL)
-        *held = (struct held){.ns_id = ns_id, .number = number};
+}
+
+static struct held *held_find(struct follower *follower, uint32_t ns_id)
+{
+    for (size_t i = 0; i < follower->count; i++) {
+        if (follower->held[i].ns_id == ns_id)
+            return &follower->held[i];
+    }
+    return NULL;
+}
+
+static struct held *held_add(struct follower *follower, struct namespace *ns, uint32_t ns_id)
+{
+    struct held *more;
+
+    drop_gone(follower);
+    more = realloc(follower->held, (follower->count + 1) * sizeof(*more));
+    if (more == NULL)
+        return NULL;
+    follower->held = more;
+    more += follower->count;
+    *more = (struct held){.ns_id = ns_id};
+    if (store_follower_new(ns, &more->at) < 0)
+        return NULL;
+    follower->count++;
+    return more;
+}
+
+/* The follower has everything up to a number. The engine's side of it; NULL without memory. */
+static struct store_follower *follower_holds(struct session *s, struct namespace *ns,
+                                             uint32_t ns_id, uint64_t number)
+{
+    struct server *server = s->worker->server;
+    struct store_follower *at = NULL;
+    struct held *held;
+
+    pthread_mutex_lock(&server->followers->lock);
+    held = held_find(s->follower, ns_id);
+    if (held == NULL)
+        held = held_add(s->follower, ns, ns_id);
+    if (held != NULL) {
+        held->number = number;
+        at = held->at;
+    }
     pthread_mutex_unlock(&server->followers->lock);
     if (atomic_load(&server->followers->waiters) > 0) {
         for (unsigned i = 0; i < server->worker_count; i++)
             (void)worker_post(&server->workers[i], wake_waiting, NULL, 0);
     }
-    return held != NULL;
+    return at;
 }
 
 static unsigned holders(struct server *server, uint32_t ns_id, uint64_t number)
@@ -319,6 +357,7 @@ static enum command_result follow_records(struct session *s, const struct comman
     struct store_cursor cursor, upto;
     struct store_info info;
     struct batch *batch = NULL;
+    struct store_follower *follower;
     enum command_result result = COMMAND_DONE;
     char before[COMMAND_CURSOR_MAX + 2 * RESP_HEAD_MAX], text[COMMAND_CURSOR_MAX];
     bool more, starved = false;
@@ -340,14 +379,15 @@ static enum command_result follow_records(struct session *s, const struct comman
         goto out;
     }
     batch = malloc(sizeof(*batch));
-    if (batch == NULL || !follower_holds(s, info.id, cursor.number)) {
+    follower = batch != NULL ? follower_holds(s, ns, info.id, cursor.number) : NULL;
+    if (follower == NULL) {
         result = command_failed(s, STORE_NO_MEMORY);
         goto out;
     }
     batch->count = 0;
     batch->used = 0;
     upto = cursor;
-    r = store_follow(ns, &upto, FOLLOW_RECORDS, batch_item, batch, &more);
+    r = store_follow(follower, &upto, FOLLOW_RECORDS, batch_item, batch, &more);
     for (unsigned i = 0; r >= 0 && i < batch->count; i++) {
         if (s->out_end - s->mark > SESSION_OUT_SOFT)
             break;

@@ -194,6 +194,8 @@ void store_namespace_properties(struct namespace *ns, struct store_properties *r
 int store_namespace_set(struct namespace *ns, const struct store_properties *properties);
 /* FLUSH: drops all records. Record numbers go on, ids of seq start at 0 again. Durable. */
 int store_namespace_flush(struct namespace *ns);
+/* For a copy that starts anew: as FLUSH, whatever the namespace's lock says, and numbers begin at 1. */
+int store_namespace_restart(struct namespace *ns);
 /* RELOAD: forgets index and snapshot, and rebuilds them from the segments. Blocks its writers. */
 int store_namespace_reload(struct namespace *ns);
 /* Compacts until nothing is left to gain by it; blocks the caller only (admin command, tests). */
@@ -303,10 +305,17 @@ int store_keys(struct namespace *ns, const void *prefix, uint32_t len, uint64_t 
 int store_history(struct namespace *ns, const void *key, uint32_t len, struct store_cursor *cursor,
                   const struct store_sink *sink, struct store_value *ret);
 
-/* For a replica: as store_scan() forwards, but every record is given, dead ones and deletions too, and
- * only as far as the answered ticket. STORE_STALE_CURSOR when compaction has dropped deletions after
- * *cursor: the replica must start from an empty namespace at {0, 0}, which always works. */
-int store_follow(struct namespace *ns, struct store_cursor *cursor, uint32_t max,
+/* Somebody who keeps a copy of a namespace. While it exists, compaction keeps the deletions behind what the
+ * copy holds. At most one thread uses one at a time; end it with store_follower_free(). */
+struct store_follower;
+int store_follower_new(struct namespace *ns, struct store_follower **ret); /* or STORE_NO_MEMORY */
+void store_follower_free(struct store_follower *follower);
+bool store_follower_is_gone(struct store_follower *follower); /* its namespace was deleted */
+/* As store_scan() forwards, but every record is given, dead ones and deletions too, and only as far as
+ * the answered ticket. By asking, the follower says that it holds everything up to *cursor.
+ * STORE_STALE_CURSOR when deletions after it are gone, because nobody followed when they were
+ * compacted: the copy must start from an empty namespace at {0, 0}, which always works. */
+int store_follow(struct store_follower *follower, struct store_cursor *cursor, uint32_t max,
                  int (*each)(void *ctx, const struct store_item *item), void *ctx, bool *ret_more);
 /* The value of the very record at a cursor (from store_follow(), or DATA RAW of the server).
  * STORE_NO_KEY when compaction took it. */

@@ -94,6 +94,9 @@ struct namespace
     uint64_t index_disk;
     uint64_t expected_number; /* a lost snapshot's last number: the log must reach it */
 
+    struct store_follower *followers;
+    uint64_t compactions; /* that have begun */
+
     /* A compaction that is being taken over: its output is not in the lists yet. */
     struct segment *moving_to;
     struct move *moves;
@@ -243,6 +246,18 @@ struct fetched {
 int namespace_fetch(struct namespace *ns, struct segment *segment, uint64_t offset, const void *key,
                     uint32_t key_len, uint32_t value_len, unsigned flags,
                     const struct store_sink *sink, struct fetched *ret);
+
+/* ---- store_scan.c, store_follow.c ------------------------------------------------------------- */
+
+/* store_follow() without asking who follows. */
+int namespace_scan_all(struct namespace *ns, struct store_cursor *cursor, uint32_t max,
+                       int (*each)(void *ctx, const struct store_item *item), void *ctx,
+                       bool *ret_more);
+/* The number up to which all followers hold everything. ns->lock held. */
+uint64_t followers_hold(const struct namespace *ns);
+/* Those that came when `since` compactions had begun, or later, must begin anew if they hold less than up to `below`: records
+ * that they need are gone. ns->lock held. */
+void followers_break(struct namespace *ns, uint64_t since, uint64_t below);
 
 /* ---- store_namespace.c ------------------------------------------------------------------------ */
 

@@ -263,48 +263,68 @@ static int unlink_old(void *ctx, const char *name)
     return 0;
 }
 
-int store_namespace_flush(struct namespace *ns)
+/* Whether FLUSH is allowed. ns->lock held. */
+static int may_flush(const struct namespace *ns)
+{
+    if (ns->d.properties.lock != STORE_NORMAL)
+        return ns->d.properties.lock == STORE_LOCKED ? STORE_IS_LOCKED : STORE_IS_FROZEN;
+    return ns->d.properties.worm ? STORE_WORM : 0;
+}
+
+/* Drops all records. `anew`: whatever the properties say, and the numbers begin again. */
+static int empty(struct namespace *ns, bool anew)
 {
     struct store *store = ns->store;
     struct namespace_descriptor d;
-    int failed = 0;
+    int failed;
 
     pthread_mutex_lock(&ns->upkeep);
     pthread_mutex_lock(&store->admin);
     pthread_mutex_lock(&ns->write);
     pthread_mutex_lock(&ns->lock);
-    if (ns->gone)
-        failed = STORE_NO_NAMESPACE;
-    else if (ns->descriptor_damaged)
-        failed = STORE_DAMAGED;
-    else if (ns->d.properties.lock != STORE_NORMAL)
-        failed = ns->d.properties.lock == STORE_LOCKED ? STORE_IS_LOCKED : STORE_IS_FROZEN;
-    else if (ns->d.properties.worm)
-        failed = STORE_WORM;
+    failed = ns->gone                 ? STORE_NO_NAMESPACE
+             : ns->descriptor_damaged ? STORE_DAMAGED
+             : anew                   ? 0
+                                      : may_flush(ns);
     d = ns->d;
     d.floor = ns->next_segment;
-    d.base = d.compacted_to = ns->number + 1;
+    d.base = anew ? 1 : ns->number + 1;
+    if (d.compacted_to < ns->number + 1)
+        d.compacted_to = ns->number + 1;
     d.next_id = 0;
     d.swaps++;
     d.retire_count = d.adopt_count = 0;
     ns->flushing = failed == 0; /* writers wait: their numbers would begin before `base` */
     pthread_mutex_unlock(&ns->lock);
-    if (failed == 0) {
+    if (failed == 0 && anew)
+        failed = snapshot_remove(ns); /* the log need not reach its last number */
+    if (failed == 0)
         failed = namespace_save(ns, &d);
-        pthread_mutex_lock(&ns->lock);
-        if (failed == 0) {
-            namespace_clear(ns);
-            failed = namespace_load(ns);
-        }
-        ns->flushing = false;
-        pthread_mutex_unlock(&ns->lock);
-        if (failed == 0)
-            store->io->list(store->io, ns->folder, unlink_old, ns);
+    pthread_mutex_lock(&ns->lock);
+    if (failed == 0) {
+        namespace_clear(ns);
+        ns->expected_number = 0;
+        followers_break(ns, 0, UINT64_MAX);
+        failed = namespace_load(ns);
     }
+    ns->flushing = false;
+    pthread_mutex_unlock(&ns->lock);
+    if (failed == 0)
+        store->io->list(store->io, ns->folder, unlink_old, ns);
     pthread_mutex_unlock(&ns->write);
     pthread_mutex_unlock(&store->admin);
     pthread_mutex_unlock(&ns->upkeep);
     return failed;
+}
+
+int store_namespace_flush(struct namespace *ns)
+{
+    return empty(ns, false);
+}
+
+int store_namespace_restart(struct namespace *ns)
+{
+    return empty(ns, true);
 }
 
 int store_namespace_reload(struct namespace *ns)

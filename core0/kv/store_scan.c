@@ -382,20 +382,14 @@ int store_scan(struct namespace *ns, struct store_cursor *cursor, bool backwards
     return ret;
 }
 
-int store_follow(struct namespace *ns, struct store_cursor *cursor, uint32_t max,
-                 int (*each)(void *ctx, const struct store_item *item), void *ctx, bool *ret_more)
+int namespace_scan_all(struct namespace *ns, struct store_cursor *cursor, uint32_t max,
+                       int (*each)(void *ctx, const struct store_item *item), void *ctx,
+                       bool *ret_more)
 {
     struct scan scan = {
         .ns = ns, .cursor = cursor, .all = true, .max = max, .each = each, .ctx = ctx};
-    int ret;
+    int ret = scan_run(&scan, false, ret_more);
 
-    pthread_mutex_lock(&ns->lock);
-    if (cursor->number != 0 && cursor->number < ns->d.compacted_to) {
-        pthread_mutex_unlock(&ns->lock);
-        return STORE_STALE_CURSOR;
-    }
-    pthread_mutex_unlock(&ns->lock);
-    ret = scan_run(&scan, false, ret_more);
     return ret >= 0 && scan.damaged > 0 ? STORE_DAMAGED : ret;
 }
 

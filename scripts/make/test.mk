@@ -94,9 +94,12 @@ build/tests/agent: tests/agent/agent.c build/pkg/musl.key
 fuzz: $(addprefix build/test/fuzz/,$(call chosen,$(FUZZERS))) ## Test: look for new crashes with libFuzzer (T=parser, SECONDS_EACH=60)
 	@scripts/fuzz $(call chosen,$(FUZZERS))
 
-.PHONY: bench demo run
+.PHONY: bench demo run soak
 bench: image tests-tools ## Run: benchmarks into build/bench/ (B=name for one)
 	@mkdir -p build/bench && for script in $(if $(B),tests/bench/$(B).py,$(wildcard tests/bench/*.py)); do $(PYTHON) $$script || exit 1; done
+
+soak: build/.setup build/bin/kvd ## Run: kvd at full load with kills for half an hour (MINUTES=30); memory and descriptors stay flat
+	@MINUTES=$(or $(MINUTES),30) $(PYTHON) tests/soak/kvd.py
 
 demo: image tests-tools ## Run: the main job: chain, farm, node in QEMU, nginx because a contract says so (ONESHOT=1 checks and ends)
 	@scripts/demo

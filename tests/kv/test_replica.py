@@ -192,3 +192,47 @@ def test_a_wrong_password_is_said(kvd, pair, tmp_path):
     lost = kvd("--replica-of", f"tcp:127.0.0.1:{primary.port}", "--replica-password-file", wrong, password="root")
     eventually(lambda: "Access denied" in lost.log.read_text())
     assert lost.client()("PING") == "PONG"
+
+
+def info(client, field):
+    return int(next(line.split(": ")[1] for line in client("NSINFO", "default").decode().splitlines() if line.startswith(field + ": ")))
+
+
+def churn(client, keys, rounds):
+    """Writes and deletes until most of it is dead, in more than one segment."""
+    for i in range(rounds):
+        client.socket.sendall(b"".join(client.pack("SET", f"k{n}", bytes([i % 256]) * 3000) for n in range(keys)))
+        assert [client.answer() for _ in range(keys)] == [f"k{n}".encode() for n in range(keys)]
+        for n in range(i % 3, keys, 3):
+            client("DEL", f"k{n}")
+
+
+def test_a_replica_that_comes_late_or_was_away(kvd):
+    """The primary has compacted deletions: who comes then gets all of it, and who was away begins anew, also in `default`."""
+    small = ("--segment-size", 1 << 20, "--reserve", 1 << 20, "--max-value", 100000)
+    primary = kvd(*small, password="root")
+    p = primary.admin()
+    churn(p, 300, 12)
+    eventually(lambda: info(p, "compacted_to") > 1000)  # far more records than one answer of FOLLOW holds
+    replica = kvd(*small, "--replica-of", f"tcp:127.0.0.1:{primary.port}", password="root")
+
+    def level():
+        assert p("WAITREPLICAS", 1, 20000) == 1
+        r = replica.admin()
+        assert r("DBSIZE") == p("DBSIZE")
+        for n in range(300):
+            assert r("GET", f"k{n}") == p("GET", f"k{n}") and r("VERSION", f"k{n}") == p("VERSION", f"k{n}")
+        assert "cannot be followed" not in replica.log.read_text()
+
+    level()
+    replica.kill()
+    before = info(p, "last_number")
+    churn(p, 300, 12)
+    for n in range(0, 300, 2):
+        if p("EXISTS", f"k{n}"):
+            p("DEL", f"k{n}")
+    churn(p, 100, 12)
+    eventually(lambda: info(p, "compacted_to") > before)
+    replica.start()
+    level()
+    assert "starting anew" in replica.log.read_text()

@@ -5,6 +5,7 @@
 // sources: core0/kv/compact.c core0/kv/compact_copy.c core0/kv/store.c core0/kv/store_commit.c
 // sources: core0/kv/store_namespace.c core0/kv/store_read.c core0/kv/store_scan.c core0/kv/store_write.c
 // sources: core0/kv/store_buffer.c core0/kv/store_segment.c core0/kv/store_upkeep.c core0/kv/segment_file.c
+// sources: core0/kv/store_follow.c
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -5,6 +5,7 @@
 // sources: core0/kv/compact.c core0/kv/compact_copy.c core0/kv/store.c core0/kv/store_commit.c
 // sources: core0/kv/store_namespace.c core0/kv/store_read.c core0/kv/store_scan.c core0/kv/store_write.c
 // sources: core0/kv/store_buffer.c core0/kv/store_segment.c core0/kv/store_upkeep.c core0/kv/segment_file.c
+// sources: core0/kv/store_follow.c
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -490,15 +491,17 @@ static void test_follow(void **state)
     struct store_cursor cursor = {0}, old;
     struct list list = {0};
     struct store_written written;
+    struct store_follower *follower;
     bool more;
 
     (void)state;
     open_store(STORE_USER, STORE_SYNC_ALWAYS);
+    assert_int_equal(store_follower_new(ns, &follower), 0);
     assert_int_equal(set("a", "1", STORE_SET_ALWAYS, 0, &written), 0);
     /* Not answered yet: a replica must not know it. */
-    assert_int_equal(store_follow(ns, &cursor, 10, follow_each, &list, &more), 0);
+    assert_int_equal(store_follow(follower, &cursor, 10, follow_each, &list, &more), 0);
     assert_int_equal(store_commit(store), 0);
-    assert_int_equal(store_follow(ns, &cursor, 10, follow_each, &list, &more), 1);
+    assert_int_equal(store_follow(follower, &cursor, 10, follow_each, &list, &more), 1);
     old = cursor;
     assert_int_equal(set("a", "2", STORE_SET_ALWAYS, 0, &written), 0);
     assert_int_equal(store_del(ns, "a", 1, 0, &written), 0);
@@ -510,7 +513,7 @@ static void test_follow(void **state)
     write.value = "w";
     assert_int_equal(store_set(ns, &write, &written), STORE_INVALID);
     assert_int_equal(store_commit(store), 0);
-    assert_int_equal(store_follow(ns, &cursor, 10, follow_each, &list, &more), 3);
+    assert_int_equal(store_follow(follower, &cursor, 10, follow_each, &list, &more), 3);
     assert_string_equal(list.keys[2], "a-");
     assert_int_equal(list.numbers[3], 77);
     memset(buffer, 1, 90000);
@@ -519,8 +522,168 @@ static void test_follow(void **state)
             (struct store_write){.key = "c", .key_len = 1, .value = buffer, .value_len = 80000 + i};
         assert_int_equal(store_set(ns, &write, &written), 0);
     }
+    /* The deletion of "a" is kept for a follower that is there; without one it goes. */
+    assert_int_equal(store_follow(follower, &old, 1, follow_each, &list, &more), 1);
     assert_int_equal(store_namespace_compact(ns), 0);
-    assert_int_equal(store_follow(ns, &old, 10, follow_each, &list, &more), STORE_STALE_CURSOR);
+    assert_int_equal(store_follow(follower, &old, 10, follow_each, &list, &more), 3);
+    assert_string_equal(list.keys[list.count - 3], "a-");
+    store_follower_free(follower);
+    memset(buffer, 2, 90000);
+    for (unsigned i = 0; i < 5; i++) {
+        write =
+            (struct store_write){.key = "c", .key_len = 1, .value = buffer, .value_len = 70000 + i};
+        assert_int_equal(store_set(ns, &write, &written), 0);
+    }
+    assert_int_equal(store_namespace_compact(ns), 0);
+    old = (struct store_cursor){.number = 2};
+    assert_int_equal(store_follower_new(ns, &follower), 0);
+    assert_int_equal(store_follow(follower, &old, 10, follow_each, &list, &more),
+                     STORE_STALE_CURSOR);
+    store_follower_free(follower);
+    close_store();
+}
+
+#define COPIED 400u
+
+/* A copy as a replica makes it. */
+struct copy {
+    uint64_t last;
+    bool has[COPIED];
+    unsigned value[COPIED];
+};
+
+static int copy_each(void *ctx, const struct store_item *item)
+{
+    struct copy *copy = ctx;
+    uint32_t key;
+
+    assert_int_equal(item->key_len, sizeof(key));
+    memcpy(&key, item->key, sizeof(key));
+    assert_true(key < COPIED && item->cursor.number > copy->last);
+    copy->last = item->cursor.number;
+    copy->has[key] = !item->deleted;
+    copy->value[key] = item->value_len;
+    return 0;
+}
+
+/* A copy of a namespace in which everything moves: whatever is compacted on the way, it ends as the original. */
+static void test_copy(void **state)
+{
+    static struct copy copy;
+    unsigned begun = 0;
+
+    (void)state;
+    for (unsigned step = 1; step < 60; step += 7) { /* records taken between two compactions */
+        struct store_cursor cursor = {0};
+        struct store_follower *follower;
+        struct store_written written;
+        unsigned random = step;
+        bool more = true;
+        int last = 1;
+
+        open_store(STORE_USER, STORE_SYNC_EVERYSEC);
+        for (unsigned i = 0; i < 3000; i++) {
+            uint32_t key = (random = random * 1103515245u + 12345u) >> 16;
+            struct store_write write = {.key = &key,
+                                        .key_len = sizeof(key),
+                                        .value = buffer,
+                                        .value_len = 1 + (random >> 8) % 4000};
+
+            key %= COPIED;
+            if (random % 5 == 0)
+                store_del(ns, &key, sizeof(key), 0, &written);
+            else
+                assert_int_equal(store_set(ns, &write, &written), 0);
+        }
+        assert_int_equal(store_commit(store), 0);
+        assert_int_equal(store_namespace_compact(ns), 0); /* drops deletions: nobody follows yet */
+        memset(&copy, 0, sizeof(copy));
+        assert_int_equal(store_follower_new(ns, &follower), 0);
+        for (unsigned turn = 0; last > 0 || turn <= 200; turn++) {
+            int taken = store_follow(follower, &cursor, step, copy_each, &copy, &more);
+
+            if (taken == STORE_STALE_CURSOR) {
+                begun++;
+                cursor = (struct store_cursor){0};
+                memset(&copy, 0, sizeof(copy));
+                continue;
+            }
+            assert_true(taken >= 0);
+            last = taken;
+            if (turn < 200) {
+                uint32_t key = turn * 3 % COPIED;
+                struct store_write write = {
+                    .key = &key, .key_len = sizeof(key), .value = buffer, .value_len = 3000 + turn};
+
+                if (turn % 2 == 0)
+                    store_del(ns, &key, sizeof(key), 0, &written);
+                else
+                    assert_int_equal(store_set(ns, &write, &written), 0);
+                if (turn % 20 == 0)
+                    assert_int_equal(store_namespace_compact(ns), 0);
+                assert_int_equal(store_commit(store), 0);
+            }
+        }
+        for (uint32_t key = 0; key < COPIED; key++) {
+            struct store_value value;
+            int ret = store_stat(ns, &key, sizeof(key), &value);
+
+            assert_int_equal(ret, copy.has[key] ? 0 : STORE_NO_KEY);
+            if (ret == 0)
+                assert_int_equal(value.len, copy.value[key]);
+        }
+        if (step == 1) { /* FLUSH takes what the copy has */
+            assert_int_equal(store_namespace_flush(ns), 0);
+            assert_int_equal(store_follow(follower, &cursor, 10, copy_each, &copy, &more),
+                             STORE_STALE_CURSOR);
+            cursor = (struct store_cursor){0};
+            assert_int_equal(store_follow(follower, &cursor, 10, copy_each, &copy, &more), 0);
+        }
+        store_follower_free(follower);
+        close_store();
+        disk_free(disk);
+        disk = disk_new(step);
+    }
+    assert_int_equal(begun, 0); /* it was there all the time */
+}
+
+/* A copy that begins anew takes its original's numbers again, also after a restart and behind a lock. */
+static void test_restart(void **state)
+{
+    struct store_written written;
+    struct store_properties properties;
+    struct store_info info;
+
+    (void)state;
+    open_store(STORE_USER, STORE_SYNC_ALWAYS);
+    for (unsigned i = 0; i < 10; i++)
+        assert_int_equal(
+            set(i % 2 == 0 ? "a" : "b", i % 3 == 0 ? "1" : "2", STORE_SET_ALWAYS, 0, &written), 0);
+    close_store();
+    open_store(STORE_USER, STORE_SYNC_ALWAYS); /* with a saved index */
+    store_namespace_properties(ns, &properties);
+    properties.lock = STORE_LOCKED;
+    assert_int_equal(store_namespace_set(ns, &properties), 0);
+    assert_int_equal(store_namespace_flush(ns), STORE_IS_LOCKED);
+    assert_int_equal(store_namespace_restart(ns), 0);
+    store_namespace_info(ns, &info);
+    assert_int_equal(info.entries, 0);
+    assert_int_equal(info.last_number, 0);
+    properties.lock = STORE_NORMAL;
+    assert_int_equal(store_namespace_set(ns, &properties), 0);
+    for (unsigned round = 0; round < 2; round++) {
+        struct store_write write = {
+            .key = "k", .key_len = 1, .value = "v", .value_len = 1, .number = 3 + round};
+
+        close_store();
+        open_store(STORE_USER, STORE_SYNC_ALWAYS);
+        store_namespace_info(ns, &info);
+        assert_int_equal(info.damaged, 0);
+        assert_int_equal(info.entries, round);
+        assert_int_equal(info.last_number, round == 0 ? 0 : 3);
+        assert_int_equal(store_set(ns, &write, &written), 0);
+        assert_int_equal(written.version, 3 + round);
+    }
     close_store();
 }
 
@@ -695,6 +858,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_seq, setup, teardown),
         cmocka_unit_test_setup_teardown(test_quota_and_locks, setup, teardown),
         cmocka_unit_test_setup_teardown(test_follow, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_copy, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_restart, setup, teardown),
         cmocka_unit_test(test_threads),
     };
 
