@@ -10,6 +10,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* Bytes that a snapshot of anything costs at once: the root of its tree. */
+#define BTRFS_SNAPSHOT_COST ((uint64_t)16384)
+
 /* Answers 0 or -errno, like everything here. Already on: 0. */
 int btrfs_quota_enable(int pool_fd);
 

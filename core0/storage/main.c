@@ -10,11 +10,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fault.h"
 #include "gen/interfaces.h"
 #include "lib/log.h"
 #include "lib/notify.h"
+#include "snapshot.h"
 #include "space.h"
-#include "storage.h"
 
 static void tell_pools(const struct storage *storage)
 {
@@ -47,6 +48,7 @@ static void become_ready(struct storage *storage)
         return;
     }
     storage->ready = true;
+    snapshot_look(storage);
     tell_pools(storage);
     space_servers_settle(storage);
     notify_ready();
@@ -88,12 +90,15 @@ static int start(struct daemon *daemon, void **ret_state, struct error *err)
         return error_set(err, ENOMEM, "storage.no-memory", "", "no memory");
     storage->daemon = daemon;
     *ret_state = storage;
+    fault_start(daemon_boot_path(daemon));
     int r = disk_rules_read(daemon_boot_path(daemon), &storage->rules, err);
     if (r < 0)
         return r;
     r = loop_timer_add(daemon_loop(daemon), out_of_patience, storage, &storage->patience);
     if (r == 0)
         r = space_servers_new(storage, &storage->spaces);
+    if (r == 0)
+        r = snapshot_start(storage);
     if (r == 0)
         r = health_start(storage);
     /* First the events, then the list: what comes between the two is seen twice rather than never. */

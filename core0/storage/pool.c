@@ -8,7 +8,6 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/statfs.h>
 #include <unistd.h>
 
 #include "btrfs.h"
@@ -49,12 +48,23 @@ void pool_plan(uint64_t size, uint64_t *ret_usable, uint64_t *ret_own)
     *ret_usable = size > metadata + own ? (size - metadata - own) / MIB * MIB : 0;
 }
 
-int pool_used(const struct pool *pool, uint64_t *ret_used)
+static int add_used(const struct volume *volume, void *data)
 {
-    struct statfs fs;
-    if (fstatfs(pool->fd, &fs) < 0)
-        return -errno;
-    *ret_used = (uint64_t)(fs.f_blocks - fs.f_bfree) * (uint64_t)fs.f_bsize;
+    *(uint64_t *)data += volume->used;
+    return 0;
+}
+
+int pool_used(const struct pool *pool, uint64_t *ret_used, uint64_t *ret_volumes)
+{
+    uint64_t used;
+    uint64_t volumes = 0;
+    int r = btrfs_used(pool->fd, &used);
+    if (r == 0)
+        r = volume_each(pool, add_used, &volumes);
+    if (r < 0)
+        return r;
+    *ret_used = used;
+    *ret_volumes = volumes;
     return 0;
 }
 
@@ -83,7 +93,7 @@ static int make_images(int fd, uint64_t bytes)
     return r < 0 ? r : btrfs_limit_set(fd, id, bytes);
 }
 
-static int pool_prepare(const struct pool *pool, uint64_t own)
+static int pool_prepare(const struct pool *pool)
 {
     int r = btrfs_quota_enable(pool->fd);
     if (r < 0)
@@ -97,6 +107,7 @@ static int pool_prepare(const struct pool *pool, uint64_t own)
     } folders[] = {
         {"identity", 0700, STORAGE_UID_NODED},
         {"volumes", 0711, 0},
+        {"snapshots", 0711, 0},
         {"state", 0711, 0},
         {"logs", 0711, 0},
     };
@@ -106,7 +117,7 @@ static int pool_prepare(const struct pool *pool, uint64_t own)
             return r;
     }
     /* Three quarters of our share; the rest is for logs, state and identity. */
-    return make_images(pool->fd, own / 4 * 3);
+    return make_images(pool->fd, pool->own / 4 * 3);
 }
 
 int pool_add(struct storage *storage, const struct claim *claim, const struct disk *disk,
@@ -120,12 +131,11 @@ int pool_add(struct storage *storage, const struct claim *claim, const struct di
     pool->rotational = disk->rotational;
     pool->ephemeral = ephemeral;
     pool->size = disk->size;
-    uint64_t own;
-    pool_plan(disk->size, &pool->usable, &own);
+    pool_plan(disk->size, &pool->usable, &pool->own);
     char path[128];
     pool_path(pool, path, sizeof(path));
     pool->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int r = pool->fd < 0 ? -errno : pool_prepare(pool, own);
+    int r = pool->fd < 0 ? -errno : pool_prepare(pool);
     if (r < 0) {
         if (pool->fd >= 0)
             close(pool->fd);

@@ -6,8 +6,8 @@
 
 #include "gen/interfaces.h"
 #include "lib/json.h"
+#include "snapshot.h"
 #include "space.h"
-#include "storage.h"
 
 static void reply_doc(struct varlink_call *call, yyjson_mut_doc *doc, yyjson_mut_val *object)
 {
@@ -51,7 +51,8 @@ static void get_status(struct varlink_call *call, yyjson_val *params, void *data
         char path[128];
         uint64_t used = 0;
         uint64_t reserved = volume_reserved(pool) + space_reserved(pool);
-        (void)pool_used(pool, &used);
+        uint64_t by_volumes = 0;
+        (void)pool_used(pool, &used, &by_volumes);
         pool_path(pool, path, sizeof(path));
         /* Of a failing disk only what is promised already is counted: nothing more goes onto it. */
         capacity[pool->rotational] +=
@@ -62,7 +63,11 @@ static void get_status(struct varlink_call *call, yyjson_val *params, void *data
         yyjson_mut_obj_add_strcpy(doc, object, "disk", pool->disk);
         yyjson_mut_obj_add_str(doc, object, "kind", pool_kind(pool));
         yyjson_mut_obj_add_uint(doc, object, "size", pool->size);
+        yyjson_mut_obj_add_uint(doc, object, "own", pool->own);
+        yyjson_mut_obj_add_uint(doc, object, "overhead", pool->size - pool->usable - pool->own);
+        yyjson_mut_obj_add_uint(doc, object, "free", pool_free(pool));
         yyjson_mut_obj_add_uint(doc, object, "used", used);
+        yyjson_mut_obj_add_uint(doc, object, "usedByVolumes", by_volumes);
         yyjson_mut_obj_add_uint(doc, object, "reserved", reserved);
         yyjson_mut_obj_add_strcpy(doc, object, "path", path);
         yyjson_mut_obj_add_bool(doc, object, "primary", pool->primary);
@@ -80,12 +85,22 @@ struct volume_params {
     const char *key;
     const char *kind;
     uint64_t size;
+    uint64_t every;
+    uint64_t keep;
     int64_t until;
+    bool at_least;
 };
 
 static const struct json_field ensure_fields[] = {
     {"key", JSON_STRING, offsetof(struct volume_params, key), true, 0, 255},
     {"kind", JSON_STRING, offsetof(struct volume_params, kind), true, 0, 16},
+    {"size", JSON_UINT, offsetof(struct volume_params, size), true, 0, 0},
+    {"snapshotEvery", JSON_UINT, offsetof(struct volume_params, every), false, 0, 0},
+    {"snapshotKeep", JSON_UINT, offsetof(struct volume_params, keep), false, 0, 0},
+    {"atLeast", JSON_BOOL, offsetof(struct volume_params, at_least), false, 0, 0},
+};
+static const struct json_field resize_fields[] = {
+    {"key", JSON_STRING, offsetof(struct volume_params, key), true, 0, 255},
     {"size", JSON_UINT, offsetof(struct volume_params, size), true, 0, 0},
 };
 static const struct json_field keep_fields[] = {
@@ -108,7 +123,12 @@ static void ensure_volume(struct varlink_call *call, yyjson_val *params, void *d
     bool created;
     int r = READ(ensure_fields, params, &p, &err);
     if (r >= 0)
-        r = volume_ensure(data, p.key, p.kind, p.size, &volume, &created, &err);
+        r = volume_ensure(data,
+                          &(struct volume_wish){
+                              .key = p.key, .kind = p.kind, .size = p.size, .at_least = p.at_least},
+                          &volume, &created, &err);
+    if (r >= 0)
+        r = snapshot_policy_set(data, &volume, &(struct snapshot_policy){p.every, p.keep}, &err);
     if (r < 0) {
         varlink_call_fail(call, &err);
         return;
@@ -117,6 +137,11 @@ static void ensure_volume(struct varlink_call *call, yyjson_val *params, void *d
     yyjson_mut_val *root = yyjson_mut_obj(doc);
     yyjson_mut_obj_add_strcpy(doc, root, "path", volume.path);
     yyjson_mut_obj_add_bool(doc, root, "created", created);
+    if (volume.policy.keep != 0) {
+        char path[600];
+        snapshot_folder(&volume, path, sizeof(path));
+        yyjson_mut_obj_add_strcpy(doc, root, "snapshots", path);
+    }
     reply_doc(call, doc, root);
 }
 
@@ -127,6 +152,19 @@ static void keep_volume(struct varlink_call *call, yyjson_val *params, void *dat
     int r = READ(keep_fields, params, &p, &err);
     if (r >= 0)
         r = volume_keep(data, p.key, p.until, &err);
+    if (r < 0)
+        varlink_call_fail(call, &err);
+    else
+        varlink_call_reply(call, NULL);
+}
+
+static void resize_volume(struct varlink_call *call, yyjson_val *params, void *data)
+{
+    struct error err = {0};
+    struct volume_params p = {0};
+    int r = READ(resize_fields, params, &p, &err);
+    if (r >= 0)
+        r = volume_resize(data, p.key, p.size, &err);
     if (r < 0)
         varlink_call_fail(call, &err);
     else
@@ -162,6 +200,11 @@ static int list_one(const struct volume *volume, void *data)
     yyjson_mut_obj_add_uint(doc, object, "used", volume->used);
     yyjson_mut_obj_add_strcpy(doc, object, "path", volume->path);
     yyjson_mut_obj_add_strcpy(doc, object, "pool", volume->pool->uuid);
+    yyjson_mut_obj_add_uint(doc, object, "snapshots", volume->snapshots);
+    if (volume->policy.keep != 0) {
+        yyjson_mut_obj_add_uint(doc, object, "snapshotEvery", volume->policy.every_ms);
+        yyjson_mut_obj_add_uint(doc, object, "snapshotKeep", volume->policy.keep);
+    }
     if (volume->keep_until != 0)
         yyjson_mut_obj_add_sint(doc, object, "keepUntil", volume->keep_until);
     return 0;
@@ -190,6 +233,11 @@ static const struct varlink_method methods[] = {
     {"org.croft.storage.WipeDisk", wipe_disk, NULL},
     {"org.croft.storage.ListVolumes", list_volumes, anybody},
     {"org.croft.storage.EnsureVolume", ensure_volume, provd},
+    {"org.croft.storage.ResizeVolume", resize_volume, NULL},
+    {"org.croft.storage.SnapshotVolume", snapshot_method_make, NULL},
+    {"org.croft.storage.ListSnapshots", snapshot_method_list, anybody},
+    {"org.croft.storage.RemoveSnapshot", snapshot_method_remove, NULL},
+    {"org.croft.storage.RestoreSnapshot", snapshot_method_restore, NULL},
     {"org.croft.storage.KeepVolume", keep_volume, provd},
     {"org.croft.storage.RemoveVolume", remove_volume, provd},
     {"org.croft.storage.ListSpaces", space_list, anybody},

@@ -28,6 +28,8 @@ struct pool {
     int fd;        /* its root folder */
     uint64_t size; /* bytes of its device */
     uint64_t usable; /* bytes that volumes may be promised */
+    uint64_t
+        own; /* bytes for images, logs and state; the rest of size is what btrfs needs for itself */
 };
 
 struct disk_entry {
@@ -63,7 +65,8 @@ struct storage {
     struct uevent *uevent;
     struct loop_timer *patience;
     struct loop_timer *hourly;
-    struct pool *pools; /* fastest first: ssd before hdd, larger before smaller */
+    struct loop_timer *snapshots; /* the next one that a policy wants */
+    struct pool *pools;           /* fastest first: ssd before hdd, larger before smaller */
     bool ready;
     struct space_servers *spaces; /* space.h */
 };
@@ -111,18 +114,34 @@ void pool_plan(uint64_t size, uint64_t *ret_usable, uint64_t *ret_own);
 int pool_mount_primary(struct storage *storage, struct error *err);
 const char *pool_kind(const struct pool *pool); /* "ssd" or "hdd" */
 void pool_path(const struct pool *pool, char *ret_path, size_t size);
-int pool_used(const struct pool *pool, uint64_t *ret_used);
+/* Bytes that the pool's volumes and folders hold, as btrfs counts them, and those of its volumes alone. */
+int pool_used(const struct pool *pool, uint64_t *ret_used, uint64_t *ret_volumes);
 
 /* ---- zram.c ---- */
 /* A pool in memory: bounded by a quarter of it. Takes back the one of a predecessor. */
 int zram_pool(struct storage *storage, struct error *err);
 
 /* ---- volume.c ---- */
+/* A folder, or the file of a virtual disk (vdisk.h). */
+struct volume_form {
+    char filesystem[8]; /* "ext4", "btrfs", "raw": what is inside the virtual disk; "": a folder */
+    bool encrypted;
+};
+
+/* One each so many ms, of which so many stay. {0, 0}: none. */
+struct snapshot_policy {
+    uint64_t every_ms;
+    uint64_t keep;
+};
+
 struct volume {
     char key[256];
     uint64_t size;
     uint64_t used;
     int64_t keep_until; /* 0: none */
+    struct volume_form form;
+    struct snapshot_policy policy;
+    unsigned snapshots; /* their number */
     char path[512];
     const struct pool *pool;
 };
@@ -132,8 +151,19 @@ bool volume_key_is_valid(const char *key); /* four parts of the allowed characte
 int volume_key_check(const char *key, struct error *err);
 /* Calls fn for each volume of the pool, in no order. Stops at the first answer other than 0 and returns it. */
 int volume_each(const struct pool *pool, volume_fn *fn, void *data);
-int volume_ensure(struct storage *storage, const char *key, const char *kind, uint64_t size,
+bool volume_is_disk(const struct volume *volume);
+/* What a caller wants to have. */
+struct volume_wish {
+    const char *key;
+    const char *kind; /* "ssd", "hdd" */
+    uint64_t size;
+    bool at_least; /* a larger size stays as it is */
+    struct volume_form form;
+};
+int volume_ensure(struct storage *storage, const struct volume_wish *wish,
                   struct volume *ret_volume, bool *ret_created, struct error *err);
+/* storage.too-small: more is used, or it is a virtual disk and the size smaller. storage.no-space. */
+int volume_resize(struct storage *storage, const char *key, uint64_t size, struct error *err);
 int volume_keep(struct storage *storage, const char *key, int64_t until, struct error *err);
 int volume_remove(struct storage *storage, const char *key, struct error *err);
 uint64_t volume_reserved(const struct pool *pool);

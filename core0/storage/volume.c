@@ -16,57 +16,90 @@
 #include <unistd.h>
 
 #include "btrfs.h"
+#include "fault.h"
 #include "lib/file.h"
 #include "lib/log.h"
+#include "snapshot.h"
 #include "space.h"
-#include "storage.h"
+#include "volume_parts.h"
 
 #define ATTRIBUTE "trusted.croft.volume"
 #define ATTRIBUTE_ROOM ((uint64_t)1 << 20) /* what btrfs sets aside for one change of metadata */
 #define SIZE_MIN ((uint64_t)1 << 20)       /* below, btrfs's own blocks are all there is */
 
-/* "<size> <keep until>": two numbers, nothing that would want a parser. */
-static int attribute_write(int fd, uint64_t size, int64_t keep_until)
+/* "<size> <keep until>", and for a virtual disk "<file system> <1: encrypted>": nothing that would want a parser. */
+static int attribute_write(int fd, const struct volume *volume)
 {
-    char text[64];
-    int len =
-        snprintf(text, sizeof(text), "%llu %lld", (unsigned long long)size, (long long)keep_until);
+    char text[96];
+    int len = snprintf(text, sizeof(text), "%llu %lld", (unsigned long long)volume->size,
+                       (long long)volume->keep_until);
+    if (volume_is_disk(volume))
+        len += snprintf(text + len, sizeof(text) - (size_t)len, " %s %d", volume->form.filesystem,
+                        volume->form.encrypted);
     if (fsetxattr(fd, ATTRIBUTE, text, (size_t)len, 0) < 0)
         return -errno;
     /* The description must be on the disk before anybody relies on it. */
     return syncfs(fd) < 0 ? -errno : 0;
 }
 
-static int attribute_read(int fd, uint64_t *ret_size, int64_t *ret_keep_until)
+int volume_describe(int fd, const struct volume *volume)
 {
-    char text[64];
+    return attribute_write(fd, volume);
+}
+
+static int attribute_read(int fd, struct volume *volume)
+{
+    char text[96];
     ssize_t len = fgetxattr(fd, ATTRIBUTE, text, sizeof(text) - 1);
     if (len < 0)
         return -errno;
     text[len] = '\0';
     unsigned long long size;
     long long keep;
-    if (sscanf(text, "%llu %lld", &size, &keep) != 2)
+    char filesystem[sizeof(volume->form.filesystem)] = "";
+    int encrypted = 0;
+    int count = sscanf(text, "%llu %lld %7s %d", &size, &keep, filesystem, &encrypted);
+    if (count != 2 && count != 4)
         return -EINVAL;
-    *ret_size = size;
-    *ret_keep_until = keep;
+    volume->size = size;
+    volume->keep_until = keep;
+    memcpy(volume->form.filesystem, filesystem, sizeof(filesystem));
+    volume->form.encrypted = encrypted != 0;
     return 0;
 }
 
-/* A full volume has no room for its own description: the limit gives way meanwhile. volume_recover sets it again. */
-static int attribute_change(const struct pool *pool, int fd, uint64_t size, int64_t keep_until)
+bool volume_is_disk(const struct volume *volume)
 {
+    return volume->form.filesystem[0] != '\0';
+}
+
+/* What its snapshots cost themselves, which is not the tenant's. */
+static uint64_t snapshots_cost(const struct volume *volume)
+{
+    return volume->snapshots * BTRFS_SNAPSHOT_COST;
+}
+
+/* What the quota group lets the volume hold. */
+static uint64_t limit_of(const struct volume *volume)
+{
+    return volume->size + snapshots_cost(volume);
+}
+
+/* A full volume has no room for its own description: the limit gives way meanwhile. volume_recover sets it again. */
+static int attribute_change(int fd, const struct volume *volume)
+{
+    const struct pool *pool = volume->pool;
     uint64_t id;
-    int r = attribute_write(fd, size, keep_until);
+    int r = attribute_write(fd, volume);
     if (r != -EDQUOT)
         return r;
     r = btrfs_subvolume_id(fd, &id);
     if (r == 0)
-        r = btrfs_limit_set(pool->fd, id, size + ATTRIBUTE_ROOM);
+        r = btrfs_limit_set(pool->fd, id, limit_of(volume) + ATTRIBUTE_ROOM);
     if (r < 0)
         return r;
-    r = attribute_write(fd, size, keep_until);
-    int restored = btrfs_limit_set(pool->fd, id, size);
+    r = attribute_write(fd, volume);
+    int restored = btrfs_limit_set(pool->fd, id, limit_of(volume));
     return r < 0 ? r : restored;
 }
 
@@ -128,7 +161,7 @@ static int volume_load(const struct pool *pool, int folder, const char *name,
     if (fd < 0)
         return -errno;
     struct volume volume = {.pool = pool};
-    int r = attribute_read(fd, &volume.size, &volume.keep_until);
+    int r = attribute_read(fd, &volume);
     if (r < 0)
         return r;
     uint64_t id;
@@ -136,13 +169,16 @@ static int volume_load(const struct pool *pool, int folder, const char *name,
     r = btrfs_subvolume_id(fd, &id);
     if (r < 0)
         return r;
-    if (btrfs_limit_get(pool->fd, id, &volume.used, &limit) < 0)
-        volume.used = 0;
     for (size_t i = 0; i < sizeof(volume.key) - 1 && name[i] != '\0'; i++)
         volume.key[i] = (char)(name[i] == '+' ? '/' : name[i]);
     char path[128];
     pool_path(pool, path, sizeof(path));
     snprintf(volume.path, sizeof(volume.path), "%s/volumes/%s", path, name);
+    snapshot_count(&volume);
+    if (btrfs_limit_get(pool->fd, id, &volume.used, &limit) < 0)
+        volume.used = 0;
+    uint64_t cost = snapshots_cost(&volume);
+    volume.used -= volume.used < cost ? volume.used : cost;
     *ret_volume = volume;
     return 0;
 }
@@ -188,8 +224,28 @@ static int set_limit(const struct pool *pool, int folder, const char *name, uint
     return r < 0 ? r : btrfs_limit_set(pool->fd, id, size);
 }
 
+int volume_open(const struct volume *volume)
+{
+    int fd = open(volume->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
+const char *volume_name(const struct volume *volume)
+{
+    return strrchr(volume->path, '/') + 1;
+}
+
+int volume_set_limit(const struct volume *volume)
+{
+    cleanup_close int fd = volume_open(volume);
+    uint64_t id = 0;
+    int r = fd < 0 ? fd : btrfs_subvolume_id(fd, &id);
+    return r < 0 ? r : btrfs_limit_set(volume->pool->fd, id, limit_of(volume));
+}
+
 void volume_recover(const struct pool *pool)
 {
+    snapshot_recover(pool);
     int folder = open_volumes(pool);
     DIR *dir = folder < 0 ? NULL : fdopendir(folder);
     if (dir == NULL) {
@@ -203,7 +259,7 @@ void volume_recover(const struct pool *pool)
             continue;
         int r = volume_load(pool, dirfd(dir), entry->d_name, &volume);
         if (r == 0)
-            r = set_limit(pool, dirfd(dir), entry->d_name, volume.size);
+            r = volume_set_limit(&volume);
         else if (r == -ENODATA)
             r = btrfs_subvolume_remove(dirfd(dir), entry->d_name);
         if (r < 0)
@@ -213,31 +269,23 @@ void volume_recover(const struct pool *pool)
     (void)btrfs_limit_sweep(pool->fd);
 }
 
-/* Finds the volume on any pool. 0, -ENOENT, or what went wrong. *ret_folder is the open folder it lies in. */
-static int volume_find(const struct storage *storage, const char *name, struct volume *ret_volume,
-                       int *ret_folder)
+/* Finds the volume on any pool. 0, -ENOENT, or what went wrong. */
+static int volume_find(const struct storage *storage, const char *name, struct volume *ret_volume)
 {
     for (const struct pool *pool = storage->pools; pool != NULL; pool = pool->next) {
-        int folder = open_volumes(pool);
-        if (folder < 0)
-            return folder;
-        int r = volume_load(pool, folder, name, ret_volume);
+        cleanup_close int folder = open_volumes(pool);
+        int r = folder < 0 ? folder : volume_load(pool, folder, name, ret_volume);
         if (r == -ENODATA) {
             r = btrfs_subvolume_remove(folder, name);
             r = r < 0 ? r : -ENOENT;
         }
-        if (r == 0) {
-            *ret_folder = folder;
-            return 0;
-        }
-        close(folder);
         if (r != -ENOENT)
             return r;
     }
     return -ENOENT;
 }
 
-static int fail(struct error *err, const char *key, int r)
+int volume_fail(struct error *err, const char *key, int r)
 {
     if (error_is_set(err))
         return r;
@@ -260,125 +308,199 @@ uint64_t pool_free(const struct pool *pool)
     return pool->usable > reserved ? pool->usable - reserved : 0;
 }
 
-static int volume_grow(struct volume *volume, int folder, const char *name, uint64_t size,
-                       struct error *err)
+static int too_small(const struct volume *volume, uint64_t size, struct error *err)
 {
-    if (size < volume->size)
-        return error_set(err, EINVAL, "storage.too-small", "ask for at least what it has",
-                         "volume %s has %llu bytes and cannot shrink to %llu", volume->key,
-                         (unsigned long long)volume->size, (unsigned long long)size);
-    uint64_t left = pool_free(volume->pool);
-    if (size - volume->size > left)
-        return no_space(err, pool_kind(volume->pool), size - volume->size, left);
-    cleanup_close int fd = openat(folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    int r = fd < 0 ? -errno : 0;
-    if (r == 0 && (size != volume->size || volume->keep_until != 0))
-        r = attribute_change(volume->pool, fd, size, 0);
+    return error_set(err, EINVAL, "storage.too-small", "ask for at least what is used",
+                     "%s %s uses %llu bytes of its %llu and cannot shrink to %llu",
+                     volume_is_disk(volume) ? "virtual disk" : "volume", volume->key,
+                     (unsigned long long)volume->used, (unsigned long long)volume->size,
+                     (unsigned long long)size);
+}
+
+/* The limit comes down first, so that what is used cannot grow beyond it while it is looked at. */
+static int volume_squeeze(struct volume *volume, const struct volume *wanted, struct error *err)
+{
+    if (volume_is_disk(volume) || volume->used > wanted->size)
+        return too_small(volume, wanted->size, err);
+    cleanup_close int fd = volume_open(volume);
+    uint64_t id;
+    uint64_t limit;
+    int r = fd < 0 ? fd : volume_set_limit(wanted);
+    fault_point("resize.limited");
+    /* What was written a moment ago is counted when it is on the disk. */
+    if (r == 0 && syncfs(fd) < 0)
+        r = -errno;
     if (r == 0)
-        r = set_limit(volume->pool, folder, name, size);
+        r = btrfs_subvolume_id(fd, &id);
+    if (r == 0)
+        r = btrfs_limit_get(volume->pool->fd, id, &volume->used, &limit);
+    uint64_t cost = snapshots_cost(wanted);
+    if (r == 0) {
+        volume->used -= volume->used < cost ? volume->used : cost;
+        if (volume->used <= wanted->size)
+            return 0;
+    }
+    (void)volume_set_limit(volume);
+    return r < 0 ? volume_fail(err, volume->key, r) : too_small(volume, wanted->size, err);
+}
+
+/* Sets another size, and that it is used again. */
+static int volume_change(struct volume *volume, uint64_t size, struct error *err)
+{
+    struct volume wanted = *volume;
+    wanted.size = size;
+    wanted.keep_until = 0;
+    uint64_t left = pool_free(volume->pool);
+    if (size > volume->size && size - volume->size > left)
+        return no_space(err, pool_kind(volume->pool), size - volume->size, left);
+    int r = size < volume->size ? volume_squeeze(volume, &wanted, err) : 0;
     if (r < 0)
-        return fail(err, volume->key, r);
-    volume->size = size;
-    volume->keep_until = 0;
+        return r;
+    cleanup_close int fd = volume_open(volume);
+    r = fd < 0 ? fd : 0;
+    if (r == 0 && (size != volume->size || volume->keep_until != 0))
+        r = attribute_change(fd, &wanted);
+    fault_point("resize.described");
+    if (r == 0)
+        r = volume_set_limit(&wanted);
+    if (r < 0)
+        return volume_fail(err, volume->key, r);
+    *volume = wanted;
     return 0;
 }
 
-static int volume_make(const struct pool *pool, const char *key, const char *name, uint64_t size,
+static int volume_make(const struct pool *pool, const char *name, const struct volume_wish *wish,
                        struct volume *ret_volume, struct error *err)
 {
+    struct volume volume = {.size = wish->size, .form = wish->form};
     cleanup_close int folder = open_volumes(pool);
     int r = folder < 0 ? folder : btrfs_subvolume_create(folder, name);
     if (r < 0)
-        return fail(err, key, r);
-    r = set_limit(pool, folder, name, size);
+        return volume_fail(err, wish->key, r);
+    r = set_limit(pool, folder, name, limit_of(&volume));
     if (r == 0) {
         cleanup_close int fd =
             openat(folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (fd < 0 || fchmod(fd, 0755) < 0)
+        /* The raw bytes of a virtual disk are nobody's but ours. */
+        if (fd < 0 || fchmod(fd, volume_is_disk(&volume) ? 0700 : 0755) < 0)
             r = -errno;
         if (r == 0)
-            r = attribute_write(fd, size, 0);
+            r = attribute_write(fd, &volume);
     }
     if (r == 0)
         r = volume_load(pool, folder, name, ret_volume);
     if (r < 0) {
         (void)btrfs_subvolume_remove(folder, name);
-        return fail(err, key, r);
+        return volume_fail(err, wish->key, r);
     }
     return 0;
 }
 
-int volume_ensure(struct storage *storage, const char *key, const char *kind, uint64_t size,
-                  struct volume *ret_volume, bool *ret_created, struct error *err)
+static bool same_form(const struct volume_form *a, const struct volume_form *b)
 {
-    char name[256];
-    int r = volume_key_check(key, err);
-    if (r < 0)
-        return r;
-    if (strcmp(kind, "ssd") != 0 && strcmp(kind, "hdd") != 0)
-        return error_set(err, EINVAL, "storage.bad-kind", "ssd or hdd",
-                         "'%.20s' is no kind of disk", kind);
-    if (size < SIZE_MIN)
-        return error_set(err, EINVAL, "storage.too-small", "at least 1 MiB",
-                         "a volume of %llu bytes is too small", (unsigned long long)size);
-    key_to_name(key, name);
-    struct volume volume;
-    int found = -1;
-    r = volume_find(storage, name, &volume, &found);
-    cleanup_close int folder = found;
-    if (r == 0) {
-        if (strcmp(pool_kind(volume.pool), kind) != 0)
-            return error_set(err, EEXIST, "storage.conflict", "use another name",
-                             "volume %s exists on an %s", key, pool_kind(volume.pool));
-        r = volume_grow(&volume, folder, name, size, err);
-        if (r == 0) {
-            *ret_volume = volume;
-            *ret_created = false;
-        }
-        return r;
-    }
-    if (r != -ENOENT)
-        return fail(err, key, r);
-    /* The pool with the most left, so that disks fill evenly. */
+    return strcmp(a->filesystem, b->filesystem) == 0 && a->encrypted == b->encrypted;
+}
+
+/* A volume of that key exists: it must be of that kind and form, and gets the size. */
+static int volume_reuse(struct volume *volume, const struct volume_wish *wish, struct error *err)
+{
+    if (strcmp(pool_kind(volume->pool), wish->kind) != 0)
+        return error_set(err, EEXIST, "storage.conflict", "use another name",
+                         "volume %s exists on an %s", wish->key, pool_kind(volume->pool));
+    if (!same_form(&volume->form, &wish->form))
+        return error_set(
+            err, EEXIST, "storage.conflict", "use another name", "volume %s exists as a %s%s%s",
+            wish->key, volume->form.encrypted ? "encrypted " : "",
+            volume_is_disk(volume) ? "virtual disk, " : "folder", volume->form.filesystem);
+    uint64_t size = wish->at_least && wish->size < volume->size ? volume->size : wish->size;
+    return volume_change(volume, size, err);
+}
+
+/* The pool with the most left, so that disks fill evenly. */
+static int volume_place(const struct storage *storage, const struct volume_wish *wish,
+                        const struct pool **ret_pool, struct error *err)
+{
     const struct pool *best = NULL;
     uint64_t most = 0;
     for (const struct pool *pool = storage->pools; pool != NULL; pool = pool->next) {
         uint64_t left = pool_free(pool);
-        if (strcmp(pool_kind(pool), kind) == 0 && left > most) {
+        if (strcmp(pool_kind(pool), wish->kind) == 0 && !pool->failing && left > most) {
             best = pool;
             most = left;
         }
     }
-    if (best == NULL || size > most)
-        return no_space(err, kind, size, most);
-    r = volume_make(best, key, name, size, &volume, err);
-    if (r == 0) {
-        *ret_volume = volume;
-        *ret_created = true;
-    }
-    return r;
+    if (best == NULL || wish->size > most)
+        return no_space(err, wish->kind, wish->size, most);
+    *ret_pool = best;
+    return 0;
 }
 
-int volume_keep(struct storage *storage, const char *key, int64_t until, struct error *err)
+int volume_ensure(struct storage *storage, const struct volume_wish *wish,
+                  struct volume *ret_volume, bool *ret_created, struct error *err)
+{
+    char name[256];
+    int r = volume_key_check(wish->key, err);
+    if (r < 0)
+        return r;
+    if (strcmp(wish->kind, "ssd") != 0 && strcmp(wish->kind, "hdd") != 0)
+        return error_set(err, EINVAL, "storage.bad-kind", "ssd or hdd",
+                         "'%.20s' is no kind of disk", wish->kind);
+    if (wish->size < SIZE_MIN)
+        return error_set(err, EINVAL, "storage.too-small", "at least 1 MiB",
+                         "a volume of %llu bytes is too small", (unsigned long long)wish->size);
+    key_to_name(wish->key, name);
+    struct volume volume;
+    const struct pool *pool = NULL;
+    r = volume_find(storage, name, &volume);
+    bool created = r == -ENOENT;
+    if (r == 0)
+        r = volume_reuse(&volume, wish, err);
+    else if (created)
+        r = volume_place(storage, wish, &pool, err);
+    if (r == 0 && created)
+        r = volume_make(pool, name, wish, &volume, err);
+    if (r < 0)
+        return volume_fail(err, wish->key, r);
+    *ret_volume = volume;
+    *ret_created = created;
+    return 0;
+}
+
+int volume_get(const struct storage *storage, const char *key, struct volume *ret_volume,
+               struct error *err)
 {
     char name[256];
     int r = volume_key_check(key, err);
     if (r < 0)
         return r;
     key_to_name(key, name);
-    struct volume volume;
-    int found = -1;
-    r = volume_find(storage, name, &volume, &found);
-    cleanup_close int folder = found;
+    r = volume_find(storage, name, ret_volume);
     if (r == -ENOENT)
         return error_set(err, ENOENT, "storage.not-found", "", "there is no volume %s", key);
+    return r < 0 ? volume_fail(err, key, r) : 0;
+}
+
+int volume_resize(struct storage *storage, const char *key, uint64_t size, struct error *err)
+{
+    struct volume volume;
+    int r = volume_get(storage, key, &volume, err);
     if (r < 0)
-        return fail(err, key, r);
-    if (volume.keep_until == until)
-        return 0;
-    cleanup_close int fd = openat(folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    r = fd < 0 ? -errno : attribute_change(volume.pool, fd, volume.size, until);
-    return r < 0 ? fail(err, key, r) : 0;
+        return r;
+    int64_t keep_until = volume.keep_until;
+    r = size < SIZE_MIN ? too_small(&volume, size, err) : volume_change(&volume, size, err);
+    return r < 0 || keep_until == 0 ? r : volume_keep(storage, key, keep_until, err);
+}
+
+int volume_keep(struct storage *storage, const char *key, int64_t until, struct error *err)
+{
+    struct volume volume;
+    int r = volume_get(storage, key, &volume, err);
+    if (r < 0 || volume.keep_until == until)
+        return r;
+    cleanup_close int fd = volume_open(&volume);
+    volume.keep_until = until;
+    r = fd < 0 ? fd : attribute_change(fd, &volume);
+    return r < 0 ? volume_fail(err, key, r) : 0;
 }
 
 int volume_remove(struct storage *storage, const char *key, struct error *err)
@@ -388,17 +510,18 @@ int volume_remove(struct storage *storage, const char *key, struct error *err)
     if (r < 0)
         return r;
     key_to_name(key, name);
-    struct volume volume = {.pool = NULL};
-    int found = -1;
-    r = volume_find(storage, name, &volume, &found);
-    cleanup_close int folder = found;
-    if (r == -ENOENT)
-        return 0;
-    if (r == 0)
-        r = btrfs_subvolume_remove(folder, name);
-    if (r != 0)
-        return fail(err, key, r);
-    if (volume.pool != NULL)
-        (void)btrfs_limit_sweep(volume.pool->fd);
+    /* Also where the volume is gone already: a removal that was interrupted left the snapshots. */
+    for (const struct pool *pool = storage->pools; pool != NULL; pool = pool->next) {
+        cleanup_close int folder = open_volumes(pool);
+        r = folder < 0 ? folder : btrfs_subvolume_remove(folder, name);
+        bool removed = r == 0;
+        fault_point("volume.removed");
+        if (r == 0 || r == -ENOENT)
+            r = snapshot_forget(pool, name);
+        if (r < 0)
+            return volume_fail(err, key, r);
+        if (removed)
+            (void)btrfs_limit_sweep(pool->fd);
+    }
     return 0;
 }
