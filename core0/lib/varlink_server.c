@@ -100,8 +100,11 @@ static void varlink_connection_flush(struct varlink_connection *connection)
     varlink_connection_update(connection);
 }
 
+/* Parameters may hold keys: neither they nor the text they came as stay in memory that was freed. */
 static void varlink_call_free(struct varlink_call *call)
 {
+    if (call->request->str_pool != NULL)
+        explicit_bzero(call->request->str_pool, yyjson_doc_get_read_size(call->request));
     yyjson_doc_free(call->request);
     free(call);
 }
@@ -417,6 +420,7 @@ static bool varlink_connection_process(struct varlink_connection *connection)
         len = (size_t)(nul - in->data);
         if (!varlink_handle(connection, (const char *)in->data, len))
             return false;
+        explicit_bzero(in->data, len);
         buffer_consume(in, len + 1);
         /* Answers that pile up make a peer wait that sends without reading. */
         if (connection->out.len > VARLINK_MORE_WAITING)

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "fault.h"
 #include "gen/interfaces.h"
@@ -16,6 +17,7 @@
 #include "lib/notify.h"
 #include "snapshot.h"
 #include "space.h"
+#include "vdisk.h"
 
 static void tell_pools(const struct storage *storage)
 {
@@ -49,6 +51,7 @@ static void become_ready(struct storage *storage)
     }
     storage->ready = true;
     snapshot_look(storage);
+    vdisk_start(storage);
     tell_pools(storage);
     space_servers_settle(storage);
     notify_ready();
@@ -117,6 +120,14 @@ static int start(struct daemon *daemon, void **ret_state, struct error *err)
     return 0;
 }
 
+static void stop(void *state)
+{
+    (void)state;
+    /* While the machine runs, disks stay attached: the next storaged finds them. */
+    if (access(DAEMON_MACHINE_STOPS, F_OK) == 0)
+        vdisk_stop();
+}
+
 int main(int argc, char **argv)
 {
     static const struct daemon_spec spec = {
@@ -126,6 +137,7 @@ int main(int argc, char **argv)
         .interface_count = 1,
         .socket_mode = 0666, /* methods have their own callers */
         .start = start,
+        .stop = stop,
         .notify_late = true,
     };
     return daemon_main(&spec, argc, argv);

@@ -8,6 +8,8 @@
 #include "lib/json.h"
 #include "snapshot.h"
 #include "space.h"
+#include "vdisk.h"
+#include "volume_parts.h"
 
 static void reply_doc(struct varlink_call *call, yyjson_mut_doc *doc, yyjson_mut_val *object)
 {
@@ -165,8 +167,13 @@ static void resize_volume(struct varlink_call *call, yyjson_val *params, void *d
     int r = READ(resize_fields, params, &p, &err);
     if (r >= 0)
         r = volume_resize(data, p.key, p.size, &err);
+    struct volume volume;
+    if (r >= 0)
+        r = volume_get(data, p.key, &volume, &err);
     if (r < 0)
         varlink_call_fail(call, &err);
+    else if (volume_is_disk(&volume))
+        vdisk_grow(data, &volume, call);
     else
         varlink_call_reply(call, NULL);
 }
@@ -207,6 +214,8 @@ static int list_one(const struct volume *volume, void *data)
     }
     if (volume->keep_until != 0)
         yyjson_mut_obj_add_sint(doc, object, "keepUntil", volume->keep_until);
+    if (volume_is_disk(volume))
+        vdisk_describe(doc, object, volume);
     return 0;
 }
 
@@ -240,6 +249,9 @@ static const struct varlink_method methods[] = {
     {"org.croft.storage.RestoreSnapshot", snapshot_method_restore, NULL},
     {"org.croft.storage.KeepVolume", keep_volume, provd},
     {"org.croft.storage.RemoveVolume", remove_volume, provd},
+    {"org.croft.storage.EnsureVirtualDisk", vdisk_method_ensure, provd},
+    {"org.croft.storage.AttachVirtualDisk", vdisk_method_attach, provd},
+    {"org.croft.storage.DetachVirtualDisk", vdisk_method_detach, provd},
     {"org.croft.storage.ListSpaces", space_list, anybody},
     {"org.croft.storage.GetSpace", space_get, NULL},
     {"org.croft.storage.EnsureSpace", space_ensure, provd},

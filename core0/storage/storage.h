@@ -69,6 +69,8 @@ struct storage {
     struct pool *pools;           /* fastest first: ssd before hdd, larger before smaller */
     bool ready;
     struct space_servers *spaces; /* space.h */
+    struct vdisk_job *vdisk_jobs; /* in the order they came; vdisk_job.c */
+    struct loop_timer *vdisk_timer;
 };
 
 /* ---- main.c ---- */

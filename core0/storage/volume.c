@@ -21,6 +21,7 @@
 #include "lib/log.h"
 #include "snapshot.h"
 #include "space.h"
+#include "vdisk.h"
 #include "volume_parts.h"
 
 #define ATTRIBUTE "trusted.croft.volume"
@@ -79,10 +80,11 @@ static uint64_t snapshots_cost(const struct volume *volume)
     return volume->snapshots * BTRFS_SNAPSHOT_COST;
 }
 
-/* What the quota group lets the volume hold. */
+/* What the quota group lets the volume hold. A virtual disk's own header and btrfs's notes about its extents come on top. */
 static uint64_t limit_of(const struct volume *volume)
 {
-    return volume->size + snapshots_cost(volume);
+    return volume_is_disk(volume) ? vdisk_limit(volume->size)
+                                  : volume->size + snapshots_cost(volume);
 }
 
 /* A full volume has no room for its own description: the limit gives way meanwhile. volume_recover sets it again. */
@@ -507,6 +509,9 @@ int volume_remove(struct storage *storage, const char *key, struct error *err)
 {
     char name[256];
     int r = volume_key_check(key, err);
+    if (r < 0)
+        return r;
+    r = vdisk_idle(storage, key, err);
     if (r < 0)
         return r;
     key_to_name(key, name);
