@@ -293,6 +293,16 @@ uint64_t slots_memory(const struct slots *slots)
     return sizeof(*slots) + slots->room * sizeof(*slots->table);
 }
 
+uint64_t slots_extent(const struct slots *slots)
+{
+    uint64_t extent = (uint64_t)slots_file_size(slots) / SLOT_SIZE;
+
+    for (size_t i = 0; i < slots->room; i++)
+        if (slots->table[i].used && slots->table[i].id >= extent)
+            extent = (uint64_t)slots->table[i].id + 1;
+    return extent;
+}
+
 int64_t slots_file_size(const struct slots *slots)
 {
     int64_t size = slots->io->size(slots->io, slots->fd);

@@ -58,4 +58,6 @@ void slots_drop(struct slots *slots, struct slots_batch *batch, bool written);
 int slots_walk(struct slots *slots,
                bool (*each)(void *ctx, uint32_t id, const struct index_entry *entry), void *ctx);
 uint64_t slots_memory(const struct slots *slots);
+/* The slots that the file has, or will have once all pending ones are written. */
+uint64_t slots_extent(const struct slots *slots);
 int64_t slots_file_size(const struct slots *slots);

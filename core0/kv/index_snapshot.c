@@ -5,7 +5,7 @@
  * place in the file (u64) and its bytes, and at most 64 KiB of bytes. The bytes, joined:
  *     "CROFTIX1", u64 identity, u64 swaps, u32 mode,
  *     u32 segment, u64 offset: where the log goes on, u64 number of the last record before it, u64 next id,
- *     u64 entries (about),
+ *     u64 entries (user: about; seq: slots that the slots file has at least),
  *     u32 segments, each: u32 id, u64 first, u64 next, u64 size, u32 marks, each: u64 number, u32 place
  *     user: entries until the end: u16 length of the key, u32 segment, u32 place, u32 length of the value,
  *           u32 check, key
@@ -117,7 +117,7 @@ static void out_head(struct out *out, const struct namespace *ns)
     out_number(out, last != NULL ? last->size : 0, 8);
     out_number(out, ns->number, 8);
     out_number(out, ns->next_id, 8);
-    out_number(out, ns->entries, 8);
+    out_number(out, ns->slots != NULL ? slots_extent(ns->slots) : ns->entries, 8);
     out_number(out, ns->segment_count, 4);
     for (uint32_t i = 0; i < ns->segment_count; i++) {
         const struct segment *segment = ns->segments[i];
@@ -517,6 +517,9 @@ int snapshot_load(struct namespace *ns, uint32_t *ret_segment, uint64_t *ret_off
     if (failed == 0 && (head.segments == 0) != (ns->segment_count == 0))
         failed = -EBADMSG;
     if (failed == 0 && head.segments > 0 && loading.seen != head.segments)
+        failed = -EBADMSG;
+    /* Beyond its end the slots file says that there is no such id: that must be true. */
+    if (failed == 0 && ns->slots != NULL && slots_extent(ns->slots) < head.entries)
         failed = -EBADMSG;
     if (failed == 0) {
         load_tiles(ns, head.segment);

@@ -10,6 +10,9 @@
 #include <errno.h>
 #include <string.h>
 
+#define READ_PART                                                                                  \
+    ((size_t)256 << 10) /* of a value: checksummed while the processor's caches have it */
+
 /* Notes that a record of this segment does not verify: the segment is kept as it is from now on. */
 static int damaged(struct namespace *ns, struct segment *segment)
 {
@@ -45,7 +48,8 @@ static int value_read(struct namespace *ns, struct segment *segment, uint64_t of
 {
     const struct record *record = &ret->record;
     uint64_t from = offset + RECORD_HEADER + record->key_len, left = record->value_len;
-    uint8_t *to = NULL;
+    static const uint8_t zeros[8];
+    uint8_t *to = NULL, pad[8] = {0};
     uint32_t crc = 0;
     int failed;
 
@@ -55,19 +59,23 @@ static int value_read(struct namespace *ns, struct segment *segment, uint64_t of
             return STORE_NO_MEMORY;
     }
     while (left > 0) {
-        size_t part = left;
+        size_t most = to != NULL ? READ_PART : EXTERNAL_MIN;
+        size_t part = left < most ? (size_t)left : most;
+        uint8_t *here = to != NULL ? to : ret->scratch + RECORD_HEAD_MAX;
 
-        if (to == NULL && part > EXTERNAL_MIN)
-            part = EXTERNAL_MIN;
-        failed =
-            read_exactly(ns, segment, to != NULL ? to : ret->scratch + RECORD_HEAD_MAX, part, from);
+        failed = read_exactly(ns, segment, here, part, from);
         if (failed < 0)
             return failed;
-        crc = record_crc32c(crc, to != NULL ? to : ret->scratch + RECORD_HEAD_MAX, part);
+        crc = record_crc32c(crc, here, part);
         from += part;
         left -= part;
+        to = to != NULL ? to + part : NULL;
     }
-    return crc == record->body ? 0 : damaged(ns, segment);
+    left = record_size(record->key_len, record->value_len) - (from - offset);
+    failed = left > 0 ? read_exactly(ns, segment, pad, (size_t)left, from) : 0;
+    if (failed < 0)
+        return failed;
+    return crc == record->body && memcmp(pad, zeros, sizeof(pad)) == 0 ? 0 : damaged(ns, segment);
 }
 
 /* `have` bytes of the record are in the scratch buffer. */
