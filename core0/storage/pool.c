@@ -1,5 +1,5 @@
 /*
- * pool.c - mounted pools: their folders, their capacity, and which one is /var/croft.
+ * pool.c - mounted pools: their folders, what lies on them, and which one is /var/croft.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -15,9 +15,6 @@
 #include "lib/log.h"
 #include "storage.h"
 
-#define MIB ((uint64_t)1 << 20)
-#define GIB ((uint64_t)1 << 30)
-
 const char *pool_kind(const struct pool *pool)
 {
     return pool->rotational ? "hdd" : "ssd";
@@ -26,26 +23,6 @@ const char *pool_kind(const struct pool *pool)
 void pool_path(const struct pool *pool, char *ret_path, size_t size)
 {
     snprintf(ret_path, size, CLAIM_POOLS "/%s", pool->uuid);
-}
-
-/*
- * No over-commit: limits of volumes plus our own share plus btrfs's own needs fit on the device. btrfs keeps metadata
- * (twice on a disk): a sixteenth and at least 32 MiB is what small files cost in the worst mixes seen. Our own share
- * holds images, logs and state: a tenth, at least 96 MiB, at most 64 GiB.
- */
-void pool_plan(uint64_t size, uint64_t *ret_usable, uint64_t *ret_own)
-{
-    uint64_t metadata = size / 16 > 32 * MIB ? size / 16 : 32 * MIB;
-    uint64_t own = size / 10;
-    if (own < 96 * MIB)
-        own = 96 * MIB;
-    if (own > 64 * GIB)
-        own = 64 * GIB;
-    /* A pool below 1 GiB lends half of what is left, so that at least small images fit. */
-    if (size < GIB && size > metadata)
-        own = (size - metadata) / 2;
-    *ret_own = own;
-    *ret_usable = size > metadata + own ? (size - metadata - own) / MIB * MIB : 0;
 }
 
 static int add_used(const struct volume *volume, void *data)
