@@ -133,6 +133,8 @@ const struct code codes[] = {
      "a name is of [a-z0-9][a-z0-9_-]{0,62} and does not begin with auto-"},
     {"storage.conflict", "the volume exists with another kind",
      "deploy with its old kind, or another volume name"},
+    {"storage.kvd-failed", "the node's key-value server refuses the namespace",
+     "the node's farmer finds the reason in the log of its kvd service"},
     {"storage.disk-unknown", "the node has no disk of that name and serial number",
      "croft disk list shows them"},
     {"storage.disk-in-use", "the disk holds a pool with volumes",

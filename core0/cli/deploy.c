@@ -27,6 +27,7 @@
 #include "lib/eth/address.h"
 #include "lib/file.h"
 #include "lib/json.h"
+#include "lib/kv_name.h"
 
 #define SALT_SIZE 32
 #define SEALED_INLINE_MAX 1024
@@ -382,6 +383,42 @@ static void tell_state(unsigned state, void *data)
     }
 }
 
+static void namespace_of(const struct deploy *deploy, const char *name,
+                         char ret_name[KV_NAME_LEN + 1])
+{
+    char key[KV_KEY_SIZE];
+
+    kv_key(deploy->grid.account, deploy->compose.project, name, key);
+    kv_name(key, ret_name);
+}
+
+static void add_namespaces(const struct deploy *deploy, yyjson_mut_doc *doc, yyjson_mut_val *root,
+                           const char *address)
+{
+    yyjson_mut_val *spaces = yyjson_mut_obj_get(yyjson_mut_doc_get_root(deploy->compose.doc), "kv");
+    yyjson_mut_val *name, *space;
+    size_t i, max;
+
+    if (yyjson_mut_obj_size(spaces) == 0) {
+        return;
+    }
+    yyjson_mut_val *list = yyjson_mut_obj_add_obj(doc, root, "kv");
+    yyjson_mut_obj_foreach(spaces, i, max, name, space)
+    {
+        yyjson_mut_val *entry = yyjson_mut_obj(doc);
+        yyjson_mut_val *port = yyjson_mut_obj_get(space, "published");
+        char namespace[KV_NAME_LEN + 1];
+
+        namespace_of(deploy, text_of(name), namespace);
+        yyjson_mut_obj_add(list, yyjson_mut_strcpy(doc, yyjson_mut_get_str(name)), entry);
+        yyjson_mut_obj_add_strcpy(doc, entry, "namespace", namespace);
+        yyjson_mut_obj_add_strcpy(doc, entry, "address", address);
+        if (port != NULL) {
+            yyjson_mut_obj_add_uint(doc, entry, "port", yyjson_mut_get_uint(port));
+        }
+    }
+}
+
 static yyjson_mut_doc *result_json(const struct deploy *deploy, const char *state)
 {
     yyjson_mut_val *root;
@@ -407,6 +444,7 @@ static yyjson_mut_doc *result_json(const struct deploy *deploy, const char *stat
             yyjson_mut_arr_append(ports, yyjson_mut_val_mut_copy(doc, port));
         }
     }
+    add_namespaces(deploy, doc, root, address);
     return doc;
 }
 
@@ -414,7 +452,7 @@ static void print_addresses(const struct deploy *deploy)
 {
     const char *address = deploy->node.address_count > 0 ? deploy->node.addresses[0] : "?";
     size_t i, max, p, port_max;
-    yyjson_mut_val *name, *service, *port;
+    yyjson_mut_val *name, *service, *space, *port;
 
     printf("reservation %" PRIu64 " runs\n", deploy->id);
     yyjson_mut_obj_foreach(
@@ -427,6 +465,19 @@ static void print_addresses(const struct deploy *deploy)
                    yyjson_mut_get_uint(yyjson_mut_obj_get(port, "published")),
                    text_of(yyjson_mut_obj_get(port, "protocol")));
         }
+    }
+    yyjson_mut_obj_foreach(yyjson_mut_obj_get(yyjson_mut_doc_get_root(deploy->compose.doc), "kv"),
+                           i, max, name, space)
+    {
+        char namespace[KV_NAME_LEN + 1];
+
+        namespace_of(deploy, text_of(name), namespace);
+        port = yyjson_mut_obj_get(space, "published");
+        printf("%s is the namespace %s", text_of(name), namespace);
+        if (port != NULL) {
+            printf(" at %s:%" PRIu64, address, yyjson_mut_get_uint(port));
+        }
+        printf("\n");
     }
 }
 

@@ -29,6 +29,7 @@ static const struct verb_table *const tables[] = {
     &verbs_reservation,
     &verbs_disk,
     &verbs_volume,
+    &verbs_kv,
     &verbs_run,
     &(const struct verb_table){own_verbs, sizeof(own_verbs) / sizeof(own_verbs[0])},
 };

@@ -12,4 +12,5 @@ extern const struct verb_table verbs_deploy;      /* deploy.c */
 extern const struct verb_table verbs_reservation; /* verbs_reservation.c */
 extern const struct verb_table verbs_disk;        /* verbs_disk.c */
 extern const struct verb_table verbs_volume;      /* verbs_volume.c */
+extern const struct verb_table verbs_kv;          /* verbs_kv.c */
 extern const struct verb_table verbs_run;         /* verbs_run.c: status, relay */

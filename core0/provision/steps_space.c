@@ -2,10 +2,9 @@
  * steps_space.c - namespaces of the key-value server: made like named volumes, reached by a port of the node.
  */
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
-#include "lib/crypto/text.h"
+#include "lib/kv_name.h"
 #include "provision/steps_internal.h"
 
 /* Where a namespace without a published port is found by the reservation's own containers: 0-db's port. */
@@ -15,11 +14,10 @@ yyjson_mut_doc *space_ask(struct deployment *deployment, const struct plan_item 
                           struct error *err)
 {
     const struct spec_kv *space = &deployment->spec->kv[item->service];
-    char key[STORE_KEY_MAX + 1], tenant[43];
+    char key[KV_KEY_SIZE];
     yyjson_mut_val *root;
 
-    hex_encode_0x(deployment->content.tenant, 20, tenant);
-    snprintf(key, sizeof(key), "kv/%s/%s/%s", tenant, deployment->spec->project, space->name);
+    kv_key(deployment->content.tenant, deployment->spec->project, space->name, key);
     if (store_put_volume(&deployment->provision->store, key, deployment->id,
                          deployment->spec->keep_ms, err) < 0) {
         return NULL;

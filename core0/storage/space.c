@@ -13,8 +13,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "lib/crypto/hash.h"
-#include "lib/crypto/text.h"
 #include "lib/file.h"
 #include "lib/json.h"
 #include "lib/log.h"
@@ -28,19 +26,6 @@ int space_key_check(const char *key, struct error *err)
         return error_set(err, EINVAL, "storage.bad-key", "",
                          "'%.80s' is no key of a key-value namespace", key);
     return 0;
-}
-
-void space_name_of(const char *key, char ret_name[SPACE_NAMESPACE_LEN + 1])
-{
-    static const char domain[] = "croft key-value namespace\n";
-    struct sha256 sha;
-    uint8_t hash[SHA256_SIZE];
-    sha256_init(&sha);
-    sha256_update(&sha, domain, sizeof(domain) - 1);
-    sha256_update(&sha, key, strlen(key));
-    sha256_final(&sha, hash);
-    memcpy(ret_name, "kv-", 3);
-    hex_encode(hash, 16, ret_name + 3);
 }
 
 int space_parse(const char *text, size_t len, const char *name, struct space *ret_space)
@@ -69,7 +54,7 @@ int space_parse(const char *text, size_t len, const char *name, struct space *re
         r = -EBADMSG;
     if (r == 0) {
         snprintf(space.key, sizeof(space.key), "%s", row.key);
-        space_name_of(space.key, space.name);
+        kv_name(space.key, space.name);
         space.size = row.size;
         space.seq = strcmp(row.mode, "seq") == 0;
         space.is_public = row.is_public;
@@ -115,7 +100,7 @@ int space_each(const struct pool *pool, space_fn *fn, void *data)
     for (struct dirent *entry; r == 0 && (entry = readdir(dir)) != NULL;) {
         struct space space;
         /* Besides descriptions only what a write left half done lies here (file_write_atomic). */
-        if (strncmp(entry->d_name, "kv-", 3) != 0 || strlen(entry->d_name) != SPACE_NAMESPACE_LEN)
+        if (strncmp(entry->d_name, "kv-", 3) != 0 || strlen(entry->d_name) != KV_NAME_LEN)
             continue;
         int failed = load(pool, dirfd(dir), entry->d_name, &space);
         if (failed == 0)
@@ -129,8 +114,8 @@ int space_each(const struct pool *pool, space_fn *fn, void *data)
 
 int space_find(const struct storage *storage, const char *key, struct space *ret_space)
 {
-    char name[SPACE_NAMESPACE_LEN + 1];
-    space_name_of(key, name);
+    char name[KV_NAME_LEN + 1];
+    kv_name(key, name);
     for (const struct pool *pool = storage->pools; pool != NULL; pool = pool->next) {
         cleanup_close int folder = open_folder(pool);
         int r = folder < 0 ? folder : load(pool, folder, name, ret_space);

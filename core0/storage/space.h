@@ -14,9 +14,9 @@
 #pragma once
 
 #include "lib/buffer.h"
+#include "lib/kv_name.h"
 #include "storage.h"
 
-#define SPACE_NAMESPACE_LEN 35 /* "kv-" and 32 hex digits */
 #define SPACE_SIZE_MIN ((uint64_t)1 << 20)
 #define SPACE_PASSWORD_MAX 63 /* what NSSET takes */
 #define SPACE_ENSURE_COMMANDS 6
@@ -27,7 +27,7 @@
 
 struct space {
     char key[256];
-    char name[SPACE_NAMESPACE_LEN +
+    char name[KV_NAME_LEN +
               1];  /* of the namespace: a hash of the key, so that it tells nobody anything */
     uint64_t size; /* bytes of keys and values */
     bool seq;
@@ -42,7 +42,6 @@ typedef int space_fn(const struct space *space, void *data);
 
 /* "kv/<tenant>/<project>/<name>". storage.bad-key. */
 int space_key_check(const char *key, struct error *err);
-void space_name_of(const char *key, char ret_name[SPACE_NAMESPACE_LEN + 1]);
 /* Calls fn for each space of the pool, in no order. Stops at the first answer other than 0 and returns it. */
 int space_each(const struct pool *pool, space_fn *fn, void *data);
 /* 0, -ENOENT, or what went wrong. */

@@ -185,7 +185,7 @@ static int describe(const struct storage *storage, const struct space_params *p,
         *ret_space = (struct space){
             .size = p->size, .seq = strcmp(p->mode, "seq") == 0, .is_public = p->is_public};
         snprintf(ret_space->key, sizeof(ret_space->key), "%s", p->key);
-        space_name_of(p->key, ret_space->name);
+        kv_name(p->key, ret_space->name);
         ret_space->pool = choose_pool(storage, p, err);
         r = ret_space->pool != NULL ? 0 : -ENOSPC;
     }
@@ -250,19 +250,24 @@ static const struct json_field ensure_fields[] = {
     {"public", JSON_BOOL, offsetof(struct space_params, is_public), true, 0, 0},
 };
 
-/* Reads the parameters; -EBUSY when a job of that key is under way. */
-static int read_params(yyjson_val *params, const struct json_field *fields, size_t count,
-                       struct space_params *p, struct error *err)
+/* Reads the parameters; storage.busy while it cannot be known what there is, or a job of that key is under way. */
+static int read_params(const struct storage *storage, yyjson_val *params,
+                       const struct json_field *fields, size_t count, struct space_params *p,
+                       struct error *err)
 {
     int r = json_read(params, fields, count, 0, p, "storage.bad-request", err);
+    /* What lies on a disk that has not answered yet would be made a second time, or taken for gone. */
+    if (r == 0 && (!storage->ready || storage->working > 0))
+        r = error_set(err, EBUSY, "storage.busy", "it is asked again by itself",
+                      "not every disk has answered yet");
     if (r == 0 && job_runs(p->key))
         r = error_set(err, EBUSY, "storage.busy", "it is asked again by itself",
                       "key-value namespace %s is being changed", p->key);
     return r;
 }
 
-#define READ(fields, params, p, err)                                                               \
-    read_params(params, fields, sizeof(fields) / sizeof((fields)[0]), p, err)
+#define READ(storage, fields, params, p, err)                                                      \
+    read_params(storage, params, fields, sizeof(fields) / sizeof((fields)[0]), p, err)
 
 void space_ensure(struct varlink_call *call, yyjson_val *params, void *data)
 {
@@ -272,7 +277,7 @@ void space_ensure(struct varlink_call *call, yyjson_val *params, void *data)
     struct buffer request = {0};
     struct space space;
     bool created;
-    int r = READ(ensure_fields, params, &p, &err);
+    int r = READ(storage, ensure_fields, params, &p, &err);
     if (r == 0)
         r = check_params(&p, &err);
     if (r == 0)
@@ -299,7 +304,7 @@ void space_keep(struct varlink_call *call, yyjson_val *params, void *data)
     struct space_params p = {0};
     struct error err = {0};
     struct space space;
-    int r = READ(keep_fields, params, &p, &err);
+    int r = READ(data, keep_fields, params, &p, &err);
     if (r == 0)
         r = space_key_check(p.key, &err);
     if (r == 0) {
@@ -359,7 +364,7 @@ void space_remove(struct varlink_call *call, yyjson_val *params, void *data)
     struct error err = {0};
     struct buffer request;
     struct space space;
-    int r = READ(key_fields, params, &p, &err);
+    int r = READ(data, key_fields, params, &p, &err);
     if (r == 0)
         r = space_key_check(p.key, &err);
     if (r == 0) {
@@ -492,7 +497,7 @@ void space_get(struct varlink_call *call, yyjson_val *params, void *data)
     struct error err = {0};
     struct buffer request;
     struct space space;
-    int r = READ(key_fields, params, &p, &err);
+    int r = READ(data, key_fields, params, &p, &err);
     if (r == 0)
         r = space_key_check(p.key, &err);
     if (r == 0) {

@@ -31,6 +31,9 @@
 #define PORT_LAST 61063
 #define CORE_TIMEOUT_US ((uint64_t)10 * 1000000)
 #define RETRY_US ((uint64_t)2 * 1000000)
+/* Between core0's answer and the socket: a service that is ending first ends. */
+#define SOCKET_WAIT_US ((uint64_t)100 * 1000)
+#define SOCKET_TRIES 100u
 
 struct ask {
     struct ask *next;
@@ -50,6 +53,8 @@ struct space_server {
     struct ask *asks;          /* the first one is under way if `busy` */
     bool busy;
     struct space_talk *talk;
+    struct loop_timer *socket_timer;
+    unsigned tries;
 };
 
 struct space_servers {
@@ -227,6 +232,8 @@ static uint16_t free_port(const struct space_servers *servers)
     return 0;
 }
 
+static void try_socket(struct loop_timer *timer, void *data);
+
 static struct space_server *server_make(struct storage *storage, const struct pool *pool)
 {
     struct space_server *server = server_of(storage, pool);
@@ -235,6 +242,11 @@ static struct space_server *server_make(struct storage *storage, const struct po
     server = calloc(1, sizeof(*server));
     if (server == NULL)
         return NULL;
+    if (loop_timer_add(daemon_loop(storage->daemon), try_socket, server, &server->socket_timer) <
+        0) {
+        free(server);
+        return NULL;
+    }
     server->storage = storage;
     snprintf(server->uuid, sizeof(server->uuid), "%s", pool->uuid);
     /* What a predecessor wrote is taken up, so that a kvd that runs is left alone. */
@@ -245,6 +257,7 @@ static struct space_server *server_make(struct storage *storage, const struct po
     if (server->port == 0)
         server->port = free_port(storage->spaces);
     if (server->port == 0) {
+        loop_timer_del(server->socket_timer);
         free(server);
         return NULL;
     }
@@ -355,6 +368,17 @@ static int begin_talk(struct space_server *server, struct error *err)
     return r;
 }
 
+static void try_socket(struct loop_timer *timer, void *data)
+{
+    struct space_server *server = data;
+    struct error err = {0};
+    int r = begin_talk(server, &err);
+    if ((r == -ENOENT || r == -ECONNREFUSED) && server->tries++ < SOCKET_TRIES)
+        loop_timer_in(timer, SOCKET_WAIT_US);
+    else if (r < 0)
+        finish(server, NULL, 0, &err);
+}
+
 static void on_started(yyjson_val *parameters, const struct error *err, bool more, void *data)
 {
     struct space_server *server = data;
@@ -365,8 +389,9 @@ static void on_started(yyjson_val *parameters, const struct error *err, bool mor
         error_set(&failed, EAGAIN, "storage.busy", "it is asked again by itself",
                   "the key-value server cannot be started: %s", err->message);
         finish(server, NULL, 0, &failed);
-    } else if (begin_talk(server, &failed) < 0) {
-        finish(server, NULL, 0, &failed);
+    } else {
+        server->tries = 0;
+        try_socket(server->socket_timer, server);
     }
 }
 
