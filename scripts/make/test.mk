@@ -33,6 +33,17 @@ $(foreach t,$(TESTS),$(eval $(call test_rules,$(t),target,unit,UNIT,cmocka,)))
 $(foreach t,$(TESTS),$(eval $(call test_rules,$(t),asan,asan,UNIT,cmocka,)))
 $(foreach t,$(FUZZERS),$(eval $(call test_rules,$(t),asan,fuzz,FUZZ,,build/obj/asan/tests/fuzz/driver.o)))
 
+# kvd as its tests want it: under the sanitizers, and with STOP, which ends it so that what leaked is told.
+KVD_DEBUG_OBJECTS := $(patsubst %/command_system.o,%/command_system-debug.o,$(SOURCES_kvd:%.c=build/obj/asan/%.o))
+KVD_DEBUG_PACKAGES := mbedtls picohttpparser $(LIB_PACKAGES)
+$(KVD_DEBUG_OBJECTS): $(call pkg_keys,$(call pkg_closure,$(KVD_DEBUG_PACKAGES)),$(SUFFIX_asan))
+build/obj/asan/core0/kv/command_system-debug.o: core0/kv/command_system.c | build/gen/interfaces.h
+	$(call say,cc,$< STOP)mkdir -p $(@D) && $(CC_asan) $(CFLAGS_asan) -DKVD_DEBUG \
+	    $(call pkg_includes,$(call pkg_closure,$(KVD_DEBUG_PACKAGES)),$(SUFFIX_asan)) -MMD -MP -MF $(@:.o=.d) -MT $@ -c $< -o $@
+build/test/kvd-debug: $(KVD_DEBUG_OBJECTS) build/lib/libcroft-asan.a build/lists/program-kvd
+	$(call say,link,$@)mkdir -p $(@D) && $(CC_asan) $(LDFLAGS_asan) -o $@.$$$$ $(filter %.o,$^) \
+	    -Wl,--start-group build/lib/libcroft-asan.a $(call pkg_link,$(KVD_DEBUG_PACKAGES),$(SUFFIX_asan)) -Wl,--end-group && mv $@.$$$$ $@
+
 # T=name chooses one test of a tier.
 chosen = $(if $(T),$(filter $(T) test_$(T),$(1)),$(1))
 
@@ -45,7 +56,7 @@ test: ## Test: everything below, with one summary line
 	@rm -f build/test/*.json; for part in $(TEST_PARTS) test-lanes; do $(MAKE) $$part || true; done; \
 	    $(COUNT) summary $(TEST_PARTS) test-chain $(TEST_LANES:%=test-%)
 
-test-lanes: image tests-tools build/bin/kvd
+test-lanes: image tests-tools build/bin/kvd build/test/kvd-debug
 	@$(COUNT) lanes "test-chain=$(MAKE) -C chain test" $(foreach t,$(TEST_LANES),test-$(t)=tests/$(t))
 
 # A test that does not compile fails its tier, and does not hide the others.
@@ -73,7 +84,7 @@ test-net: build/.setup bin ## Test: netd in network namespaces, with routers and
 test-relay: bin tests-tools ## Test: noded and croft-relay with a real chain
 	@$(MAKE) -C chain build && $(COUNT) pytest test-relay tests/relay $(if $(T),-k "$(T)")
 
-test-kv: build/.setup build/bin/kvd ## Test: the key-value server with real clients, hostile ones, kills and replicas
+test-kv: build/.setup build/bin/kvd build/test/kvd-debug ## Test: the key-value server with real clients, hostile ones, kills and replicas
 	@$(COUNT) pytest test-kv tests/kv $(if $(T),-k "$(T)")
 
 test-qemu: image tests-tools ## Test: whole nodes in QEMU (T=name for one)

@@ -9,6 +9,8 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 KVD = pathlib.Path(os.environ.get("KVD", ROOT / "build/bin/kvd"))
+# With STOP, and under the sanitizers: it tells what leaked when it ends.
+KVD_DEBUG = ROOT / "build/test/kvd-debug"
 
 
 class Error(Exception):
@@ -89,7 +91,9 @@ class Client:
 
 
 class Kvd:
-    def __init__(self, folder, *options, listen=("tcp:127.0.0.1:0",), password=None, metrics=False, sync="everysec"):
+    def __init__(self, folder, *options, listen=("tcp:127.0.0.1:0",), password=None, metrics=False, sync="everysec",
+                 binary=None):
+        self.binary = binary or KVD
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.data = self.folder / "data"
@@ -111,7 +115,7 @@ class Kvd:
 
     def start(self, timeout=20):
         self.log.write_text("")
-        self.process = subprocess.Popen([KVD, "--data", self.data, *map(str, self.options)],
+        self.process = subprocess.Popen([self.binary, "--data", self.data, *map(str, self.options)],
                                         stderr=self.log.open("ab"), stdin=subprocess.DEVNULL)
         deadline = time.monotonic() + timeout
         while self.log.read_text().count("listening on") < len(self.listen):
