@@ -149,6 +149,8 @@ const struct code codes[] = {
      "croft disk list tells its state; replace it"},
     {"storage.primary-lost", "the disk with the node's own state and images is gone",
      "put it back, or restart the node: the next pool takes over"},
+    {"storage.volume-lost", "the volume lies on a disk that is missing or failed",
+     "tell the farmer to put the disk back, or deploy with another volume name"},
     {"net.port-in-use", "the published port is taken on this node",
      "choose another port or another node"},
     {"container.oom-killed", "a service used more memory than its limit and was killed",

@@ -49,6 +49,8 @@ static void entry_claimed(struct disk_entry *entry, const struct claim *claim)
         entry->state = CLAIM_FAILED;
         snprintf(entry->detail, sizeof(entry->detail), "%.150s", err.message);
     }
+    if (entry->state == CLAIM_POOL)
+        roster_take(storage, pool_of(storage, entry->disk.name));
     entry_say(entry, claim);
     health_learned(entry, &claim->smart);
     if (entry->wipe != NULL)

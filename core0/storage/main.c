@@ -79,6 +79,8 @@ static void out_of_patience(struct loop_timer *timer, void *data)
 
 void storage_settled(struct storage *storage)
 {
+    if (storage->working == 0)
+        roster_update(storage);
     if (storage->ready) {
         tell_pools(storage);
         space_servers_settle(storage);

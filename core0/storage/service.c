@@ -152,8 +152,10 @@ static void keep_volume(struct varlink_call *call, yyjson_val *params, void *dat
     struct error err = {0};
     struct volume_params p = {0};
     int r = READ(keep_fields, params, &p, &err);
-    if (r >= 0)
+    if (r >= 0 && !roster_keep(data, p.key, p.until)) {
         r = volume_keep(data, p.key, p.until, &err);
+        roster_changed(data, p.key);
+    }
     if (r < 0)
         varlink_call_fail(call, &err);
     else
@@ -185,10 +187,12 @@ static void remove_volume(struct varlink_call *call, yyjson_val *params, void *d
     int r = READ(key_fields, params, &p, &err);
     if (r >= 0)
         r = volume_remove(data, p.key, &err);
-    if (r < 0)
+    if (r < 0) {
         varlink_call_fail(call, &err);
-    else
-        varlink_call_reply(call, NULL);
+        return;
+    }
+    roster_forget(data, p.key);
+    varlink_call_reply(call, NULL);
 }
 
 struct listing {
@@ -219,6 +223,26 @@ static int list_one(const struct volume *volume, void *data)
     return 0;
 }
 
+static void list_lost(const struct storage *storage, const struct listing *listing)
+{
+    yyjson_mut_doc *doc = listing->doc;
+    const struct roster_entry *entry;
+    size_t at = 0;
+    while ((entry = roster_next_lost(storage, &at)) != NULL) {
+        yyjson_mut_val *object = yyjson_mut_arr_add_obj(doc, listing->volumes);
+        yyjson_mut_obj_add_strcpy(doc, object, "key", entry->key);
+        yyjson_mut_obj_add_strcpy(doc, object, "kind", entry->kind);
+        yyjson_mut_obj_add_uint(doc, object, "size", entry->size);
+        yyjson_mut_obj_add_uint(doc, object, "used", 0);
+        yyjson_mut_obj_add_str(doc, object, "path", "");
+        yyjson_mut_obj_add_uint(doc, object, "snapshots", 0);
+        yyjson_mut_obj_add_strcpy(doc, object, "pool", entry->pool);
+        if (entry->keep_until != 0)
+            yyjson_mut_obj_add_sint(doc, object, "keepUntil", entry->keep_until);
+        yyjson_mut_obj_add_str(doc, object, "error", "storage.volume-lost");
+    }
+}
+
 static void list_volumes(struct varlink_call *call, yyjson_val *params, void *data)
 {
     struct storage *storage = data;
@@ -228,6 +252,7 @@ static void list_volumes(struct varlink_call *call, yyjson_val *params, void *da
     listing.volumes = yyjson_mut_arr(listing.doc);
     for (const struct pool *pool = storage->pools; pool != NULL; pool = pool->next)
         (void)volume_each(pool, list_one, &listing);
+    list_lost(storage, &listing);
     yyjson_mut_obj_add_val(listing.doc, root, "volumes", listing.volumes);
     reply_doc(call, listing.doc, root);
 }

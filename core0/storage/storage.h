@@ -6,6 +6,7 @@
 #include "claim.h"
 #include "disk.h"
 #include "lib/daemon.h"
+#include "roster.h"
 #include "uevent.h"
 
 #define STORAGE_ROOT "/var/croft"
@@ -62,6 +63,7 @@ struct storage {
     size_t working;            /* children that claim and have not ended */
     size_t checking;           /* children that ask for health */
     struct disk_check *checks; /* who waits for all of these */
+    struct roster roster;
     struct uevent *uevent;
     struct loop_timer *patience;
     struct loop_timer *hourly;
@@ -98,6 +100,23 @@ void health_check(struct varlink_call *call, yyjson_val *params, void *data);
 void wipe_disk(struct varlink_call *call, yyjson_val *params, void *data);
 /* The child that wiped ended, or the disk was pulled meanwhile: answers the caller. */
 void wipe_ended(struct disk_entry *entry);
+
+/* ---- roster_keep.c ---- */
+/* A pool came: takes over its copy of the roster if that is the newest. */
+void roster_take(struct storage *storage, const struct pool *pool);
+/* Pools came or went: what lies on them is what is true. Writes the copies. */
+void roster_update(struct storage *storage);
+/* A volume was made or changed. */
+void roster_changed(struct storage *storage, const char *key);
+/* storage.volume-lost, if the volume is known to lie on a pool that is not there. */
+int roster_check(const struct storage *storage, const char *key, struct error *err);
+/* The next lost volume from *at on (which begins with 0); NULL: no more. */
+const struct roster_entry *roster_next_lost(const struct storage *storage, size_t *at);
+/* Notes until when a lost volume is kept; false: it is not lost. */
+bool roster_keep(struct storage *storage, const char *key, int64_t until);
+/* The volume is not wanted any more, wherever it is. */
+void roster_forget(struct storage *storage, const char *key);
+void roster_forget_pool(struct storage *storage, const char *uuid);
 
 /* ---- lost.c ---- */
 struct pool *pool_of(const struct storage *storage, const char *disk);

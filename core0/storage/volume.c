@@ -458,11 +458,14 @@ int volume_ensure(struct storage *storage, const struct volume_wish *wish,
     if (r == 0)
         r = volume_reuse(&volume, wish, err);
     else if (created)
+        r = roster_check(storage, wish->key, err);
+    if (r == 0 && created)
         r = volume_place(storage, wish, &pool, err);
     if (r == 0 && created)
         r = volume_make(pool, name, wish, &volume, err);
     if (r < 0)
         return volume_fail(err, wish->key, r);
+    roster_changed(storage, wish->key);
     *ret_volume = volume;
     *ret_created = created;
     return 0;

@@ -92,6 +92,7 @@ static int unmount(struct storage *storage, struct pool *pool, struct error *err
     }
     (void)rmdir(path);
     pool->fd = -1;
+    roster_forget_pool(storage, pool->uuid);
     pool_drop(storage, pool);
     return 0;
 }

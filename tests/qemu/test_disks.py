@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from lab import machine as lab_machine
+from lab import agent as lab_agent, machine as lab_machine
 
 SECONDS = 100  # about, for the order in which files start
 
@@ -30,6 +30,10 @@ def pool_of(m, serial):
 def ensure(m, name, kind, size=64 << 20):
     key = f"volume/0x{1:040x}/disks/{name}"
     return key, m.agent.varlink("storaged", "EnsureVolume", 60, key=key, kind=kind, size=size)["path"]
+
+
+def volumes(m):
+    return {v["key"]: v for v in m.agent.varlink("storaged", "ListVolumes")["volumes"]}
 
 
 def croft(m, *words):
@@ -125,6 +129,9 @@ def test_a_disk_is_plugged_and_pulled_while_it_is_written(rack, kind, slot):
     assert "error" in rack.agent.text("/run/writer").lower(), rack.agent.text("/run/writer")
     assert disks(rack) == others and name not in pools(rack)
     assert not rack.agent.exists(pool["path"])
+    assert volumes(rack)[key]["error"] == "storage.volume-lost"
+    with pytest.raises(lab_agent.Varlink, match="storage.volume-lost"):  # and not a new, empty one
+        ensure(rack, f"hot-{kind}", pool["kind"])
     # The same disk again: with what it had.
     mark = rack.mark()
     rack.plug(disk, slot)
@@ -135,6 +142,7 @@ def test_a_disk_is_plugged_and_pulled_while_it_is_written(rack, kind, slot):
     rack.agent.varlink("storaged", "RemoveVolume", key=key)
     rack.pull(disk)
     rack.wait("disk", 60, mark, name=name, state="gone")
+    assert key not in volumes(rack)
 
 
 def test_wipe(rack):
@@ -158,7 +166,7 @@ def test_wipe(rack):
     rack.agent.sh("kill $(cat /run/sleeper)")
     code, answer = croft(rack, "disk", "wipe", pool["disk"], serial, "--force")
     assert code == 0 and answer["uuid"] != pool["uuid"] and not rack.agent.exists(path)
-    assert key not in [v["key"] for v in rack.agent.varlink("storaged", "ListVolumes")["volumes"]]
+    assert key not in volumes(rack)  # thrown away on purpose: not lost
     code, answer = croft(rack, "disk", "wipe", name["foreign"], "foreign")
     assert code == 0 and pool_of(rack, "foreign")["uuid"] == answer["uuid"]
     assert [d["state"] for d in croft(rack, "disk", "list")[1] if d["serial"] == "foreign"] == ["pool"]
@@ -176,24 +184,49 @@ def test_only_root_wipes(rack):
 def test_everything_is_found_again_in_other_slots(rack):
     """Other names, other controllers that say other things of them: the pools, their classes and their volumes are the same."""
     before = {s: pool_of(rack, s) for s, d in disks(rack).items() if d["state"] == "pool"}
-    key, path = ensure(rack, "moved", "hdd")
+    key, path = ensure(rack, "moved", "ssd")
     rack.agent.write(f"{path}/x", b"still here")
     rack.agent.sh(f"sync -f {path}/x")
+    away, there = ensure(rack, "away", "hdd")
+    missing = next(s for s, p in before.items() if there.startswith(p["path"]))
     mark = rack.mark()
     rack.power_off()
     by_serial = {d.serial: d for d in rack.disks}
     swapped = {"virtio": ("nvme", ""), "spinning": ("scsi", "rotation_rate=1"), "flash": ("sata", "rotation_rate=5400"),
                "nvme": ("virtio", "")}
     rack.disks = [d._replace(kind=swapped.get(s, (d.kind,))[0], options=swapped.get(s, (0, d.options))[1])
-                  for s, d in reversed(by_serial.items()) if s != "turning"]  # that one is missing
+                  for s, d in reversed(by_serial.items()) if s != missing]
+    rack.disks.append(rack.disk("first", "nvme", "bus=slot0,id=first", megabytes=16384))
     rack.start()
     rack.wait_service("storaged", 180, mark)
     seen = disks(rack)
     for serial, pool in before.items():
-        if serial == "turning":
+        if serial == missing:
             continue
         now = pool_of(rack, serial)
         assert (now["uuid"], now["kind"]) == (pool["uuid"], pool["kind"]), (serial, seen[serial])
-    assert seen["virtio"]["bus"] == "nvme" and seen["virtio"]["kind"] == "hdd"
+    for serial, (bus, _) in swapped.items():
+        assert serial == missing or (seen[serial]["bus"], seen[serial]["kind"]) == (bus, before[serial]["kind"])
     assert seen["flash"]["bus"] == "sata" and seen["flash"]["kind"] == "ssd"
-    assert pool_of(rack, "nvme")["primary"] and len(pools(rack)) == len(before) - 1
+    assert pool_of(rack, "first")["primary"] and len(pools(rack)) == len(before)
+    # The disk that is missing takes down what lay on it, and no other.
+    assert rack.agent.text(f"{path}/x") == "still here" and "error" not in volumes(rack)[key]
+    assert volumes(rack)[away]["error"] == "storage.volume-lost"
+    with pytest.raises(lab_agent.Varlink, match="storage.volume-lost"):
+        ensure(rack, "away", "hdd")
+    rack.agent.varlink("storaged", "RemoveVolume", key=away)
+    assert away not in volumes(rack) and away != ensure(rack, "away", "hdd")[1]
+
+
+def test_without_its_primary_disk_the_node_starts_again_from_the_next(rack):
+    first = next(d for d in rack.disks if d.serial == "first")
+    before = pools(rack)
+    key, path = ensure(rack, "other", "hdd")
+    mark = rack.mark()
+    rack.pull(first)
+    rack.wait("pool", 60, mark, state="lost")
+    rack.agent.forget()
+    rack.wait_service("storaged", 180, mark)
+    assert pool_of(rack, "nvme")["primary"] and "first" not in disks(rack)
+    assert {p["uuid"] for p in status(rack)["pools"]} == {p["uuid"] for n, p in before.items() if not p["primary"]}
+    assert volumes(rack)[key]["path"] == path

@@ -256,11 +256,13 @@ class Machine:
                  serial=disk.serial, bus=BUSES.get(disk.kind, f"slot{slot}"), **options)
 
     def pull(self, disk, timeout=60):
-        """Takes a disk that was plugged out again; waits until the guest has let it go."""
+        """Takes a disk out that was plugged in (or began in a slot, by its options "bus=slot0,id=SERIAL"); waits until
+        the guest has let it go."""
         since = len(self.qmp.events)
         self.qmp("device_del", id=disk.serial)
         self.qmp.wait("DEVICE_DELETED", timeout * paths.SCALE, since)
-        self.qmp("blockdev-del", **{"node-name": f"node-{disk.serial}"})
+        if disk not in self.disks:
+            self.qmp("blockdev-del", **{"node-name": f"node-{disk.serial}"})
 
     def forward(self, host, guest):
         """Adds a forward of a loopback port to the running machine."""
