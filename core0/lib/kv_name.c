@@ -28,6 +28,6 @@ void kv_name(const char *key, char ret_name[KV_NAME_LEN + 1])
     sha256_update(&sha, domain, sizeof(domain) - 1);
     sha256_update(&sha, key, strlen(key));
     sha256_final(&sha, hash);
-    memcpy(ret_name, "kv-", 3);
+    snprintf(ret_name, KV_NAME_LEN + 1, "kv-");
     hex_encode(hash, 16, ret_name + 3);
 }

@@ -127,14 +127,12 @@ int space_find(const struct storage *storage, const char *key, struct space *ret
 
 int space_save(const struct space *space)
 {
-    char path[512];
+    char path[128];
     char text[FILE_MAX];
     char keep[48] = "";
     if (mkdirat(space->pool->fd, FOLDER, 0700) < 0 && errno != EEXIST)
         return -errno;
-    pool_path(space->pool, path, 128);
-    size_t len = strlen(path);
-    snprintf(path + len, sizeof(path) - len, "/" FOLDER "/%s", space->name);
+    snprintf(path, sizeof(path), "/proc/self/fd/%d/" FOLDER "/%s", space->pool->fd, space->name);
     if (space->keep_until != 0)
         snprintf(keep, sizeof(keep), ",\"keepUntil\":%lld", (long long)space->keep_until);
     int n = snprintf(text, sizeof(text),

@@ -200,14 +200,16 @@ static void ensured(const struct space_reply *replies, size_t count, const struc
     struct job *job = data;
     struct error failed = {0};
     const struct pool *pool = job_pool(job);
-    if (replies != NULL && pool == NULL)
+    if (replies == NULL)
+        failed = *err;
+    else if (pool == NULL)
         error_set(&failed, EIO, "storage.disk-failed", "", "the disk of the namespace is gone");
     /* The first is NSNEW: that it exists is as good. */
     for (size_t i = 0; i < count && !error_is_set(&failed); i++)
         if (replies[i].type != '+' && !(i == 0 && says(&replies[i], "This namespace is not avail")))
             (void)refused(&failed, job->space.key, &replies[i]);
-    if (replies == NULL || error_is_set(&failed)) {
-        varlink_call_fail(job->call, replies == NULL ? err : &failed);
+    if (pool == NULL || error_is_set(&failed)) {
+        varlink_call_fail(job->call, &failed);
     } else {
         yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
         yyjson_mut_val *root = yyjson_mut_obj(doc);
@@ -473,7 +475,7 @@ static void got(const struct space_reply *replies, size_t count, const struct er
         (void)refused(&failed, job->space.key, &replies[0]);
     else if (pool == NULL)
         error_set(&failed, EIO, "storage.disk-failed", "", "the disk of the namespace is gone");
-    if (error_is_set(&failed)) {
+    if (pool == NULL || error_is_set(&failed)) {
         varlink_call_fail(job->call, &failed);
     } else {
         yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);

@@ -125,6 +125,10 @@ void pool_drop(struct storage *storage, struct pool *pool);
 /* The pool's disk is gone. */
 void pool_lose(struct storage *storage, struct pool *pool);
 
+/* ---- key.c ---- */
+/* Four parts of the allowed characters: what volumes and namespaces are known by. */
+bool volume_key_is_valid(const char *key);
+
 /* ---- pool.c ---- */
 /* Opens a pool that was just mounted, switches limits on, makes its folders, and adds it. */
 int pool_add(struct storage *storage, const struct claim *claim, const struct disk *disk,
@@ -168,7 +172,6 @@ struct volume {
 };
 typedef int volume_fn(const struct volume *volume, void *data);
 
-bool volume_key_is_valid(const char *key); /* four parts of the allowed characters */
 int volume_key_check(const char *key, struct error *err);
 /* Calls fn for each volume of the pool, in no order. Stops at the first answer other than 0 and returns it. */
 int volume_each(const struct pool *pool, volume_fn *fn, void *data);

@@ -1,0 +1,270 @@
+"""Key-value namespaces as a workload: reserved by a compose file, used from another machine, kept and removed like volumes."""
+import json
+import socket
+import subprocess
+
+import pytest
+
+from lab import machine as lab_machine, paths, ports
+from lab.agent import Varlink
+from lab.node import wait_for
+
+SECONDS = 100  # about, for the order in which files start
+
+MIB = 1 << 20
+TENANT = "0x00000000000000000000000000000000000000aa"
+
+
+def key(name, project="shop"):
+    return f"kv/{TENANT}/{project}/{name}"
+
+
+class Kv:
+    """redis-cli against a forwarded port: each call is a connection of its own, as from a tenant's machine."""
+
+    def __init__(self, port, namespace, password):
+        self.port, self.namespace, self.password = port, namespace, password
+
+    def talk(self, *lines, select=True):
+        first = [f"SELECT {self.namespace} {self.password}"] if select else []
+        done = subprocess.run(["redis-cli", "-p", str(self.port)], input="\n".join([*first, *lines, ""]), text=True,
+                              capture_output=True, timeout=60 * paths.SCALE)
+        return [line for line in done.stdout.splitlines() if line]
+
+    def __call__(self, *lines):
+        answers = self.talk(*lines)
+        assert answers[:1] == ["OK"], answers
+        return answers[1:]
+
+    def wait(self, *lines):
+        """Once it answers: the connection is refused, or not accepted yet, while its server starts."""
+        found = []
+
+        def ask():
+            found[:] = self.talk(*lines)
+            return found[:1] == ["OK"]
+        wait_for(ask, 120, lambda: found)
+        return found[1:]
+
+
+# ---- storaged and kvd on a machine with an ssd and an hdd, without a chain
+
+
+@pytest.fixture(scope="module")
+def m(session_logs):
+    """The hdd is plugged while it runs."""
+    fast = lab_machine.disk_create(session_logs / "kv-ssd.img", 3072, "fast", "scsi", "rotation_rate=1")
+    slow = lab_machine.disk_create(session_logs / "kv-hdd.img", 3072, "slow", "scsi", "rotation_rate=7200")
+    with lab_machine.Machine(session_logs / "kv", ("runmode=dev",), disks=[fast]) as started:
+        started.wait_service("storaged", 120)
+        started.plug(slow)
+        started.slow = slow
+        wait_for(lambda: "hdd" in pools(started), 120, "the hdd becomes no pool")
+        yield started
+
+
+def ask(m, method, **parameters):
+    """As provd does: what passes is asked again."""
+    found = []
+
+    def answered():
+        try:
+            found.append(m.agent.varlink("storaged", method, 180, **parameters))
+        except Varlink as refused:
+            if refused.parameters["code"] != "storage.busy":
+                raise
+        return found
+    return wait_for(answered, 120, method)[0]
+
+
+def ensure(m, name, kind="hdd", size=16 * MIB, **more):
+    return ask(m, "EnsureSpace", **{"key": key(name), "kind": kind, "size": size, "mode": "user", "password": "secret",
+                                    "public": False, **more})
+
+
+def refusal(m, **more):
+    with pytest.raises(Varlink) as refused:
+        ensure(m, "refused", **more)
+    return refused.value.parameters["code"]
+
+
+def inside(m, port, *lines):
+    """On the node itself: what kvd answers to lines typed at its port."""
+    text = "\\r\\n".join([*lines, "QUIT"])
+    return m.agent.sh(f"printf '{text}\\r\\n' | /croft-test/busybox nc 127.0.0.1 {port}").out
+
+
+def service(m, pool):
+    return m.agent.varlink("core0", "GetService", name=f"kvd@{pool}")["service"]
+
+
+def pools(m):
+    return {p["kind"]: p for p in ask(m, "GetStatus")["pools"]}
+
+
+def test_a_namespace_is_promised_made_and_removed(m):
+    free = pools(m)["hdd"]["reserved"]
+    made = ensure(m, "cache")
+    assert made["created"] and made["namespace"].startswith("kv-") and 61000 <= made["port"] <= 61063
+    again = ensure(m, "cache", size=32 * MIB)
+    assert again == {**made, "created": False}
+    pool = pools(m)["hdd"]
+    assert pool["reserved"] - free >= 2 * 32 * MIB
+    assert service(m, pool["uuid"])["state"] == "running"
+    # Its data there, its index on the ssd, all its own, and no privilege with it.
+    folders = [f"{pool['path']}/kv", f"{pools(m)['ssd']['path']}/kv-index/{pool['uuid']}"]
+    look = m.agent.sh(f"ls -ldn {' '.join(folders)}; cat /proc/$(pidof kvd)/status").out
+    for part in ["drwx------    1 107      107  "] * 2 + ["Uid:\t107\t107", "CapBnd:\t0000000000000000", "Seccomp:\t2",
+                                                         "NoNewPrivs:\t1"]:
+        assert part in look, (part, look)
+        look = look.replace(part, "", 1)
+    assert m.agent.exists(f"{folders[0]}/lock") and not m.agent.exists(f"{folders[0]}/ns-00000000.index")
+    answer = inside(m, made["port"], f"SELECT {made['namespace']} secret", "SET a 1", "GET a")
+    assert answer.split() == ["+OK", "$1", "a", "$1", "1", "+OK"], answer
+    shown = json.loads(m.agent.sh(f"croft kv show {key('cache')} --json").out)
+    assert shown["entries"] == 1 and shown["used"] == 2 and shown["size"] == 32 * MIB
+    assert key("cache") in m.agent.sh("croft kv list --json").out
+    ask(m, "RemoveSpace", key=key("cache"))
+    ask(m, "RemoveSpace", key=key("cache"))
+    assert ask(m, "ListSpaces")["spaces"] == [] and pools(m)["hdd"]["reserved"] == free
+    wait_for(lambda: service(m, pool["uuid"])["state"] == "stopped", 60, "kvd does not stop")
+    assert not m.agent.exists(f"{pool['path']}/kv")
+
+
+def test_what_cannot_be_is_refused(m):
+    assert refusal(m, size=1 << 40) == "storage.no-space"
+    assert refusal(m, size=1) == "storage.too-small"
+    assert refusal(m, kind="tape") == "storage.bad-kind"
+    assert refusal(m, mode="both") == "storage.bad-request"
+    assert refusal(m, password="*") == "storage.bad-request"
+    assert refusal(m, key="volume/a/b/c") == "storage.bad-key"
+    assert refusal(m, key="kv/../../x") == "storage.bad-key"
+    ensure(m, "refused")
+    assert refusal(m, kind="ssd") == "storage.conflict"
+    assert refusal(m, mode="seq") == "storage.conflict"
+    assert refusal(m, size=MIB) == "storage.too-small"
+    ask(m, "RemoveSpace", key=key("refused"))
+
+
+def test_a_pulled_disk_takes_only_its_own_server(m):
+    fast = ensure(m, "fast", kind="ssd")
+    slow = ensure(m, "kept")
+    uuids = {kind: p["uuid"] for kind, p in pools(m).items()}
+    assert fast["port"] != slow["port"]
+    inside(m, fast["port"], f"SELECT {fast['namespace']} secret", "SET a fast")
+    inside(m, slow["port"], f"SELECT {slow['namespace']} secret", "SET a slow")
+    m.agent.run("/croft-test/busybox", "sync")  # an answer promises that within a second
+    m.pull(m.slow)
+    wait_for(lambda: "hdd" not in pools(m), 60, "the pool is still there")
+    wait_for(lambda: service(m, uuids["hdd"])["state"] == "stopped", 60, "its kvd is not stopped")
+    assert service(m, uuids["ssd"])["state"] == "running"
+    assert "fast" in inside(m, fast["port"], f"SELECT {fast['namespace']} secret", "GET a")
+    ask(m, "RemoveSpace", key=key("fast"))
+    m.plug(m.slow)
+    wait_for(lambda: "hdd" in pools(m), 120, "the hdd is not taken back")
+    wait_for(lambda: service(m, uuids["hdd"])["state"] == "running", 60, "its kvd is not started again")
+    assert "slow" in inside(m, slow["port"], f"SELECT {slow['namespace']} secret", "GET a")
+
+
+def test_killed_at_any_time(m):
+    """storaged between its steps, kvd under a request: what was promised is found again, what was written too."""
+    made = ensure(m, "kept")
+    inside(m, made["port"], f"SELECT {made['namespace']} secret", "SET a kept")
+    for _ in range(2):
+        m.agent.kill("kvd")
+        m.agent.kill("storaged")
+        assert ensure(m, "kept") == {**made, "created": False}
+        assert "kept" in inside(m, made["port"], f"SELECT {made['namespace']} secret", "GET a")
+    mark = m.mark()
+    m.power_off()
+    m.disks.append(m.slow)  # from now on it is there from the beginning
+    m.start()
+    m.wait_service("storaged", 120, mark)
+    pool = pools(m)["hdd"]["uuid"]
+    wait_for(lambda: service(m, pool)["state"] == "running", 60, "kvd is not started again")
+    answer = ensure(m, "kept")
+    assert answer["namespace"] == made["namespace"] and not answer["created"]
+    assert "kept" in inside(m, answer["port"], f"SELECT {made['namespace']} secret", "GET a")
+
+
+# ---- a whole node
+
+
+def kv(published, **more):
+    return {"x-croft": {"kv": {"cache": {"size": "16MiB", "mode": "user", "password": "open",
+                                         "port": published, **more}}}}
+
+
+def app(port):
+    """A service that is healthy when the namespace's server answers by its name, and by no other port."""
+    check = f"printf 'PING\\r\\nQUIT\\r\\n' | nc -w 9 cache {port} | grep -q PONG && ! nc -w 9 cache 61000 </dev/null"
+    return {"app": {"image": "busybox", "stop_grace_period": "1s", "command": ["sleep", "100000"],
+                    "healthcheck": {"test": check, "interval": "1s", "timeout": "60s", "retries": 10,
+                                    "start_period": "1m"}}}
+
+
+def answers(port):
+    with socket.socket() as s:
+        s.settimeout(3 * paths.SCALE)
+        try:
+            s.connect(("127.0.0.1", port))
+            s.sendall(b"PING\r\n")
+            return s.recv(7) == b"+PONG\r\n"
+        except OSError:
+            return False
+
+
+def test_a_tenant_uses_it_from_another_machine(node):
+    port, direct = node.ports[2], ports.free()
+    node.machine.forward(direct, 61000)
+    it = node.deploy(app(port), name="kv", **kv(port))
+    space = it.answer["kv"]["cache"]
+    assert space["port"] == port
+    cache = Kv(port, space["namespace"], "open")
+    assert cache("SET key value", "GET key") == ["key", "value"]
+    assert answers(port) and not answers(direct)
+    # A wrong password and a name that is somebody else's are answered as a name that nobody has.
+    nobody = cache.talk("SELECT kv-00000000000000000000000000000000 open", select=False)
+    assert "Namespace not found" in nobody[0]
+    assert Kv(port, space["namespace"], "wrong").talk() == nobody
+    assert cache.talk(f"SELECT {space['namespace']}", select=False) == nobody
+    assert cache.talk("NSLIST", select=False) == ["default"]
+    # Nobody is administrator.
+    assert cache.talk(f"NSSET {space['namespace']} maxsize 0", select=False) == ["Permission denied"]
+    # The limit: sixteen of seventeen do not fit, as keys count too.
+    megabyte = "x" * MIB
+    said = cache(*[f"SET big{i} {megabyte}" for i in range(17)])
+    assert sum(s.startswith("big") for s in said) == 15 and "No space left on this namespace" in said, said
+    _, done = node.try_deploy(app(port), name="thief", **kv(port))
+    assert done.status == 1 and "port" in done.out + done.err, done
+    node.agent.kill("kvd")
+    assert cache.wait("GET key") == ["value"]
+    node.reboot()
+    assert cache.wait("GET key") == ["value"]
+    it.cancel()
+    wait_for(lambda: not answers(port), 60, "the port still answers")
+
+
+def spaces(node, name):
+    return [s for s in node.agent.varlink("storaged", "ListSpaces")["spaces"] if s["namespace"] == name]
+
+
+def test_made_once_kept_and_removed(node):
+    """provd is killed at the fault points of its step; the next deployment finds what the first one wrote; with keep 0 it goes."""
+    port = node.ports[2]
+    node.agent.sh("mkdir -p /run/croft/fault; chmod 777 /run/croft/fault")
+    points = [f"/run/croft/fault/provd.space.{when}" for when in ("before", "after")]
+    for point in points:
+        node.agent.write(point, b"")
+    it = node.deploy(app(port), name="kept-kv", **kv(port))
+    assert not any(node.agent.exists(point) for point in points)
+    name = it.answer["kv"]["cache"]["namespace"]
+    assert len(spaces(node, name)) == 1
+    assert Kv(port, name, "open")("SET again found", "GET again") == ["again", "found"]
+    it.cancel()
+    wait_for(lambda: "keepUntil" in spaces(node, name)[0], 60, "it is not kept")
+    again = node.deploy(app(port), name="kept-kv", **{"x-croft": {**kv(port)["x-croft"], "keep": "0s"}})
+    assert again.answer["kv"]["cache"]["namespace"] == name
+    assert Kv(port, name, "open")("GET again") == ["found"]
+    again.cancel()
+    wait_for(lambda: not spaces(node, name), 90, "the namespace is still there")
