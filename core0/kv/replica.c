@@ -53,8 +53,8 @@ static int follow(struct replica *replica)
         r = authenticate(replica);
     if (r == 0)
         log_info("following %s", replica->options.primary.address);
-    for (size_t i = 0; i < replica->count; i++)
-        replica->followed[i].level = false; /* a new connection: the primary does not know us */
+    for (size_t i = 0; r == 0 && i < replica->count; i++)
+        r = replica_follow_again(replica, &replica->followed[i]);
     while (r == 0) {
         r = replica_take_list(replica, &token);
         if (r == 0)

@@ -39,5 +39,7 @@ int replica_followed_renew(struct replica *replica, struct followed *f);
 void replica_followed_put(struct followed *f);
 
 /* ---- replica_records.c ---- */
+/* On a new connection: goes on behind the newest record that we hold, which a broken answer may have moved. */
+int replica_follow_again(struct replica *replica, struct followed *f);
 /* Takes records until there are no more. 0, -errno or a result of the store. */
 int replica_follow_namespace(struct replica *replica, struct followed *f);

@@ -109,6 +109,18 @@ static int make_safe(struct replica *replica, uint64_t ticket)
     return r;
 }
 
+int replica_follow_again(struct replica *replica, struct followed *f)
+{
+    struct store_info info;
+
+    f->level = false; /* the primary does not know us */
+    if (f->ns == NULL)
+        return 0;
+    store_namespace_info(f->ns, &info);
+    f->cursor = (struct store_cursor){.number = info.last_number};
+    return make_safe(replica, store_namespace_ticket(f->ns));
+}
+
 /* One FOLLOW of a namespace. *ret_count: records that came. */
 static int take_records(struct replica *replica, struct followed *f, int64_t *ret_count)
 {

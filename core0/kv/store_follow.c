@@ -77,7 +77,8 @@ static bool may_go_on(struct store_follower *follower, uint64_t number)
         follower->number = number;
         return true;
     }
-    if (number != 0 && (follower->broken || number < ns->d.compacted_to))
+    /* Above our last number is what we lost in a power cut: the same numbers will be other records. */
+    if (number != 0 && (follower->broken || number < ns->d.compacted_to || number > ns->number))
         return false;
     if (number < follower->number) /* compactions that are under way counted on more */
         follower->since = ns->compactions;

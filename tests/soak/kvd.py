@@ -300,6 +300,9 @@ class Soak:
         print(self.page())
         for p in self.problems:
             print("WRONG:", p)
+        if self.problems:
+            for server in (self.killed, self.replica, self.lives):
+                print(f"-- {server.folder.name}\n{server.log.read_text()[-3000:]}")
         return 1 if self.problems else 0
 
 
