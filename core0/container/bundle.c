@@ -169,10 +169,18 @@ static void add_mounts(yyjson_mut_doc *doc, yyjson_mut_val *root, const struct b
             add_mount(doc, list, target, "bind", source, "bind,rprivate,nosuid,nodev,noexec");
     }
     /* idmap: the disk's 0 is the container's 0, so a volume fits any range. */
-    for (size_t i = 0; i < spec->mount_count; i++)
-        add_mount(doc, list, spec->mounts[i].target, "bind", spec->mounts[i].source,
-                  spec->mounts[i].read_only ? "bind,idmap,rprivate,nosuid,nodev,ro"
-                                            : "bind,idmap,rprivate,nosuid,nodev,rw");
+    for (size_t i = 0; i < spec->mount_count; i++) {
+        const struct spec_mount *mount = &spec->mounts[i];
+
+        if (mount->block) {
+            snprintf(source, sizeof(source), "%s/%zu", bundle->devices, i);
+            add_mount(doc, list, mount->target, "bind", source, "bind,rprivate,nosuid,noexec");
+        } else {
+            add_mount(doc, list, mount->target, "bind", mount->source,
+                      mount->read_only ? "bind,idmap,rprivate,nosuid,nodev,ro"
+                                       : "bind,idmap,rprivate,nosuid,nodev,rw");
+        }
+    }
     for (size_t i = 0; i < spec->tmpfs_count; i++) {
         uint64_t size = spec->tmpfs[i].size != 0 ? spec->tmpfs[i].size : spec->memory / 2;
 
@@ -252,6 +260,16 @@ static void add_resources(yyjson_mut_doc *doc, yyjson_mut_val *linux_, const str
     /* The runtime adds null, zero, full, random, urandom, tty and ptmx. */
     yyjson_mut_obj_add_bool(doc, all, "allow", false);
     yyjson_mut_obj_add_str(doc, all, "access", "rwm");
+    for (size_t i = 0; i < spec->mount_count; i++) {
+        if (!spec->mounts[i].block)
+            continue;
+        yyjson_mut_val *device = yyjson_mut_arr_add_obj(doc, devices);
+        yyjson_mut_obj_add_bool(doc, device, "allow", true);
+        yyjson_mut_obj_add_str(doc, device, "type", "b");
+        yyjson_mut_obj_add_uint(doc, device, "major", bundle->numbers[i].major);
+        yyjson_mut_obj_add_uint(doc, device, "minor", bundle->numbers[i].minor);
+        yyjson_mut_obj_add_str(doc, device, "access", spec->mounts[i].read_only ? "r" : "rw");
+    }
     if (bundle->no_limits)
         return;
     yyjson_mut_val *cpu = yyjson_mut_obj_add_obj(doc, resources, "cpu");

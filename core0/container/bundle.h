@@ -10,6 +10,10 @@
 #include "container/user.h"
 #include "lib/error.h"
 
+struct bundle_device {
+    unsigned major, minor;
+};
+
 struct bundle {
     const struct container_spec *spec;
     const struct container_user *user;
@@ -19,9 +23,12 @@ struct bundle {
     const char *etc;            /* folder with hosts, hostname, resolv.conf */
     const char *
         files; /* folder with the configs and secrets, named by their place in the list: "0", "1", … */
-    yyjson_val *seccomp; /* Docker's profile; NULL: none (tests) */
-    unsigned kernel;     /* major << 8 | minor */
-    bool no_limits;      /* a machine without cgroup controllers and CAP_SYS_RESOURCE (tests) */
+    const char *
+        devices; /* folder with the nodes of block devices, named by their place among the mounts */
+    const struct bundle_device *numbers; /* of those, one per mount */
+    yyjson_val *seccomp;                 /* Docker's profile; NULL: none (tests) */
+    unsigned kernel;                     /* major << 8 | minor */
+    bool no_limits; /* a machine without cgroup controllers and CAP_SYS_RESOURCE (tests) */
 };
 
 /* JSON text, free with free(). */

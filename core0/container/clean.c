@@ -20,7 +20,7 @@
 /* What one run leaves: processes, runc's state, the cgroup, the mounts of the bundle. */
 int clean_run(struct instance *inst, struct error *err)
 {
-    static const char *const mounts[] = {"etc", "files"};
+    static const char *const mounts[] = {"etc", "files", "devices"};
     static const char *const files[] = {"shim.pid",   "pid",      "started", "config.json",
                                         "health.pid", "runc.log", "exit"};
     const struct contd_options *opt = &inst->contd->opt;

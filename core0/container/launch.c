@@ -14,6 +14,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "container/bundle.h"
@@ -38,7 +39,7 @@ static int put(const struct instance *inst, const char *file, const char *text)
 }
 
 static int mount_small(const struct instance *inst, const char *name, size_t bytes,
-                       char path[CONTD_PATH_MAX], struct error *err)
+                       unsigned long flags, char path[CONTD_PATH_MAX], struct error *err)
 {
     char options[128];
 
@@ -47,7 +48,7 @@ static int mount_small(const struct instance *inst, const char *name, size_t byt
     snprintf(options, sizeof(options), "mode=0711,uid=%u,gid=%u,size=%zu", inst->uid_base,
              inst->uid_base, bytes);
     if ((mkdir(path, 0711) < 0 && errno != EEXIST) ||
-        mount("tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV, options) < 0)
+        mount("tmpfs", path, "tmpfs", MS_NOSUID | flags, options) < 0)
         return error_set(err, errno, "container.start-failed", NULL, "mounting %s: %s", path,
                          strerror(errno));
     return 0;
@@ -80,7 +81,7 @@ static int write_etc(const struct instance *inst, struct error *err)
     const struct container_spec *spec = &inst->spec;
     char dir[CONTD_PATH_MAX];
     struct buffer hosts, resolv, name;
-    int ret = mount_small(inst, "etc", 256 << 10, dir, err);
+    int ret = mount_small(inst, "etc", 256 << 10, MS_NODEV, dir, err);
 
     if (ret < 0)
         return ret;
@@ -116,7 +117,7 @@ static int write_files(const struct instance *inst, struct error *err)
         return 0;
     for (size_t i = 0; i < spec->file_count; i++)
         bytes += spec->files[i].len + 8192;
-    int ret = mount_small(inst, "files", bytes, dir, err);
+    int ret = mount_small(inst, "files", bytes, MS_NODEV, dir, err);
     for (size_t i = 0; ret == 0 && i < spec->file_count; i++) {
         const struct spec_file *file = &spec->files[i];
 
@@ -131,11 +132,47 @@ static int write_files(const struct instance *inst, struct error *err)
     return ret;
 }
 
-static int write_config(const struct instance *inst, const struct container_user *user,
+/*
+ * Nodes of block devices that are mounts: the node's own belong to its root, who is nobody in there. Each is a node of
+ * the container's root; what it may do with the device is in the cgroup's rule.
+ */
+static int make_devices(const struct instance *inst, struct bundle_device *ret_numbers,
                         struct error *err)
 {
+    const struct container_spec *spec = &inst->spec;
+    char dir[CONTD_PATH_MAX], path[CONTD_PATH_MAX + 32];
+    bool mounted = false;
+    int ret = 0;
+
+    for (size_t i = 0; ret == 0 && i < spec->mount_count; i++) {
+        struct stat st;
+
+        if (!spec->mounts[i].block)
+            continue;
+        if (!mounted && (ret = mount_small(inst, "devices", 64 << 10, 0, dir, err)) < 0)
+            return ret;
+        mounted = true;
+        snprintf(path, sizeof(path), "%s/%zu", dir, i);
+        if (stat(spec->mounts[i].source, &st) < 0)
+            ret = -errno;
+        else if (!S_ISBLK(st.st_mode))
+            ret = -ENOTBLK;
+        else if (mknod(path, S_IFBLK | 0600, st.st_rdev) < 0 ||
+                 chown(path, inst->uid_base, inst->uid_base) < 0)
+            ret = -errno;
+        else
+            ret_numbers[i] = (struct bundle_device){major(st.st_rdev), minor(st.st_rdev)};
+    }
+    return ret < 0 ? error_set(err, -ret, "container.start-failed", NULL,
+                               "the node of a block device: %s", strerror(-ret))
+                   : 0;
+}
+
+static int write_config(const struct instance *inst, const struct container_user *user,
+                        const struct bundle_device *numbers, struct error *err)
+{
     char userns[CONTD_PATH_MAX], netns[CONTD_PATH_MAX], cgroup[CONTD_PATH_MAX], etc[CONTD_PATH_MAX],
-        files[CONTD_PATH_MAX], path[CONTD_PATH_MAX];
+        files[CONTD_PATH_MAX], devices[CONTD_PATH_MAX], path[CONTD_PATH_MAX];
     struct bundle bundle = {.spec = &inst->spec,
                             .user = user,
                             .hostname = inst->key.service,
@@ -143,6 +180,8 @@ static int write_config(const struct instance *inst, const struct container_user
                             .netns = netns,
                             .etc = etc,
                             .files = files,
+                            .devices = devices,
+                            .numbers = numbers,
                             .seccomp = yyjson_doc_get_root(inst->contd->seccomp),
                             .kernel = inst->contd->kernel,
                             .no_limits = inst->contd->opt.no_limits != NULL};
@@ -153,6 +192,7 @@ static int write_config(const struct instance *inst, const struct container_user
     store_path(inst, "netns", netns);
     store_path(inst, "etc", etc);
     store_path(inst, "files", files);
+    store_path(inst, "devices", devices);
     store_cgroup(inst, cgroup);
     bundle.cgroup = cgroup + strlen(inst->contd->opt.cgroup_mount);
     int ret = bundle_config(&bundle, &json, &len, err);
@@ -183,6 +223,7 @@ static int become_shim(const struct instance *inst, struct error *err)
 {
     const struct contd_options *opt = &inst->contd->opt;
     struct container_user user;
+    struct bundle_device numbers[SPEC_MOUNTS_MAX];
     char dir[CONTD_PATH_MAX], logs[CONTD_PATH_MAX], uid[16], gid[16];
     int ret = user_resolve(inst->spec.rootfs, inst->spec.user, inst->uid_count, &user, err);
 
@@ -191,7 +232,9 @@ static int become_shim(const struct instance *inst, struct error *err)
     if (ret == 0)
         ret = write_files(inst, err);
     if (ret == 0)
-        ret = write_config(inst, &user, err);
+        ret = make_devices(inst, numbers, err);
+    if (ret == 0)
+        ret = write_config(inst, &user, numbers, err);
     if (ret < 0)
         return ret;
     make_log(inst);

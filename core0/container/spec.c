@@ -255,6 +255,7 @@ static int read_mounts(struct container_spec *spec, yyjson_val *list, struct err
         {"source", JSON_STRING, offsetof(struct spec_mount, source), true, 1, PATH_LEN_MAX},
         {"target", JSON_STRING, offsetof(struct spec_mount, target), true, 1, PATH_LEN_MAX},
         {"readOnly", JSON_BOOL, offsetof(struct spec_mount, read_only), false, 0, 0},
+        {"block", JSON_BOOL, offsetof(struct spec_mount, block), false, 0, 0},
     };
     size_t i, max;
     yyjson_val *item;
@@ -420,7 +421,7 @@ static const struct json_field start_fields[] = {
     START("rootfs", JSON_STRING, rootfs, true, PATH_LEN_MAX),
     START("image", JSON_OBJECT, image, true, 0),
     START("spec", JSON_OBJECT, spec, true, 0),
-    START("mounts", JSON_ARRAY, mounts, false, 64),
+    START("mounts", JSON_ARRAY, mounts, false, SPEC_MOUNTS_MAX),
     START("files", JSON_ARRAY, files, false, 64),
     START("hosts", JSON_OBJECT, hosts, false, 0),
     START("dns", JSON_ARRAY, dns, false, 8),

@@ -17,13 +17,15 @@
 #define SPEC_START_MAX                                                                             \
     ((size_t)8 << 20) /* bytes of Start's parameters: files up to 4 MiB in base64 fit */
 #define SPEC_FILES_BYTES_MAX ((size_t)4 << 20) /* they live in memory */
-#define SPEC_MEMORY_MIN ((uint64_t)8 << 20)    /* below, the runtime's own start is killed */
+#define SPEC_MOUNTS_MAX 64
+#define SPEC_MEMORY_MIN ((uint64_t)8 << 20) /* below, the runtime's own start is killed */
 
 enum restart_policy { RESTART_NO, RESTART_ALWAYS, RESTART_ON_FAILURE, RESTART_UNLESS_STOPPED };
 
 struct spec_mount {
     const char *source, *target;
     bool read_only;
+    bool block; /* source is a block device of the node */
 };
 
 struct spec_tmpfs {

@@ -82,6 +82,11 @@ static int plan_services(struct deployment *deployment)
             ret |= add(deployment, STEP_DEPENDS, s, 0);
         }
         ret |= add(deployment, STEP_QUIESCE, s, 0);
+        for (size_t m = 0; m < spec->services[s].mount_count; m++) {
+            if (spec->volumes[spec->services[s].mounts[m].volume].filesystem != NULL) {
+                ret |= add(deployment, STEP_PLUG, s, m);
+            }
+        }
         ret |= add(deployment, STEP_START, s, 0);
     }
     return ret;
@@ -102,7 +107,7 @@ int deployment_build_plan(struct deployment *deployment, struct error *err)
         ret |= add(deployment, STEP_NETWORK, i, 0);
     }
     for (size_t i = 0; i < spec->volume_count; i++) {
-        ret |= add(deployment, STEP_VOLUME, i, 0);
+        ret |= add(deployment, spec->volumes[i].filesystem != NULL ? STEP_DISK : STEP_VOLUME, i, 0);
     }
     for (size_t i = 0; i < spec->kv_count; i++) {
         ret |= add(deployment, STEP_SPACE, i, 0);

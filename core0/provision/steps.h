@@ -29,6 +29,7 @@ enum step_id {
     STEP_DEPLOYING,
     STEP_NETWORK,
     STEP_VOLUME,
+    STEP_DISK,
     STEP_SPACE,
     STEP_SCRATCH,
     STEP_PREPARE,
@@ -37,6 +38,7 @@ enum step_id {
     STEP_NAMES,
     STEP_DEPENDS,
     STEP_QUIESCE,
+    STEP_PLUG,
     STEP_START,
     STEP_HEALTHY,
     STEP_EXPOSE,
@@ -50,4 +52,6 @@ extern const struct step steps[STEP_COUNT];
 
 /* A reason that passes: the step is tried again instead of failing the revision. */
 bool step_error_passes(const char *code);
+/* Whether a service that shall run mounts the virtual disk `key` as `holder` (steps_disk.c). */
+bool disk_is_held(const struct provision *provision, const char *key, const char *holder);
 void step_fault(const struct deployment *deployment, const struct step *step, const char *when);

@@ -27,6 +27,20 @@ int space_got(struct deployment *deployment, const struct plan_item *item, yyjso
 void space_add_ports(const struct deployment *deployment, bool publish, yyjson_mut_doc *doc,
                      yyjson_mut_val *ports);
 
+/* steps.c: the key of a named volume, and the parameters of a request to make it, which is noted to be kept. */
+void volume_key(const struct deployment *deployment, const struct spec_volume *volume,
+                char ret_key[STORE_KEY_MAX + 1]);
+yyjson_mut_doc *volume_new(struct deployment *deployment, const struct spec_volume *volume,
+                           struct error *err);
+
+/* steps_disk.c: virtual disks. plug_ask's item is a mount of the service. */
+yyjson_mut_doc *disk_ask(struct deployment *deployment, const struct plan_item *item,
+                         struct error *err);
+yyjson_mut_doc *plug_ask(struct deployment *deployment, const struct plan_item *item,
+                         struct error *err);
+int plug_got(struct deployment *deployment, const struct plan_item *item, yyjson_val *reply,
+             struct error *err);
+
 /* A candidate's service that cannot run beside its predecessor: it writes a volume, or the update replaces everything. */
 bool step_quiesces(const struct deployment *candidate, size_t service);
 

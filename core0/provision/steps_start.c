@@ -10,13 +10,14 @@
 #define SNAPSHOTS                                                                                  \
     "/run/snapshots/" /* of each volume with a policy, beside its mount: many programs want theirs empty */
 
-static void add_mount(yyjson_mut_doc *doc, yyjson_mut_val *mounts, const char *source,
-                      const char *target, bool read_only)
+static yyjson_mut_val *add_mount(yyjson_mut_doc *doc, yyjson_mut_val *mounts, const char *source,
+                                 const char *target, bool read_only)
 {
     yyjson_mut_val *mount = yyjson_mut_arr_add_obj(doc, mounts);
     yyjson_mut_obj_add_strcpy(doc, mount, "source", source);
     yyjson_mut_obj_add_strcpy(doc, mount, "target", target);
     yyjson_mut_obj_add_bool(doc, mount, "readOnly", read_only);
+    return mount;
 }
 
 static void add_mounts(yyjson_mut_doc *doc, yyjson_mut_val *root,
@@ -28,8 +29,12 @@ static void add_mounts(yyjson_mut_doc *doc, yyjson_mut_val *root,
     for (size_t i = 0; i < service->mount_count; i++) {
         size_t volume = service->mounts[i].volume;
         char target[sizeof(SNAPSHOTS) + SPEC_NAME_MAX];
-        add_mount(doc, mounts, deployment->volumes[volume], service->mounts[i].target,
-                  service->mounts[i].read_only);
+        yyjson_mut_val *mount = add_mount(doc, mounts, deployment->volumes[volume],
+                                          service->mounts[i].target, service->mounts[i].read_only);
+        const char *filesystem = deployment->spec->volumes[volume].filesystem;
+        if (filesystem != NULL && strcmp(filesystem, "raw") == 0) {
+            yyjson_mut_obj_add_bool(doc, mount, "block", true);
+        }
         if (deployment->snapshots[volume] != NULL && !shown[volume]) {
             shown[volume] = true;
             snprintf(target, sizeof(target), SNAPSHOTS "%s",

@@ -13,6 +13,7 @@
 #include "lib/log.h"
 #include "lib/notify.h"
 #include "provision/deployment.h"
+#include "provision/steps.h"
 
 #define SECOND ((uint64_t)1000 * 1000)
 #define RETRY_US (2 * SECOND)
@@ -216,6 +217,22 @@ static void see_kept(struct sweep *sweep, const char *key, yyjson_val *keep_unti
     add(sweep, MAKER_STORAGE, remove, doc, key);
 }
 
+/* A disk whose holder is gone is closed: without its key nobody reads it any more. */
+static void see_disk(struct sweep *sweep, const char *key, const char *holder)
+{
+    yyjson_mut_val *root;
+
+    if (disk_is_held(sweep->provision, key, holder)) {
+        return;
+    }
+    yyjson_mut_doc *doc = parameters_new(&root);
+    if (doc != NULL) {
+        yyjson_mut_obj_add_strcpy(doc, root, "key", key);
+        yyjson_mut_obj_add_strcpy(doc, root, "holder", holder);
+    }
+    add(sweep, MAKER_STORAGE, "org.croft.storage.DetachVirtualDisk", doc, NULL);
+}
+
 static void see_scratch(struct sweep *sweep, const char *key)
 {
     struct instance instance = {0};
@@ -241,6 +258,10 @@ static void see_volumes(struct sweep *sweep, yyjson_val *reply)
     yyjson_arr_foreach(yyjson_obj_get(reply, "volumes"), i, max, item)
     {
         const char *key = yyjson_get_str(yyjson_obj_get(item, "key"));
+        const char *holder = yyjson_get_str(yyjson_obj_get(item, "holder"));
+        if (key != NULL && holder != NULL) {
+            see_disk(sweep, key, holder);
+        }
         if (key != NULL && strncmp(key, "volume/", 7) == 0) {
             see_kept(sweep, key, yyjson_obj_get(item, "keepUntil"), "org.croft.storage.KeepVolume",
                      "org.croft.storage.RemoveVolume");

@@ -304,6 +304,8 @@ static int detach(const struct vdisk_task *task, struct error *err)
     struct vdisk_path path = run_path(task->id, "");
     char holder[VDISK_HOLDER_MAX + 1];
     if (vdisk_holder(task->id, holder) == 0) {
+        if (task->holder[0] != '\0' && strcmp(holder, task->holder) != 0)
+            return 0;
         if (vdisk_fs_is_mounted(path.text))
             (void)vdisk_fs_trim(path.text); /* it saves room, no more */
         (void)unlink(run_path(task->id, ".holder").text);

@@ -46,7 +46,7 @@ struct vdisk_task {
     struct volume_form form;
     bool has_key;
     uint8_t key[LUKS_KEY_SIZE];
-    char holder[VDISK_HOLDER_MAX + 1]; /* VDISK_ATTACH */
+    char holder[VDISK_HOLDER_MAX + 1]; /* VDISK_ATTACH; VDISK_DETACH: only from that one, "": any */
 };
 
 struct vdisk_result {

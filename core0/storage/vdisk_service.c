@@ -40,6 +40,7 @@ static const struct json_field attach_fields[] = {
 };
 static const struct json_field detach_fields[] = {
     {"key", JSON_STRING, offsetof(struct vdisk_params, key), true, 0, 255},
+    {"holder", JSON_STRING, offsetof(struct vdisk_params, holder), false, 1, VDISK_HOLDER_MAX},
 };
 
 #define READ(fields, params, dest, err)                                                            \
@@ -174,6 +175,8 @@ void vdisk_method_detach(struct varlink_call *call, yyjson_val *params, void *da
     }
     /* Also of a volume that is gone, with its disk: devices may be left. */
     task.op = VDISK_DETACH;
+    if (p.holder != NULL)
+        snprintf(task.holder, sizeof(task.holder), "%s", p.holder);
     vdisk_id(p.key, task.id);
     vdisk_do(data, &task, false, call);
 }

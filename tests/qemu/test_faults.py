@@ -24,6 +24,7 @@ SERVICES = {
 FIRST = ["fetch", "open", "pull", "deploying", "network", "volume", "scratch", "prepare", "attach", "mount",
          "names", "depends", "start", "healthy", "expose", "active"]
 OTHERS = {"quiesce", "resume", "failed",
+          "disk", "plug",  # test_vdisk.py
           "space"}  # test_kv_workload.py
 
 

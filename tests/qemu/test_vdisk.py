@@ -7,8 +7,9 @@ import time
 import pytest
 from lab import agent as lab_agent
 from lab import machine, paths
+from lab.node import wait_for
 
-SECONDS = 100  # about, for the order in which files start
+SECONDS = 160  # about, for the order in which files start
 
 MIB = 1 << 20
 KEY, OTHER = os.urandom(32), os.urandom(32)
@@ -37,7 +38,7 @@ def wrapped():
     return files
 
 
-class Node:
+class Storage:
     def __init__(self, m):
         self.machine, self.agent = m, m.agent
 
@@ -73,6 +74,12 @@ class Node:
         """Loop and device-mapper devices that are up."""
         return self.sh("for d in /sys/block/loop*/loop /sys/block/dm-*/dm; do [ -e $d ] && echo $d; done; true").out.split()
 
+    def back(self, since):
+        """Waits for the next storaged, without core0's growing pauses."""
+        self.machine.wait_service("storaged", 60, since, state="backoff")
+        self.agent.varlink("core0", "StartService", name="storaged")
+        self.wait_storaged(since)
+
     def wait_storaged(self, since):
         self.machine.wait_service("storaged", 60, since)
 
@@ -82,113 +89,113 @@ def key(name):
 
 
 @pytest.fixture(scope="module")
-def node(session_logs):
+def disks(session_logs):
     disk = machine.disk_create(session_logs / "vdisk.img", 2048, "own")
     with machine.Machine(session_logs / "vdisk", ["runmode=dev"], disks=[disk], files=wrapped()) as m:
         m.wait_service("storaged", 120)
-        yield Node(m)
+        yield Storage(m)
 
 
-def test_data_outlives_the_holder_and_only_the_key_opens_it(node):
-    assert node.ensure("safe", 96 * MIB, secret=KEY) == {"created": True}
-    assert node.ensure("safe", 96 * MIB, secret=KEY) == {"created": False}
-    path = node.attach("safe", secret=KEY)
-    assert node.attach("safe", secret=KEY) == path  # the same holder may ask again
-    node.sh(f"yes '{SECRET}' | dd of={path}/text bs=1M count=4 iflag=fullblock 2>/dev/null; sync; umask 0; mkdir {path}/d")
-    assert node.fails("AttachVirtualDisk", key=key("safe"), holder="2/web", secret=KEY) == "storage.in-use"
-    assert node.fails("RemoveVolume", key=key("safe")) == "storage.in-use"
-    it = node.volume("safe")
+def test_data_outlives_the_holder_and_only_the_key_opens_it(disks):
+    assert disks.ensure("safe", 96 * MIB, secret=KEY) == {"created": True}
+    assert disks.ensure("safe", 96 * MIB, secret=KEY) == {"created": False}
+    path = disks.attach("safe", secret=KEY)
+    assert disks.attach("safe", secret=KEY) == path  # the same holder may ask again
+    disks.sh(f"yes '{SECRET}' | dd of={path}/text bs=1M count=4 iflag=fullblock 2>/dev/null; sync; umask 0; mkdir {path}/d")
+    assert disks.fails("AttachVirtualDisk", key=key("safe"), holder="2/web", secret=KEY) == "storage.in-use"
+    assert disks.fails("RemoveVolume", key=key("safe")) == "storage.in-use"
+    it = disks.volume("safe")
     assert (it["filesystem"], it["encrypted"], it["holder"]) == ("ext4", True, "1/web")
-    node.detach("safe")
-    assert node.devices() == [] and "holder" not in node.volume("safe")
-    assert node.fails("AttachVirtualDisk", key=key("safe"), holder="2/web", secret=OTHER) == "storage.wrong-key"
-    assert node.fails("AttachVirtualDisk", key=key("safe"), holder="2/web") == "storage.no-key"
-    assert node.devices() == []
-    path = node.attach("safe", "2/web", secret=KEY)
-    assert node.sh(f"head -c 50 {path}/text").out == SECRET[:50]
-    node.detach("safe")
+    disks.detach("safe")
+    assert disks.devices() == [] and "holder" not in disks.volume("safe")
+    assert disks.fails("AttachVirtualDisk", key=key("safe"), holder="2/web", secret=OTHER) == "storage.wrong-key"
+    assert disks.fails("AttachVirtualDisk", key=key("safe"), holder="2/web") == "storage.no-key"
+    assert disks.devices() == []
+    path = disks.attach("safe", "2/web", secret=KEY)
+    assert disks.sh(f"head -c 50 {path}/text").out == SECRET[:50]
+    disks.detach("safe")
 
 
-def test_a_folder_and_a_disk_are_not_taken_for_each_other(node):
-    node.call("EnsureVolume", key=key("folder"), kind=node.kind, size=32 * MIB)
-    assert node.fails("AttachVirtualDisk", key=key("folder"), holder="1/web") == "storage.conflict"
-    assert node.fails("EnsureVirtualDisk", key=key("folder"), kind=node.kind, size=32 * MIB, filesystem="ext4") == "storage.conflict"
-    assert node.fails("EnsureVolume", key=key("safe"), kind=node.kind, size=96 * MIB) == "storage.conflict"
-    assert node.fails("EnsureVirtualDisk", key=key("safe"), kind=node.kind, size=96 * MIB, filesystem="ext4") == "storage.conflict"
-    assert node.fails("EnsureVirtualDisk", key=key("x"), kind=node.kind, size=96 * MIB, filesystem="xfs") == "storage.bad-filesystem"
-    assert node.fails("EnsureVirtualDisk", key=key("x"), kind=node.kind, size=MIB, filesystem="ext4") == "storage.too-small"
-    assert node.fails("AttachVirtualDisk", key=key("x"), holder="1/web") == "storage.not-found"
-    assert node.volume("x") is None
+def test_a_folder_and_a_disk_are_not_taken_for_each_other(disks):
+    disks.call("EnsureVolume", key=key("folder"), kind=disks.kind, size=32 * MIB)
+    assert disks.fails("AttachVirtualDisk", key=key("folder"), holder="1/web") == "storage.conflict"
+    assert disks.fails("EnsureVirtualDisk", key=key("folder"), kind=disks.kind, size=32 * MIB, filesystem="ext4") == "storage.conflict"
+    assert disks.fails("EnsureVolume", key=key("safe"), kind=disks.kind, size=96 * MIB) == "storage.conflict"
+    assert disks.fails("EnsureVirtualDisk", key=key("safe"), kind=disks.kind, size=96 * MIB, filesystem="ext4") == "storage.conflict"
+    assert disks.fails("EnsureVirtualDisk", key=key("x"), kind=disks.kind, size=96 * MIB, filesystem="xfs") == "storage.bad-filesystem"
+    assert disks.fails("EnsureVirtualDisk", key=key("x"), kind=disks.kind, size=MIB, filesystem="ext4") == "storage.too-small"
+    assert disks.fails("AttachVirtualDisk", key=key("x"), holder="1/web") == "storage.not-found"
+    assert disks.volume("x") is None
 
 
-def free(node, path):
-    return int(node.sh(f"stat -f -c '%f %S' {path} | {{ read f s; echo $((f * s)); }}").out)
+def free(disks, path):
+    return int(disks.sh(f"stat -f -c '%f %S' {path} | {{ read f s; echo $((f * s)); }}").out)
 
 
 @pytest.mark.parametrize(("filesystem", "size", "secret"), [("ext4", 128 * MIB, {"secret": KEY}), ("btrfs", 256 * MIB, {})],
                          ids=["ext4-luks", "btrfs"])
-def test_it_grows_while_it_is_attached_and_gives_space_back(node, filesystem, size, secret):
-    node.ensure("grows", size, filesystem, **secret)
-    path = node.attach("grows", **secret)
-    before = free(node, path)
-    node.ensure("grows", size + 64 * MIB, filesystem, **secret)
-    assert free(node, path) > before + 48 * MIB
-    assert node.fails("EnsureVirtualDisk", key=key("grows"), kind=node.kind, size=size, filesystem=filesystem, **secret) == "storage.too-small"
-    node.sh(f"dd if=/dev/urandom of={path}/big bs=1M count=40 2>/dev/null; sync")
-    full = node.volume("grows")["used"]
+def test_it_grows_while_it_is_attached_and_gives_space_back(disks, filesystem, size, secret):
+    disks.ensure("grows", size, filesystem, **secret)
+    path = disks.attach("grows", **secret)
+    before = free(disks, path)
+    disks.ensure("grows", size + 64 * MIB, filesystem, **secret)
+    assert free(disks, path) > before + 48 * MIB
+    assert disks.fails("EnsureVirtualDisk", key=key("grows"), kind=disks.kind, size=size, filesystem=filesystem, **secret) == "storage.too-small"
+    disks.sh(f"dd if=/dev/urandom of={path}/big bs=1M count=40 2>/dev/null; sync")
+    full = disks.volume("grows")["used"]
     assert full > 40 * MIB
-    node.sh(f"rm {path}/big; sync")
-    node.detach("grows")  # which trims
-    node.sh("sync")
-    assert node.volume("grows")["used"] < full - 30 * MIB
-    node.call("RemoveVolume", key=key("grows"))
+    disks.sh(f"rm {path}/big; sync")
+    disks.detach("grows")  # which trims
+    disks.sh("sync")
+    assert disks.volume("grows")["used"] < full - 30 * MIB
+    disks.call("RemoveVolume", key=key("grows"))
 
 
-def test_a_raw_disk_is_as_large_as_promised_and_no_larger(node):
+def test_a_raw_disk_is_as_large_as_promised_and_no_larger(disks):
     """Filled to the last byte it takes nothing from the pool beyond its limit, and a discard gives it back."""
-    node.ensure("raw", 64 * MIB, "raw", secret=KEY)
-    device = node.attach("raw", secret=KEY)
+    disks.ensure("raw", 64 * MIB, "raw", secret=KEY)
+    device = disks.attach("raw", secret=KEY)
     name = os.path.basename(device)
-    assert node.agent.text(f"/sys/block/{name}/size").strip() == str(64 * MIB // 512)
-    assert node.agent.text(f"/sys/block/{name}/queue/logical_block_size").strip() == "4096"
-    over = node.sh(f"dd if=/dev/urandom of={device} bs=1M count=65 oflag=direct", check=False)
+    assert disks.agent.text(f"/sys/block/{name}/size").strip() == str(64 * MIB // 512)
+    assert disks.agent.text(f"/sys/block/{name}/queue/logical_block_size").strip() == "4096"
+    over = disks.sh(f"dd if=/dev/urandom of={device} bs=1M count=65 oflag=direct", check=False)
     assert over.status and "No space" in over.err, over
-    node.sh("sync")
-    written = node.volume("raw")["used"]
+    disks.sh("sync")
+    written = disks.volume("raw")["used"]
     assert 64 * MIB <= written <= 66 * MIB
-    node.sh(f"blkdiscard -o {16 * MIB} -l {32 * MIB} {device}; sync")
-    assert node.volume("raw")["used"] < written - 28 * MIB
-    node.detach("raw")
-    node.call("RemoveVolume", key=key("raw"))
+    disks.sh(f"blkdiscard -o {16 * MIB} -l {32 * MIB} {device}; sync")
+    assert disks.volume("raw")["used"] < written - 28 * MIB
+    disks.detach("raw")
+    disks.call("RemoveVolume", key=key("raw"))
 
 
-def killed(node, step, call, *arguments):
+def killed(disks, step, call, *arguments):
     """Calls while storaged is killed beside a program that it runs; its successor cleans up without being asked."""
-    node.agent.write(f"/run/kill.{step}", b"")
-    mark = node.machine.mark()
+    disks.agent.write(f"/run/kill.{step}", b"")
+    mark = disks.machine.mark()
     with pytest.raises(lab_agent.AgentError):
         call(*arguments, secret=KEY)
-    node.wait_storaged(mark)
+    disks.back(mark)
     end = time.monotonic() + 60 * paths.SCALE
-    while node.devices():
-        assert time.monotonic() < end, node.devices()
+    while disks.devices():
+        assert time.monotonic() < end, disks.devices()
         time.sleep(0.1)
 
 
-def test_nothing_stays_half_made(node):
+def test_nothing_stays_half_made(disks):
     for step in ("luksFormat.before", "luksFormat.after", "open.after", "mke2fs.before", "mke2fs.after"):
-        killed(node, step, node.ensure, "killed", 32 * MIB)
-    node.ensure("killed", 32 * MIB, secret=KEY)
+        killed(disks, step, disks.ensure, "killed", 32 * MIB)
+    disks.ensure("killed", 32 * MIB, secret=KEY)
     for step in ("open.before", "open.after"):
-        killed(node, step, node.attach, "killed")
-    node.sh(f"echo whole > {node.attach('killed', secret=KEY)}/file")
-    mark = node.machine.mark()
-    node.agent.kill("storaged")  # what is attached stays attached
-    node.wait_storaged(mark)
-    assert node.sh(f"cat {node.attach('killed', secret=KEY)}/file").out == "whole\n"
-    node.detach("killed")
-    node.call("RemoveVolume", key=key("killed"))
-    assert node.devices() == []
+        killed(disks, step, disks.attach, "killed")
+    disks.sh(f"echo whole > {disks.attach('killed', secret=KEY)}/file")
+    mark = disks.machine.mark()
+    disks.agent.kill("storaged")  # what is attached stays attached
+    disks.back(mark)
+    assert disks.sh(f"cat {disks.attach('killed', secret=KEY)}/file").out == "whole\n"
+    disks.detach("killed")
+    disks.call("RemoveVolume", key=key("killed"))
+    assert disks.devices() == []
 
 
 def holds(path, *needles):
@@ -196,19 +203,54 @@ def holds(path, *needles):
         return [data.find(n) >= 0 for n in needles]
 
 
-def test_the_raw_disk_holds_no_plain_text_and_a_power_cycle_loses_nothing(node):
-    folder = node.call("EnsureVolume", key=key("control"), kind=node.kind, size=32 * MIB)["path"]
-    node.sh(f"yes '{CONTROL}' | dd of={folder}/text bs=1M count=4 iflag=fullblock 2>/dev/null; sync")
-    node.attach("safe", secret=KEY)  # and it is attached when the machine goes off
-    node.machine.power_off()
-    found = holds(node.machine.disks[0].path, CONTROL.encode() * 10, b"LUKS\xba\xbe\0\2", SECRET.encode(), KEY, base64.b64encode(KEY))
+def test_the_raw_disk_holds_no_plain_text_and_a_power_cycle_loses_nothing(disks):
+    folder = disks.call("EnsureVolume", key=key("control"), kind=disks.kind, size=32 * MIB)["path"]
+    disks.sh(f"yes '{CONTROL}' | dd of={folder}/text bs=1M count=4 iflag=fullblock 2>/dev/null; sync")
+    disks.attach("safe", secret=KEY)  # and it is attached when the machine goes off
+    disks.machine.power_off()
+    found = holds(disks.machine.disks[0].path, CONTROL.encode() * 10, b"LUKS\xba\xbe\0\2", SECRET.encode(), KEY, base64.b64encode(KEY))
     assert found == [True, True, False, False, False]
-    mark = node.machine.mark()
-    node.machine.start()
-    node.agent = node.machine.agent
-    node.wait_storaged(mark)
-    path = node.attach("safe", "3/db", secret=KEY)
-    assert node.sh(f"cat {path}/text | head -c 50; ls {path}").out == SECRET[:50] + "d\nlost+found\ntext\n"
-    node.detach("safe")
-    node.call("RemoveVolume", key=key("safe"))
-    assert node.volume("safe") is None
+    mark = disks.machine.mark()
+    disks.machine.start()
+    disks.agent = disks.machine.agent
+    disks.wait_storaged(mark)
+    path = disks.attach("safe", "3/db", secret=KEY)
+    assert disks.sh(f"cat {path}/text | head -c 50; ls {path}").out == SECRET[:50] + "d\nlost+found\ntext\n"
+    disks.detach("safe")
+    disks.call("RemoveVolume", key=key("safe"))
+    assert disks.volume("safe") is None
+
+
+STOP = {"stop_grace_period": "1s"}
+WRITER = {**STOP, "image": "busybox", "volumes": ["safe:/safe", "raw:/dev/raw"],
+          "command": ["sh", "-c", "cat /safe/text || echo first > /safe/text; head -c 7 /dev/raw; echo second > /dev/raw; "
+                                  "sync; echo ready > /tmp/ready; sleep 100000"]}
+VOLUMES = {"safe": {"driver_opts": {"size": "64m", "encrypted": "true"}},
+           "raw": {"driver_opts": {"size": "32m", "encrypted": "true", "filesystem": "raw"}}}
+
+
+def test_a_reservation_holds_its_disks_while_it_runs(node):
+    """Mounted in a container without privileges, closed and kept at the end, and found by the next reservation of the project."""
+    def disks_of(name):
+        return {v["key"].rsplit("/")[-1]: v for v in node.agent.varlink("storaged", "ListVolumes")["volumes"]
+                if f"/{name}/" in v["key"] and v["key"].startswith("volume/")}
+
+    def exec_in(it, script, check=True):
+        pid = next(c["pid"] for c in node.agent.varlink("contd", "List")["containers"] if c["reservation"] == it.id)
+        return node.agent.run("/croft-test/busybox", "nsenter", "-t", pid, "-m", "-U", "-S", "0", "-G", "0", "/bin/sh", "-c", script,
+                              timeout=60, check=check)
+
+    for text in ("", "first\nsecond\n"):
+        with node.deployed({"web": WRITER}, name="disks", volumes=VOLUMES) as it:
+            exec_in(it, "until [ -e /tmp/ready ]; do sleep 0.2; done")
+            held = disks_of("disks")
+            assert {n: v["holder"] for n, v in held.items()} == dict.fromkeys(VOLUMES, f"{it.id}/web")
+            assert exec_in(it, "cat /safe/text; head -c 7 /dev/raw").out == "first\nsecond\n"
+            log = node.agent.varlink("contd", "GetLog", reservation=it.id, revision=1, service="web", tail=100,
+                                       since=0, follow=False)
+            assert all(line in str(log) for line in text.splitlines()), log
+            # Its own device and no other, and the raw bytes of neither.
+            assert exec_in(it, "mknod /tmp/vda b 254 0", check=False).status
+            assert exec_in(it, "ls /dev/dm-0 /dev/loop0", check=False).status
+        wait_for(lambda: all("holder" not in v and "keepUntil" in v for v in disks_of("disks").values()), 60,
+                 "the disks stay attached")

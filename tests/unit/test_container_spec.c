@@ -338,6 +338,45 @@ static void test_bundle(void **state)
     container_spec_done(&spec);
 }
 
+/* A block device is a node of the container's own, one rule for exactly it, and never a mapped folder. */
+static void test_block_device(void **state)
+{
+    struct container_spec spec;
+    struct container_user user = {.home = "/"};
+    const struct bundle_device numbers[] = {{0, 0}, {253, 7}};
+    struct bundle bundle = {.spec = &spec,
+                            .user = &user,
+                            .hostname = "web",
+                            .cgroup = "/c",
+                            .etc = "/e",
+                            .devices = "/devs",
+                            .numbers = numbers};
+    char *json;
+    size_t len;
+
+    (void)state;
+    good("{\"Cmd\":[\"c\"]}", "{\"resources\":{\"milliCores\":250,\"memory\":33554432,\"pids\":9}}",
+         ",\"mounts\":[{\"source\":\"/v\",\"target\":\"/data\"},{\"source\":\"/dev/"
+         "dm-7\",\"target\":"
+         "\"/dev/raw\",\"block\":true,\"readOnly\":true}]",
+         &spec);
+    assert_int_equal(bundle_config(&bundle, &json, &len, NULL), 0);
+    yyjson_doc *doc = yyjson_read(json, len, 0);
+    yyjson_val *rules = yyjson_ptr_get(yyjson_doc_get_root(doc), "/linux/resources/devices");
+
+    assert_int_equal(yyjson_arr_size(rules), 2);
+    assert_false(yyjson_get_bool(yyjson_ptr_get(rules, "/0/allow")));
+    assert_true(yyjson_get_bool(yyjson_ptr_get(rules, "/1/allow")));
+    assert_int_equal(yyjson_get_uint(yyjson_ptr_get(rules, "/1/major")), 253);
+    assert_int_equal(yyjson_get_uint(yyjson_ptr_get(rules, "/1/minor")), 7);
+    assert_string_equal(yyjson_get_str(yyjson_ptr_get(rules, "/1/access")), "r");
+    assert_non_null(strstr(json, "\"/devs/1\""));
+    assert_null(strstr(json, "/dev/dm-7"));
+    yyjson_doc_free(doc);
+    free(json);
+    container_spec_done(&spec);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -350,6 +389,7 @@ int main(void)
         cmocka_unit_test(test_capabilities_as_docker_computes_them),
         cmocka_unit_test(test_seccomp_follows_capabilities_and_kernel),
         cmocka_unit_test(test_bundle),
+        cmocka_unit_test(test_block_device),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
