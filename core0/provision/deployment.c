@@ -115,6 +115,9 @@ int deployment_build_plan(struct deployment *deployment, struct error *err)
     ret |= plan_services(deployment);
     ret |= add(deployment, STEP_HEALTHY, 0, 0);
     ret |= add(deployment, STEP_EXPOSE, 0, 0);
+    for (size_t i = 0; i < spec->volume_count; i++) {
+        ret |= spec->volumes[i].filesystem == NULL ? add(deployment, STEP_SETTLE, i, 0) : 0;
+    }
     ret |= add(deployment, STEP_ACTIVE, 0, 0);
     return ret < 0 ? error_set(err, ENOMEM, "provision.no-memory", "", "out of memory") : 0;
 }

@@ -313,46 +313,45 @@ static yyjson_mut_doc *volume_parameters(const char *key, const char *kind, uint
     return doc;
 }
 
-void volume_key(const struct deployment *deployment, const struct spec_volume *volume,
-                char ret_key[STORE_KEY_MAX + 1])
+/* What the specification wants of a named volume. at_least: nothing is made smaller, no policy of snapshots is changed. */
+static yyjson_mut_doc *named_parameters(struct deployment *deployment, size_t index, bool at_least,
+                                        struct error *err)
 {
-    char tenant[43];
+    const struct spec_volume *volume = &deployment->spec->volumes[index];
+    char key[STORE_KEY_MAX + 1], tenant[43];
 
     hex_encode_0x(deployment->content.tenant, 20, tenant);
-    snprintf(ret_key, STORE_KEY_MAX + 1, "volume/%s/%s/%s", tenant, deployment->spec->project,
-             volume->name);
-}
-
-yyjson_mut_doc *volume_new(struct deployment *deployment, const struct spec_volume *volume,
-                           struct error *err)
-{
-    char key[STORE_KEY_MAX + 1];
-
-    volume_key(deployment, volume, key);
+    snprintf(key, sizeof(key), "volume/%s/%s/%s", tenant, deployment->spec->project, volume->name);
     if (store_put_volume(&deployment->provision->store, key, deployment->id,
                          deployment->spec->keep_ms, err) < 0) {
         return NULL;
     }
     yyjson_mut_doc *doc = volume_parameters(key, volume->kind, volume->size, err);
-    /* What runs already is not made smaller again: an update that failed, or the farmer, may have made it larger. */
-    if (doc != NULL && deployment->chain_state >= CHAIN_ACTIVE) {
-        yyjson_mut_obj_add_bool(doc, yyjson_mut_doc_get_root(doc), "atLeast", true);
+    yyjson_mut_val *root = yyjson_mut_doc_get_root(doc);
+    if (doc != NULL && volume->snapshot_every != 0) {
+        yyjson_mut_obj_add_uint(doc, root, "snapshotEvery", volume->snapshot_every);
+        yyjson_mut_obj_add_uint(doc, root, "snapshotKeep", volume->snapshot_keep);
+    }
+    if (doc != NULL && at_least) {
+        yyjson_mut_obj_add_bool(doc, root, "atLeast", true);
     }
     return doc;
 }
 
+/* The revision before this one may still run on it, and goes on if this one fails. */
 static yyjson_mut_doc *volume_ask(struct deployment *deployment, const struct plan_item *item,
                                   struct error *err)
 {
-    const struct spec_volume *volume = &deployment->spec->volumes[item->service];
-    yyjson_mut_doc *doc = volume_new(deployment, volume, err);
+    return named_parameters(deployment, item->service, true, err);
+}
 
-    if (doc != NULL && volume->snapshot_every != 0) {
-        yyjson_mut_val *root = yyjson_mut_doc_get_root(doc);
-        yyjson_mut_obj_add_uint(doc, root, "snapshotEvery", volume->snapshot_every);
-        yyjson_mut_obj_add_uint(doc, root, "snapshotKeep", volume->snapshot_keep);
-    }
-    return doc;
+/* It takes over: the volume gets exactly what it asks for, or it fails. */
+static yyjson_mut_doc *settle_ask(struct deployment *deployment, const struct plan_item *item,
+                                  struct error *err)
+{
+    return deployment->chain_state >= CHAIN_ACTIVE
+               ? NULL
+               : named_parameters(deployment, item->service, false, err);
 }
 
 static int volume_got(struct deployment *deployment, const struct plan_item *item,
@@ -411,12 +410,10 @@ static int prepare_got(struct deployment *deployment, const struct plan_item *it
     return reply_text(reply, "netns", &deployment->services[item->service].netns, err);
 }
 
-/* A virtual disk is its holder's alone, also one that is only read. */
-static bool writes_volume(const struct spec *spec, const struct spec_service *service)
+static bool writes_volume(const struct spec_service *service)
 {
     for (size_t i = 0; i < service->mount_count; i++) {
-        if (!service->mounts[i].read_only ||
-            spec->volumes[service->mounts[i].volume].filesystem != NULL) {
+        if (!service->mounts[i].read_only) {
             return true;
         }
     }
@@ -425,8 +422,7 @@ static bool writes_volume(const struct spec *spec, const struct spec_service *se
 
 bool step_quiesces(const struct deployment *candidate, size_t service)
 {
-    return candidate->spec->replace ||
-           writes_volume(candidate->spec, &candidate->spec->services[service]);
+    return candidate->spec->replace || writes_volume(&candidate->spec->services[service]);
 }
 
 /* Two revisions must not write one volume at once; with update: replace nothing of the old one runs on. */
@@ -479,8 +475,6 @@ const struct step steps[STEP_COUNT] = {
                               network_ask, network_got),
     [STEP_VOLUME] = STEP_ASK("volume", MAKER_STORAGE, "org.croft.storage.EnsureVolume", 60 * SECOND,
                              0, volume_ask, volume_got),
-    [STEP_DISK] = STEP_ASK("disk", MAKER_STORAGE, "org.croft.storage.EnsureVirtualDisk",
-                           600 * SECOND, 0, disk_ask, NULL),
     [STEP_SPACE] = STEP_ASK("space", MAKER_STORAGE, "org.croft.storage.EnsureSpace", 180 * SECOND,
                             0, space_ask, space_got),
     [STEP_SCRATCH] = STEP_ASK("scratch", MAKER_STORAGE, "org.croft.storage.EnsureVolume",
@@ -496,13 +490,13 @@ const struct step steps[STEP_COUNT] = {
     [STEP_DEPENDS] = STEP_CHECK("depends", depends_check),
     [STEP_QUIESCE] =
         STEP_ASK("quiesce", MAKER_CONTAINER, "org.croft.container.Stop", 0, 0, quiesce_ask, NULL),
-    [STEP_PLUG] = STEP_ASK("plug", MAKER_STORAGE, "org.croft.storage.AttachVirtualDisk",
-                           300 * SECOND, 0, plug_ask, plug_got),
     [STEP_START] = STEP_ASK("start", MAKER_CONTAINER, "org.croft.container.Start", 60 * SECOND, 0,
                             start_ask, NULL),
     [STEP_HEALTHY] = STEP_CHECK("healthy", healthy_check),
     [STEP_EXPOSE] = STEP_ASK("expose", MAKER_NET, "org.croft.net.Expose", 30 * SECOND, 0,
                              expose_ask, expose_got),
+    [STEP_SETTLE] = STEP_ASK("settle", MAKER_STORAGE, "org.croft.storage.EnsureVolume", 60 * SECOND,
+                             0, settle_ask, NULL),
     [STEP_ACTIVE] =
         STEP_ASK("active", MAKER_NODE, "org.croft.node.Submit", 30 * SECOND, 0, active_ask, NULL),
     [STEP_RESUME] = STEP_ASK("resume", MAKER_CONTAINER, "org.croft.container.Restart", 60 * SECOND,
@@ -514,21 +508,13 @@ const struct step steps[STEP_COUNT] = {
 bool step_error_passes(const char *code)
 {
     static const char *const passing[] = {
-        "varlink.lost",
-        "varlink.timeout",
-        "image.unreachable",
-        "image.busy",
-        "http.unreachable",
-        "http.timeout",
-        "node.not-registered",
-        "node.busy",
-        "chain.unreachable",
-        "provision.blob-unreachable",
-        "storage.busy",
-        "storage.in-use",
-        "net.busy",
-        "container.busy",
-        "provision.busy",
+        "varlink.lost",        "varlink.timeout",
+        "image.unreachable",   "image.busy",
+        "http.unreachable",    "http.timeout",
+        "node.not-registered", "node.busy",
+        "chain.unreachable",   "provision.blob-unreachable",
+        "storage.busy",        "net.busy",
+        "container.busy",      "provision.busy",
         "provision.bad-state",
     };
     for (size_t i = 0; i < sizeof(passing) / sizeof(passing[0]); i++) {

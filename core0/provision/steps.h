@@ -42,6 +42,7 @@ enum step_id {
     STEP_START,
     STEP_HEALTHY,
     STEP_EXPOSE,
+    STEP_SETTLE,
     STEP_ACTIVE,
     STEP_RESUME,
     STEP_FAILED,

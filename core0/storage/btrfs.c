@@ -391,6 +391,8 @@ static int sweep_level(int pool_fd, uint64_t first, uint64_t last)
 
 int btrfs_limit_sweep(int pool_fd)
 {
+    /* Commits, and wakes the thread that frees removed subvolumes, which else looks every 30 seconds. */
+    (void)file_ioctl(pool_fd, BTRFS_IOC_SYNC, NULL);
     /* A subvolume that is gone keeps its group while a snapshot still has bytes that it wrote. */
     int r = sweep_level(pool_fd, BTRFS_FIRST_FREE_OBJECTID, group_of(0) - 1);
     return r < 0 ? r : sweep_level(pool_fd, group_of(0), group_of((1ull << LEVEL_SHIFT) - 1));

@@ -41,5 +41,5 @@ int btrfs_limit_set(int pool_fd, uint64_t id, uint64_t bytes);
 int btrfs_limit_get(int pool_fd, uint64_t id, uint64_t *ret_used, uint64_t *ret_limit);
 /* Bytes that all subvolumes of the pool hold, the removed ones with what is left of them included. */
 int btrfs_used(int pool_fd, uint64_t *ret_used);
-/* Removes groups of subvolumes that are gone for good. */
+/* Lets the space of removed subvolumes be freed now, and removes groups of those that are gone for good. */
 int btrfs_limit_sweep(int pool_fd);

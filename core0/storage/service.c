@@ -129,7 +129,8 @@ static void ensure_volume(struct varlink_call *call, yyjson_val *params, void *d
                           &(struct volume_wish){
                               .key = p.key, .kind = p.kind, .size = p.size, .at_least = p.at_least},
                           &volume, &created, &err);
-    if (r >= 0)
+    /* With atLeast only a first policy is taken, so that nothing an earlier one keeps goes. */
+    if (r >= 0 && (!p.at_least || (p.keep != 0 && volume.policy.keep == 0)))
         r = snapshot_policy_set(data, &volume, &(struct snapshot_policy){p.every, p.keep}, &err);
     if (r < 0) {
         varlink_call_fail(call, &err);

@@ -128,14 +128,16 @@ static int make_folder(const struct pool *pool, const char *name)
 static int join(const struct volume *volume, int fd)
 {
     cleanup_close int root = volume_open(volume);
-    uint64_t id;
-    uint64_t group;
+    uint64_t id = 0;
+    uint64_t group = 0;
     int r = root < 0 ? root : btrfs_subvolume_id(root, &id);
     if (r == 0)
         r = btrfs_group_find(volume->pool->fd, id, &group);
     if (r == 0)
         r = btrfs_subvolume_id(fd, &id);
-    return r < 0 ? r : btrfs_group_join(volume->pool->fd, id, group);
+    if (r == 0)
+        r = btrfs_group_join(volume->pool->fd, id, group);
+    return r;
 }
 
 static int make(struct volume *volume, const char *name)

@@ -90,7 +90,10 @@ def test_the_kept_volume_is_attached_again(node):
 
 
 def test_an_update_replaces_the_revision_and_keeps_the_volume(node):
-    """The same project name again; the candidate that fails leaves the old one answering."""
+    """The same project name again; the candidate that fails leaves the old one answering. The volume follows the one that runs."""
+    def volume():
+        return next(v for v in node.agent.varlink("storaged", "ListVolumes")["volumes"]
+                    if v["key"].endswith("/update/data"))
     port = node.ports[4]
     url = f"http://127.0.0.1:{port}/"
     second = {**web(port), "environment": {"GREETING": "changed"}}
@@ -98,14 +101,26 @@ def test_an_update_replaces_the_revision_and_keeps_the_volume(node):
                                          "start_period": "0s"}}
     with node.deployed({"web": web(port)}, name="update", volumes={"data": {}}) as first:
         assert lab_node.get(url).startswith("hello")
-        again = node.deploy({"web": second}, name="update", volumes={"data": {}})
+        assert volume()["size"] == 1 << 30 and "snapshotKeep" not in volume()
+        larger = {"data": {"driver_opts": {"size": "2G", "snapshots": "every 1h keep 3"}}}
+        again = node.deploy({"web": second}, name="update", volumes=larger)
         assert again.id == first.id
         page = lab_node.get(url)
         assert page.startswith("changed") and starts(page) == 2
-        _, done = node.try_deploy({"web": sick}, name="update", volumes={"data": {}})
+        grown = volume()
+        assert (grown["size"], grown["snapshotEvery"], grown["snapshotKeep"]) == (2 << 30, 3600000, 3)
+        node.agent.varlink("storaged", "SnapshotVolume", key=grown["key"], name="mine")
+        pid = next(c["pid"] for c in node.agent.varlink("contd", "List")["containers"]
+                   if c["reservation"] == again.id and c["state"] == "running")
+        inside = ["/croft-test/busybox", "nsenter", "-t", pid, "-m", "-U", "-S", "0", "-G", "0", "/bin/sh", "-c"]
+        assert node.agent.run(*inside, "ls /run/snapshots/data/mine").out == node.agent.run(*inside, "ls /data").out
+        assert node.agent.run(*inside, "touch /run/snapshots/data/mine/x", check=False).status != 0
+        # Half of it, and no snapshots, for one that will not run.
+        _, done = node.try_deploy({"web": sick}, name="update", volumes={"data": {"driver_opts": {"size": "512M"}}})
         assert done.status == 1 and "unhealthy" in done.out + done.err
         assert lab_node.get(url).startswith("changed")
         assert first.show()["state"].lower() == "active"
+        assert volume() == grown | {"used": volume()["used"], "snapshots": 1}
 
 
 def test_an_unhealthy_service_fails_with_its_reason(node):

@@ -22,7 +22,7 @@ SERVICES = {
 # Steps that a first deployment passes, in provd's order. What `ListSteps` has beyond these belongs to
 # updates and failures; a step that is new in provd's table fails the test below until it is sorted in.
 FIRST = ["fetch", "open", "pull", "deploying", "network", "volume", "scratch", "prepare", "attach", "mount",
-         "names", "depends", "start", "healthy", "expose", "active"]
+         "names", "depends", "start", "healthy", "expose", "settle", "active"]
 OTHERS = {"quiesce", "resume", "failed",
           "disk", "plug",  # test_vdisk.py
           "space"}  # test_kv_workload.py

@@ -212,6 +212,8 @@ def dies(m, point, method, **parameters):
     with pytest.raises((AgentError, Varlink)):
         ask(m, method, **parameters)
     assert not m.agent.exists(f"/run/croft/fault/storaged.{point}"), point
+    m.wait_service("storaged", 60, mark, state="backoff")
+    m.agent.varlink("core0", "StartService", name="storaged")  # not after a pause that grows with every death
     m.wait_service("storaged", 60, mark)
 
 
