@@ -300,7 +300,9 @@ static void test_the_list_survives_the_file(void **state)
                         .published = 80,
                         .target = 8080,
                         .revision = 1,
-                        .service = "a"};
+                        .service = "a",
+                        .local = true,
+                        .inside = true};
     struct name name = {
         .reservation = 1, .network = "default", .name = "a", .revision = 1, .service = "a"};
     char path[] = "/tmp/test-net-XXXXXX";
@@ -322,6 +324,7 @@ static void test_the_list_survives_the_file(void **state)
     assert_int_equal(b.ports[0].published, 80);
     assert_int_equal(b.ports[0].target, 8080);
     assert_int_equal(b.ports[0].protocol, IPPROTO_TCP);
+    assert_true(b.ports[0].local && b.ports[0].inside);
     assert_string_equal(b.ports[0].service, "a");
     assert_string_equal(b.names[0].name, "a");
     assert_int_equal(b.names[0].revision, 1);
@@ -382,6 +385,42 @@ static void test_names(void **state)
     state_done(&s);
 }
 
+static void test_a_local_port_is_a_name_at_the_gateway(void **state)
+{
+    const struct port cache = {.reservation = 1,
+                               .protocol = IPPROTO_TCP,
+                               .published = 9900,
+                               .target = STATE_LOCAL_FIRST,
+                               .revision = 1,
+                               .service = "cache",
+                               .local = true,
+                               .inside = true};
+    struct port other = cache;
+    struct state s = {0};
+    size_t count;
+
+    (void)state;
+    add_network(&s, 1, "default");
+    add_network(&s, 2, "default");
+    assert_int_equal(look_up(&s, "cache", DNS_TYPE_A, &count), NAMES_NOBODY);
+    assert_int_equal(state_add_port(&s, &cache), 0);
+    assert_int_equal(look_up(&s, "cache", DNS_TYPE_A, &count), NAMES_HERE);
+    assert_int_equal(count, 2);
+    /* another reservation's, and a container's port, are no names */
+    other.reservation = 2;
+    strcpy(other.service, "foreign");
+    assert_int_equal(state_add_port(&s, &other), 0);
+    other.reservation = 1;
+    other.local = other.inside = false;
+    strcpy(other.service, "web");
+    assert_int_equal(state_add_port(&s, &other), 0);
+    assert_int_equal(look_up(&s, "foreign", DNS_TYPE_A, &count), NAMES_NOBODY);
+    assert_int_equal(look_up(&s, "web", DNS_TYPE_A, &count), NAMES_NOBODY);
+    state_drop_published(&s, 1);
+    assert_int_equal(look_up(&s, "cache", DNS_TYPE_A, &count), NAMES_NOBODY);
+    state_done(&s);
+}
+
 static void test_dns_messages(void **state)
 {
     uint8_t query[] = "\x12\x34\1\0\0\1\0\0\0\0\0\0\3wWw\7example\0\0\x1c\0\1";
@@ -422,6 +461,7 @@ int main(void)
         cmocka_unit_test(test_hosts_fill_a_network_and_no_more),
         cmocka_unit_test(test_the_list_survives_the_file),
         cmocka_unit_test(test_names),
+        cmocka_unit_test(test_a_local_port_is_a_name_at_the_gateway),
         cmocka_unit_test(test_dns_messages),
     };
 
