@@ -37,6 +37,12 @@
 #define POOL_FLAGS (MS_NOSUID | MS_NODEV | MS_NOATIME)
 #define POOL_CLASS "trusted.croft.class" /* on the root folder; class_format() */
 
+/* Both ends of a disk. */
+struct edges {
+    uint8_t head[GPT_EDGE];
+    uint8_t tail[GPT_EDGE];
+};
+
 const char *claim_state_name(enum claim_state state)
 {
     static const char *const names[] = {"pool", "foreign", "empty", "failed", "ignored"};
@@ -290,8 +296,8 @@ static int may_take(const struct disk *disk, const struct disk_rules *rules,
 }
 
 /* Gives the disk a table with one partition of ours. 0 or -1: settled. */
-static int take(const struct disk *disk, uint8_t *head, uint8_t *tail,
-                struct gpt_partition *partition, struct claim *claim)
+static int take(const struct disk *disk, struct edges *edges, struct gpt_partition *partition,
+                struct claim *claim)
 {
     char path[DISK_NAME_MAX + 8];
     snprintf(path, sizeof(path), "/dev/%s", disk->name);
@@ -299,7 +305,7 @@ static int take(const struct disk *disk, uint8_t *head, uint8_t *tail,
     cleanup_close int fd = open(path, O_RDWR | O_EXCL | O_CLOEXEC);
     if (fd < 0)
         return settle(claim, CLAIM_FAILED, "in use: %s", strerror(errno));
-    if (write_table(fd, disk, head, tail, partition, claim) < 0)
+    if (write_table(fd, disk, edges->head, edges->tail, partition, claim) < 0)
         return -1;
     if (ioctl(fd, BLKRRPART) < 0)
         return settle(claim, CLAIM_FAILED, "the kernel does not read its partition table: %s",
@@ -308,36 +314,77 @@ static int take(const struct disk *disk, uint8_t *head, uint8_t *tail,
 }
 
 /* Our own table, one copy torn: a claim that was interrupted. With other partitions on it the disk is left. */
-static void repair_table(const struct disk *disk, const struct gpt_partition *partition)
+static void repair_table(const struct disk *disk, const struct gpt_partition *partition,
+                         struct edges *edges)
 {
     char path[DISK_NAME_MAX + 8];
     struct gpt_partition whole;
-    cleanup_free uint8_t *head = malloc(GPT_EDGE);
-    cleanup_free uint8_t *tail = malloc(GPT_EDGE);
     uint8_t disk_guid[GPT_GUID_SIZE];
     snprintf(path, sizeof(path), "/dev/%s", disk->name);
     guid_random(disk_guid);
     cleanup_close int fd = open(path, O_RDWR | O_EXCL | O_CLOEXEC);
-    if (fd < 0 || head == NULL || tail == NULL ||
-        gpt_build(head, tail, GPT_EDGE, disk->size, disk->sector, disk_guid, partition->guid,
-                  &whole) < 0 ||
+    if (fd < 0 ||
+        gpt_build(edges->head, edges->tail, GPT_EDGE, disk->size, disk->sector, disk_guid,
+                  partition->guid, &whole) < 0 ||
         whole.start != partition->start || whole.size != partition->size)
         return;
-    if (write_edges(fd, disk, head, tail) == 0)
+    if (write_edges(fd, disk, edges->head, edges->tail) == 0)
         (void)ioctl(fd, BLKRRPART);
 }
 
 /* Reads both ends and says what they are. 0 or -1: settled. */
-static int look(const struct disk *disk, int fd, uint8_t *head, uint8_t *tail,
+static int look(const struct disk *disk, int fd, struct edges *edges,
                 struct probe_result *ret_found, struct claim *claim)
 {
-    int r = read_at(fd, 0, head, GPT_EDGE);
+    int r = read_at(fd, 0, edges->head, GPT_EDGE);
     if (r == 0)
-        r = read_at(fd, disk->size - GPT_EDGE, tail, GPT_EDGE);
+        r = read_at(fd, disk->size - GPT_EDGE, edges->tail, GPT_EDGE);
     if (r < 0)
         return settle(claim, CLAIM_FAILED, "cannot be read: %s", strerror(-r));
-    probe_edges(head, tail, GPT_EDGE, disk->size, disk->sector, ret_found);
+    probe_edges(edges->head, edges->tail, GPT_EDGE, disk->size, disk->sector, ret_found);
     return 0;
+}
+
+static void claim_open_disk(const struct disk *disk, int fd, const struct disk_rules *rules,
+                            enum claim_purpose purpose, struct edges *edges, struct claim *claim)
+{
+    claim->smart = device_smart(disk, fd);
+    if (purpose == CLAIM_HEALTH)
+        return;
+    struct probe_result found = {.kind = PROBE_FOREIGN};
+    if (look(disk, fd, edges, &found, claim) < 0)
+        return;
+    /* Of what is no pool yet the device's word is all there is: it is not measured before it is taken. */
+    claim->rotational = class_is_rotational(&(struct class_evidence){
+        .kernel_rotational = disk->rotational, .device = device_class(disk, fd)});
+    if (found.kind == PROBE_MEDIUM) {
+        settle(claim, CLAIM_IGNORED, "%s", found.what);
+        return;
+    }
+    if (rules->has_boot_partition && (found.kind != PROBE_POOL || purpose == CLAIM_WIPE) &&
+        gpt_has_partition(edges->head, GPT_EDGE, disk->size, disk->sector, rules->boot_partition)) {
+        settle(claim, CLAIM_IGNORED, "what this machine booted from");
+        return;
+    }
+    if (found.kind != PROBE_POOL || purpose == CLAIM_WIPE) {
+        struct disk_rules own = *rules;
+        if (purpose == CLAIM_WIPE)
+            own.policy = DISK_POLICY_WIPE;
+        if (may_take(disk, &own, &found, claim) < 0 ||
+            take(disk, edges, &found.partition, claim) < 0)
+            return;
+    } else if (strstr(found.what, "damaged") != NULL && !disk->read_only) {
+        repair_table(disk, &found.partition, edges);
+    }
+    if (partition_device(fd, disk, &found.partition, claim) < 0)
+        return;
+    int r = look_into_partition(claim->device, claim);
+    if (r == 1)
+        r = make_file_system(claim->device, false, claim);
+    if (r == 0 && mount_pool(claim->device, POOL_OPTIONS, claim) == 0) {
+        settle_class(disk, fd, claim);
+        tune_pool(claim);
+    }
 }
 
 static void claim_disk(const struct disk *disk, const struct disk_rules *rules,
@@ -351,49 +398,12 @@ static void claim_disk(const struct disk *disk, const struct disk_rules *rules,
         return;
     }
     cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC);
-    cleanup_free uint8_t *head = malloc(GPT_EDGE);
-    cleanup_free uint8_t *tail = malloc(GPT_EDGE);
-    if (fd < 0 || head == NULL || tail == NULL) {
+    struct edges *edges = malloc(sizeof(*edges));
+    if (fd < 0 || edges == NULL)
         settle(claim, CLAIM_FAILED, "%s: %s", path, strerror(errno));
-        return;
-    }
-    claim->smart = device_smart(disk, fd);
-    if (purpose == CLAIM_HEALTH)
-        return;
-    struct probe_result found;
-    if (look(disk, fd, head, tail, &found, claim) < 0)
-        return;
-    /* Of what is no pool yet the device's word is all there is: it is not measured before it is taken. */
-    claim->rotational = class_is_rotational(&(struct class_evidence){
-        .kernel_rotational = disk->rotational, .device = device_class(disk, fd)});
-    if (found.kind == PROBE_MEDIUM) {
-        settle(claim, CLAIM_IGNORED, "%s", found.what);
-        return;
-    }
-    if (rules->has_boot_partition && (found.kind != PROBE_POOL || purpose == CLAIM_WIPE) &&
-        gpt_has_partition(head, GPT_EDGE, disk->size, disk->sector, rules->boot_partition)) {
-        settle(claim, CLAIM_IGNORED, "what this machine booted from");
-        return;
-    }
-    if (found.kind != PROBE_POOL || purpose == CLAIM_WIPE) {
-        struct disk_rules own = *rules;
-        if (purpose == CLAIM_WIPE)
-            own.policy = DISK_POLICY_WIPE;
-        if (may_take(disk, &own, &found, claim) < 0 ||
-            take(disk, head, tail, &found.partition, claim) < 0)
-            return;
-    } else if (strstr(found.what, "damaged") != NULL && !disk->read_only) {
-        repair_table(disk, &found.partition);
-    }
-    if (partition_device(fd, disk, &found.partition, claim) < 0)
-        return;
-    int r = look_into_partition(claim->device, claim);
-    if (r == 1)
-        r = make_file_system(claim->device, false, claim);
-    if (r == 0 && mount_pool(claim->device, POOL_OPTIONS, claim) == 0) {
-        settle_class(disk, fd, claim);
-        tune_pool(claim);
-    }
+    else
+        claim_open_disk(disk, fd, rules, purpose, edges, claim);
+    free(edges);
 }
 
 int claim_make_pool(const char *device, const char *options, bool single, struct claim *ret_claim)

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define IDENTIFY_RATE ((size_t)2 * 217) /* where the word lies */
 #define PAIRS_MIN 8
 #define PAIRS_MAX 64
 /* The shortest seek with half a turn that a disk for sale needs is above this; no flash needs it. */
@@ -34,7 +35,7 @@ enum class_said class_parse_identify(const uint8_t *words, size_t len)
 {
     if (len < 512)
         return CLASS_SAID_NOTHING;
-    return said(words[217 * 2] | (unsigned)words[217 * 2 + 1] << 8);
+    return said(words[IDENTIFY_RATE] | (unsigned)words[IDENTIFY_RATE + 1] << 8);
 }
 
 static int by_value(const void *a, const void *b)

@@ -32,7 +32,7 @@ void roster_take(struct storage *storage, const struct pool *pool)
     char path[160];
     cleanup_free char *text = NULL;
     size_t len;
-    struct roster found;
+    struct roster found = {0};
     copy_path(pool, path, sizeof(path));
     int r = file_read(path, ROSTER_BYTES, &text, &len);
     if (r == 0)

@@ -159,7 +159,9 @@ int smart_parse_ata_status(const uint8_t *sense, size_t len, struct smart *smart
 
 bool smart_identify_has_smart(const uint8_t *words, size_t len)
 {
-    return len >= 512 && (words[82 * 2] & 1) != 0 && (words[85 * 2] & 1) != 0;
+    const size_t supported = (size_t)2 * 82;
+    const size_t enabled = (size_t)2 * 85;
+    return len >= 512 && (words[supported] & 1) != 0 && (words[enabled] & 1) != 0;
 }
 
 /* ---- SCSI ---- */

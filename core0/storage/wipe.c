@@ -129,9 +129,11 @@ void wipe_ended(struct disk_entry *entry)
     entry->wipe = NULL;
     if (pool == NULL) {
         struct error err = {0};
-        error_set(&err, EIO, "storage.disk-failed", "croft disk list tells its state",
-                  "disk %s was not made a pool: %.150s", entry->disk.name,
-                  entry->gone ? "it is gone" : entry->detail);
+        bool refused = !entry->gone && entry->state == CLAIM_IGNORED;
+        error_set(&err, refused ? EPERM : EIO,
+                  refused ? "storage.disk-protected" : "storage.disk-failed",
+                  "croft disk list tells its state", "disk %s was not made a pool: %.150s",
+                  entry->disk.name, entry->gone ? "it is gone" : entry->detail);
         varlink_call_fail(call, &err);
         return;
     }
