@@ -313,20 +313,35 @@ static yyjson_mut_doc *volume_parameters(const char *key, const char *kind, uint
     return doc;
 }
 
+void volume_key(const struct deployment *deployment, const struct spec_volume *volume,
+                char ret_key[STORE_KEY_MAX + 1])
+{
+    char tenant[43];
+
+    hex_encode_0x(deployment->content.tenant, 20, tenant);
+    snprintf(ret_key, STORE_KEY_MAX + 1, "volume/%s/%s/%s", tenant, deployment->spec->project,
+             volume->name);
+}
+
+yyjson_mut_doc *volume_new(struct deployment *deployment, const struct spec_volume *volume,
+                           struct error *err)
+{
+    char key[STORE_KEY_MAX + 1];
+
+    volume_key(deployment, volume, key);
+    if (store_put_volume(&deployment->provision->store, key, deployment->id,
+                         deployment->spec->keep_ms, err) < 0) {
+        return NULL;
+    }
+    return volume_parameters(key, volume->kind, volume->size, err);
+}
+
 /* What the specification wants of a named volume. at_least: nothing is made smaller, no policy of snapshots is changed. */
 static yyjson_mut_doc *named_parameters(struct deployment *deployment, size_t index, bool at_least,
                                         struct error *err)
 {
     const struct spec_volume *volume = &deployment->spec->volumes[index];
-    char key[STORE_KEY_MAX + 1], tenant[43];
-
-    hex_encode_0x(deployment->content.tenant, 20, tenant);
-    snprintf(key, sizeof(key), "volume/%s/%s/%s", tenant, deployment->spec->project, volume->name);
-    if (store_put_volume(&deployment->provision->store, key, deployment->id,
-                         deployment->spec->keep_ms, err) < 0) {
-        return NULL;
-    }
-    yyjson_mut_doc *doc = volume_parameters(key, volume->kind, volume->size, err);
+    yyjson_mut_doc *doc = volume_new(deployment, volume, err);
     yyjson_mut_val *root = yyjson_mut_doc_get_root(doc);
     if (doc != NULL && volume->snapshot_every != 0) {
         yyjson_mut_obj_add_uint(doc, root, "snapshotEvery", volume->snapshot_every);
@@ -410,10 +425,12 @@ static int prepare_got(struct deployment *deployment, const struct plan_item *it
     return reply_text(reply, "netns", &deployment->services[item->service].netns, err);
 }
 
-static bool writes_volume(const struct spec_service *service)
+/* A virtual disk is its holder's alone, also one that is only read. */
+static bool writes_volume(const struct spec *spec, const struct spec_service *service)
 {
     for (size_t i = 0; i < service->mount_count; i++) {
-        if (!service->mounts[i].read_only) {
+        if (!service->mounts[i].read_only ||
+            spec->volumes[service->mounts[i].volume].filesystem != NULL) {
             return true;
         }
     }
@@ -422,7 +439,8 @@ static bool writes_volume(const struct spec_service *service)
 
 bool step_quiesces(const struct deployment *candidate, size_t service)
 {
-    return candidate->spec->replace || writes_volume(&candidate->spec->services[service]);
+    return candidate->spec->replace ||
+           writes_volume(candidate->spec, &candidate->spec->services[service]);
 }
 
 /* Two revisions must not write one volume at once; with update: replace nothing of the old one runs on. */
@@ -475,6 +493,8 @@ const struct step steps[STEP_COUNT] = {
                               network_ask, network_got),
     [STEP_VOLUME] = STEP_ASK("volume", MAKER_STORAGE, "org.croft.storage.EnsureVolume", 60 * SECOND,
                              0, volume_ask, volume_got),
+    [STEP_DISK] = STEP_ASK("disk", MAKER_STORAGE, "org.croft.storage.EnsureVirtualDisk",
+                           600 * SECOND, 0, disk_ask, NULL),
     [STEP_SPACE] = STEP_ASK("space", MAKER_STORAGE, "org.croft.storage.EnsureSpace", 180 * SECOND,
                             0, space_ask, space_got),
     [STEP_SCRATCH] = STEP_ASK("scratch", MAKER_STORAGE, "org.croft.storage.EnsureVolume",
@@ -490,6 +510,8 @@ const struct step steps[STEP_COUNT] = {
     [STEP_DEPENDS] = STEP_CHECK("depends", depends_check),
     [STEP_QUIESCE] =
         STEP_ASK("quiesce", MAKER_CONTAINER, "org.croft.container.Stop", 0, 0, quiesce_ask, NULL),
+    [STEP_PLUG] = STEP_ASK("plug", MAKER_STORAGE, "org.croft.storage.AttachVirtualDisk",
+                           300 * SECOND, 0, plug_ask, plug_got),
     [STEP_START] = STEP_ASK("start", MAKER_CONTAINER, "org.croft.container.Start", 60 * SECOND, 0,
                             start_ask, NULL),
     [STEP_HEALTHY] = STEP_CHECK("healthy", healthy_check),
@@ -508,13 +530,21 @@ const struct step steps[STEP_COUNT] = {
 bool step_error_passes(const char *code)
 {
     static const char *const passing[] = {
-        "varlink.lost",        "varlink.timeout",
-        "image.unreachable",   "image.busy",
-        "http.unreachable",    "http.timeout",
-        "node.not-registered", "node.busy",
-        "chain.unreachable",   "provision.blob-unreachable",
-        "storage.busy",        "net.busy",
-        "container.busy",      "provision.busy",
+        "varlink.lost",
+        "varlink.timeout",
+        "image.unreachable",
+        "image.busy",
+        "http.unreachable",
+        "http.timeout",
+        "node.not-registered",
+        "node.busy",
+        "chain.unreachable",
+        "provision.blob-unreachable",
+        "storage.busy",
+        "storage.in-use",
+        "net.busy",
+        "container.busy",
+        "provision.busy",
         "provision.bad-state",
     };
     for (size_t i = 0; i < sizeof(passing) / sizeof(passing[0]); i++) {

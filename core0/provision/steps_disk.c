@@ -38,6 +38,10 @@ yyjson_mut_doc *disk_ask(struct deployment *deployment, const struct plan_item *
         yyjson_mut_obj_add_strcpy(doc, root, "filesystem", volume->filesystem);
         add_secret(doc, root, volume);
     }
+    /* A disk never shrinks: an update that failed, or the farmer, may have made larger what runs. */
+    if (doc != NULL && deployment->chain_state >= CHAIN_ACTIVE) {
+        yyjson_mut_obj_add_bool(doc, root, "atLeast", true);
+    }
     return doc;
 }
 
