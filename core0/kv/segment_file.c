@@ -47,7 +47,8 @@ static void make_room(struct store *store, uint32_t most)
 {
     struct segment_files *files = &store->files;
 
-    for (uint32_t looks = files->count * 2; looks > 0 && files->count >= most; looks--) {
+    for (uint32_t looks = files->count * 2;
+         looks > 0 && files->hand != NULL && files->count >= most; looks--) {
         struct segment *segment = files->hand;
         unsigned nobody = 0;
 

@@ -367,14 +367,19 @@ int store_get_at(struct namespace *ns, const struct store_cursor *cursor,
 {
     struct fetched fetched FETCH_UNINITIALIZED;
     struct store_place place;
-    int failed = store_locate(ns, cursor, &place);
+    int failed;
 
-    if (failed == 0)
+    /* A compaction may move it between looking for it and reading it: then it is found again. */
+    do {
+        failed = store_locate(ns, cursor, &place);
+        if (failed != 0)
+            return failed;
         failed = at_place(ns, place.segment, place.offset, FETCH_HEAD, NULL, &fetched);
+        if (failed == 0 && fetched.record.number == cursor->number)
+            failed = at_place(ns, place.segment, place.offset, 0, sink, &fetched);
+    } while (failed == STORE_NO_KEY);
     if (failed == 0 && fetched.record.number != cursor->number)
         failed = STORE_NO_KEY;
-    if (failed == 0)
-        failed = at_place(ns, place.segment, place.offset, 0, sink, &fetched);
     if (failed == 0)
         *ret = value_of(&fetched.record, place.segment, place.offset, 0);
     return failed;
