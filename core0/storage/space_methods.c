@@ -205,7 +205,7 @@ static void ensured(const struct space_reply *replies, size_t count, const struc
     else if (pool == NULL)
         error_set(&failed, EIO, "storage.disk-failed", "", "the disk of the namespace is gone");
     /* The first is NSNEW: that it exists is as good. */
-    for (size_t i = 0; i < count && !error_is_set(&failed); i++)
+    for (size_t i = 0; replies != NULL && i < count && !error_is_set(&failed); i++)
         if (replies[i].type != '+' && !(i == 0 && says(&replies[i], "This namespace is not avail")))
             (void)refused(&failed, job->space.key, &replies[i]);
     if (pool == NULL || error_is_set(&failed)) {
