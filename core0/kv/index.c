@@ -212,6 +212,10 @@ static void split(struct index *index)
         index->level *= 2;
     stay = &index->heads[new - index->level];
     go = &index->heads[new];
+    /* The buckets behind are split next: the first two keys of each are on their way when its turn comes. */
+    __builtin_prefetch(index->arena + stay[BUCKETS_MIN / 4]);
+    if (stay[BUCKETS_MIN / 8] != 0)
+        __builtin_prefetch(index->arena + index->arena[stay[BUCKETS_MIN / 8]]);
     at = *stay;
     *stay = *go = 0;
     while (at != 0) {
