@@ -131,6 +131,8 @@ static int open_volumes(const struct pool *pool)
 static int volume_load(const struct pool *pool, int folder, const char *name,
                        struct volume *ret_volume)
 {
+    *ret_volume =
+        (struct volume){.pool = pool}; /* static analysis takes a failure for possible success */
     cleanup_close int fd = openat(folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
         return -errno;
@@ -169,7 +171,7 @@ int volume_each(const struct pool *pool, volume_fn *fn, void *data)
     }
     int r = 0;
     for (struct dirent *entry; r == 0 && (entry = readdir(dir)) != NULL;) {
-        struct volume volume = {.size = 0};
+        struct volume volume;
         if (entry->d_name[0] != '.' && volume_load(pool, dirfd(dir), entry->d_name, &volume) == 0)
             r = fn(&volume, data);
     }
@@ -459,7 +461,7 @@ int volume_get(const struct storage *storage, const char *key, struct volume *re
 
 int volume_resize(struct storage *storage, const char *key, uint64_t size, struct error *err)
 {
-    struct volume volume = {.size = 0};
+    struct volume volume;
     int r = volume_get(storage, key, &volume, err);
     if (r < 0)
         return r;
@@ -470,7 +472,7 @@ int volume_resize(struct storage *storage, const char *key, uint64_t size, struc
 
 int volume_keep(struct storage *storage, const char *key, int64_t until, struct error *err)
 {
-    struct volume volume = {.size = 0};
+    struct volume volume;
     int r = volume_get(storage, key, &volume, err);
     if (r < 0 || volume.keep_until == until)
         return r;
