@@ -475,7 +475,7 @@ static void got(const struct space_reply *replies, size_t count, const struct er
         (void)refused(&failed, job->space.key, &replies[0]);
     else if (pool == NULL)
         error_set(&failed, EIO, "storage.disk-failed", "", "the disk of the namespace is gone");
-    if (pool == NULL || error_is_set(&failed)) {
+    if (replies == NULL || pool == NULL || error_is_set(&failed)) {
         varlink_call_fail(job->call, &failed);
     } else {
         yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
