@@ -9,7 +9,7 @@ from lab import machine as lab_machine, paths, ports
 from lab.agent import Varlink
 from lab.node import wait_for
 
-SECONDS = 100  # about, for the order in which files start
+SECONDS = 150  # about, for the order in which files start
 
 MIB = 1 << 20
 TENANT = "0x00000000000000000000000000000000000000aa"
