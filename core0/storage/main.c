@@ -57,6 +57,21 @@ static void become_ready(struct storage *storage)
     notify_ready();
 }
 
+int storage_check_ready(const struct storage *storage, struct error *err)
+{
+    if (storage->ready)
+        return 0;
+    return error_set(err, EBUSY, "storage.busy", "it is asked again by itself",
+                     "the disks have not answered yet");
+}
+
+int storage_read(const struct storage *storage, yyjson_val *params, const struct json_field *fields,
+                 size_t count, void *dest, struct error *err)
+{
+    int r = json_read(params, fields, count, 0, dest, "storage.bad-request", err);
+    return r < 0 ? r : storage_check_ready(storage, err);
+}
+
 static void out_of_patience(struct loop_timer *timer, void *data)
 {
     struct storage *storage = data;

@@ -114,8 +114,7 @@ static const struct json_field key_fields[] = {
 };
 
 #define READ(fields, params, dest, err)                                                            \
-    json_read(params, fields, sizeof(fields) / sizeof((fields)[0]), 0, dest,                       \
-              "storage.bad-request", err)
+    storage_read(data, params, fields, sizeof(fields) / sizeof((fields)[0]), dest, err)
 
 static void ensure_volume(struct varlink_call *call, yyjson_val *params, void *data)
 {
@@ -247,7 +246,12 @@ static void list_lost(const struct storage *storage, const struct listing *listi
 static void list_volumes(struct varlink_call *call, yyjson_val *params, void *data)
 {
     struct storage *storage = data;
+    struct error err = {0};
     (void)params;
+    if (storage_check_ready(storage, &err) < 0) {
+        varlink_call_fail(call, &err);
+        return;
+    }
     struct listing listing = {.doc = yyjson_mut_doc_new(NULL)};
     yyjson_mut_val *root = yyjson_mut_obj(listing.doc);
     listing.volumes = yyjson_mut_arr(listing.doc);

@@ -6,6 +6,7 @@
 #include "claim.h"
 #include "disk.h"
 #include "lib/daemon.h"
+#include "lib/json.h"
 #include "roster.h"
 #include "uevent.h"
 
@@ -78,6 +79,11 @@ struct storage {
 /* ---- main.c ---- */
 /* No claim is under way any more, or the list of pools changed. */
 void storage_settled(struct storage *storage);
+/* 0, or storage.busy while it cannot be known what there is: a volume would be made twice, or taken for gone. */
+int storage_check_ready(const struct storage *storage, struct error *err);
+/* Reads the parameters of a request about volumes, as json_read does, and checks that. */
+int storage_read(const struct storage *storage, yyjson_val *params, const struct json_field *fields,
+                 size_t count, void *dest, struct error *err);
 
 /* ---- hotplug.c ---- */
 /* Compares /sys/block with what is known: claims what came, drops what went. */

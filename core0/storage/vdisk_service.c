@@ -44,8 +44,7 @@ static const struct json_field detach_fields[] = {
 };
 
 #define READ(fields, params, dest, err)                                                            \
-    json_read(params, fields, sizeof(fields) / sizeof((fields)[0]), 0, dest,                       \
-              "storage.bad-request", err)
+    storage_read(data, params, fields, sizeof(fields) / sizeof((fields)[0]), dest, err)
 
 /* Decodes the secret and wipes its text in the message. */
 static int take_secret(const char *secret, struct vdisk_task *task, struct error *err)
