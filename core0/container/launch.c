@@ -132,6 +132,22 @@ static int write_files(const struct instance *inst, struct error *err)
     return ret;
 }
 
+/* A second node of the block device, at path. */
+static int make_device(const char *source, const char *path, uint32_t owner,
+                       struct bundle_device *ret_number)
+{
+    struct stat st;
+
+    if (stat(source, &st) < 0)
+        return -errno;
+    if (!S_ISBLK(st.st_mode))
+        return -ENOTBLK;
+    if (mknod(path, S_IFBLK | 0600, st.st_rdev) < 0 || chown(path, owner, owner) < 0)
+        return -errno;
+    *ret_number = (struct bundle_device){major(st.st_rdev), minor(st.st_rdev)};
+    return 0;
+}
+
 /*
  * Nodes of block devices that are mounts: the node's own belong to its root, who is nobody in there. Each is a node of
  * the container's root; what it may do with the device is in the cgroup's rule.
@@ -145,23 +161,13 @@ static int make_devices(const struct instance *inst, struct bundle_device *ret_n
     int ret = 0;
 
     for (size_t i = 0; ret == 0 && i < spec->mount_count; i++) {
-        struct stat st;
-
         if (!spec->mounts[i].block)
             continue;
         if (!mounted && (ret = mount_small(inst, "devices", 64 << 10, 0, dir, err)) < 0)
             return ret;
         mounted = true;
         snprintf(path, sizeof(path), "%s/%zu", dir, i);
-        if (stat(spec->mounts[i].source, &st) < 0)
-            ret = -errno;
-        else if (!S_ISBLK(st.st_mode))
-            ret = -ENOTBLK;
-        else if (mknod(path, S_IFBLK | 0600, st.st_rdev) < 0 ||
-                 chown(path, inst->uid_base, inst->uid_base) < 0)
-            ret = -errno;
-        else
-            ret_numbers[i] = (struct bundle_device){major(st.st_rdev), minor(st.st_rdev)};
+        ret = make_device(spec->mounts[i].source, path, inst->uid_base, &ret_numbers[i]);
     }
     return ret < 0 ? error_set(err, -ret, "container.start-failed", NULL,
                                "the node of a block device: %s", strerror(-ret))

@@ -67,6 +67,7 @@ int dm_each(const char *prefix, int (*fn)(const char *name, void *data), void *d
     arg->data_start = sizeof(*arg);
     int r = dm_call(DM_LIST_DEVICES, arg);
     if (r < 0)
+        // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): freed by its attribute, which is not followed
         return r;
     if ((arg->flags & DM_BUFFER_FULL_FLAG) != 0)
         return -E2BIG;

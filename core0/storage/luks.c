@@ -39,7 +39,8 @@ int luks_format(const char *device, const uint8_t key[LUKS_KEY_SIZE], struct err
                                 "--keyfile-size=32",
                                 device,
                                 NULL};
-    _Static_assert(LUKS_HEADER_SIZE == 2048 * 512 && LUKS_KEY_SIZE == 32, "as in the arguments");
+    _Static_assert(LUKS_HEADER_SIZE == UINT64_C(2048) * 512 && LUKS_KEY_SIZE == 32,
+                   "as in the arguments");
     return run(argv, key, err);
 }
 

@@ -1,0 +1,70 @@
+"""vdisk.*: fio inside a node, on a virtual disk and on a file of the same pool. The disk without a key is what the product adds
+below its file system's place; with the key comes dm-crypt, whose own share is shown apart: under emulation the cipher is not to be judged."""
+import base64
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "qemu"))
+from lab import machine, paths  # noqa: E402
+from lab.bench import figure, folder, median, save  # noqa: E402
+
+MIB = 1 << 20
+SIZE = 256 * MIB
+RUNS = 3
+SECONDS = 6
+PATTERNS = {"random read 4 KiB": ("randread", "4k", 8), "random write 4 KiB": ("randwrite", "4k", 8),
+            "sequential read 1 MiB": ("read", "1m", 4), "sequential write 1 MiB": ("write", "1m", 4)}
+
+
+def fio_program():
+    subprocess.run([sys.executable, paths.ROOT / "scripts/packages.py", "build", "fio"], check=True)
+    return (paths.BUILD / "pkg/fio/bin/fio").read_bytes()
+
+
+def fio(agent, path, rw, block, depth, *more):
+    """Bytes per second; direct, several at a time."""
+    done = agent.run("/croft-test/fio", "--name=x", f"--filename={path}", f"--rw={rw}", f"--bs={block}", f"--iodepth={depth}",
+                     "--ioengine=io_uring", "--direct=1", f"--size={SIZE}", "--output-format=json", *more, timeout=300)
+    job = json.loads(done.out[done.out.index("{"):])["jobs"][0]
+    return max(job["read"]["bw_bytes"], job["write"]["bw_bytes"])
+
+
+def raw_disk(m, kind, name, secret):
+    more = {"secret": base64.b64encode(secret).decode()} if secret else {}
+    key = f"volume/0x{'ab' * 20}/bench/{name}"
+    m.agent.varlink("storaged", "EnsureVirtualDisk", 300, key=key, kind=kind, size=SIZE, filesystem="raw", **more)
+    return m.agent.varlink("storaged", "AttachVirtualDisk", 300, key=key, holder="1/bench", **more)["path"]
+
+
+def run():
+    work = folder("vdisk")
+    disk = machine.disk_create(work / "disk.img", 4096, "bench")
+    with machine.Machine(work / "machine", ["runmode=dev"], disks=[disk], files={"croft-test/fio": (fio_program(), 0o755)}) as m:
+        m.wait_service("storaged", 120)
+        pool = m.agent.varlink("storaged", "GetStatus")["pools"][0]
+        m.agent.sh(f"cd {pool['path']} && touch bench && chattr +C bench")  # in place, as the file of a disk is
+        places = {"pool": f"{pool['path']}/bench", "plain": raw_disk(m, pool["kind"], "plain", None),
+                  "encrypted": raw_disk(m, pool["kind"], "encrypted", os.urandom(32))}
+        for path in places.values():  # everything is there before anything is measured
+            fio(m.agent, path, "write", "1m", 4)
+        seen = {(p, name): [] for p in places for name in PATTERNS}
+        for _ in range(RUNS):
+            for name, (rw, block, depth) in PATTERNS.items():
+                for place, path in places.items():
+                    seen[place, name].append(fio(m.agent, path, rw, block, depth, f"--runtime={SECONDS}", "--time_based"))
+    figures = []
+    for name in PATTERNS:
+        word = "vdisk." + name.replace(" ", "_").replace("_KiB", "k").replace("_MiB", "m")
+        pool, plain, encrypted = (median([v / MIB for v in seen[place, name]]) for place in places)
+        figures.append(figure(word, plain, "MiB/s", "a file of the same pool, written in place", pool, "higher",
+                              f"virtual disk without a key, fio direct, median of {RUNS}, alternating"))
+        figures.append(figure(word + ".with_key", encrypted, "MiB/s", "the same disk without a key", plain, "higher",
+                              "dm-crypt's own share, in an emulated processor"))
+    save("vdisk", figures)
+
+
+if __name__ == "__main__":
+    run()
