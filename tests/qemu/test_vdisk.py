@@ -21,7 +21,7 @@ RUN = "/run/croft/disks"
 WRAPPER = """#!/croft-test/busybox sh
 b=/croft-test/busybox
 case "$1" in luksFormat | open | resize) step=$1 ;; *) step=$($b basename $0) ;; esac
-die() { $b rm -f /run/kill.$step.$1 && $b kill -9 $($b pidof storaged); $b sleep 100; }
+die() { $b rm -f /run/kill.$step.$1 && $b kill -9 $($b pidof storaged | $b tr ' ' '\\n' | $b sort -n | $b head -n 1); $b sleep 100; }
 [ -e /run/kill.$step.before ] && die before
 /croft-test/real/$($b basename $0) "$@" || exit
 [ -e /run/kill.$step.after ] && die after
