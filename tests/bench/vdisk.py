@@ -14,7 +14,7 @@ from lab.bench import figure, folder, median, save  # noqa: E402
 MIB = 1 << 20
 SIZE = 256 * MIB
 RUNS = 3
-SECONDS = 6
+SECONDS = 4  # of each measurement
 PATTERNS = {"random read 4 KiB": ("randread", "4k", 8), "random write 4 KiB": ("randwrite", "4k", 8),
             "sequential read 1 MiB": ("read", "1m", 4), "sequential write 1 MiB": ("write", "1m", 4)}
 
@@ -32,11 +32,26 @@ def fio(agent, path, rw, block, depth, *more):
     return max(job["read"]["bw_bytes"], job["write"]["bw_bytes"])
 
 
-def raw_disk(m, kind, name, secret):
+def raw_disk(m, kind, name, secret=None):
+    """The disk's device."""
     more = {"secret": base64.b64encode(secret).decode()} if secret else {}
     key = f"volume/0x{'ab' * 20}/bench/{name}"
     m.agent.varlink("storaged", "EnsureVirtualDisk", 300, key=key, kind=kind, size=SIZE, filesystem="raw", **more)
     return m.agent.varlink("storaged", "AttachVirtualDisk", 300, key=key, holder="1/bench", **more)["path"]
+
+
+def pool_file(m, kind):
+    """A file like that of a disk, which is not attached: the same pool, limits and flags, and nothing above it."""
+    key = f"volume/0x{'ab' * 20}/bench/file"
+    raw_disk(m, kind, "file")
+    m.agent.varlink("storaged", "DetachVirtualDisk", key=key)
+    return next(v["path"] for v in m.agent.varlink("storaged", "ListVolumes")["volumes"] if v["key"] == key) + "/disk"
+
+
+def queues(m, name, secret, off):
+    """dm-crypt's own queues of the open disk, off as the product has them, or on."""
+    m.agent.run("/usr/bin/cryptsetup", "refresh", name, "--allow-discards", "--key-file=-", "--keyfile-size=32",
+                *(["--perf-no_read_workqueue", "--perf-no_write_workqueue"] if off else []), stdin=secret)
 
 
 def run():
@@ -45,24 +60,30 @@ def run():
     with machine.Machine(work / "machine", ["runmode=dev"], disks=[disk], files={"croft-test/fio": (fio_program(), 0o755)}) as m:
         m.wait_service("storaged", 120)
         pool = m.agent.varlink("storaged", "GetStatus")["pools"][0]
-        m.agent.sh(f"cd {pool['path']} && touch bench && chattr +C bench")  # in place, as the file of a disk is
-        places = {"pool": f"{pool['path']}/bench", "plain": raw_disk(m, pool["kind"], "plain", None),
-                  "encrypted": raw_disk(m, pool["kind"], "encrypted", os.urandom(32))}
-        for path in places.values():  # everything is there before anything is measured
+        secret = os.urandom(32)
+        places = {"pool": pool_file(m, pool["kind"]), "plain": raw_disk(m, pool["kind"], "plain"),
+                  "encrypted": raw_disk(m, pool["kind"], "encrypted", secret)}
+        places["queued"] = places["encrypted"]
+        mapping = m.agent.text(f"/sys/block/{os.path.basename(places['encrypted'])}/dm/name").strip()
+        for path in dict.fromkeys(places.values()):  # everything is there before anything is measured
             fio(m.agent, path, "write", "1m", 4)
         seen = {(p, name): [] for p in places for name in PATTERNS}
         for _ in range(RUNS):
             for name, (rw, block, depth) in PATTERNS.items():
                 for place, path in places.items():
+                    if place in ("encrypted", "queued"):
+                        queues(m, mapping, secret, place == "encrypted")
                     seen[place, name].append(fio(m.agent, path, rw, block, depth, f"--runtime={SECONDS}", "--time_based"))
     figures = []
     for name in PATTERNS:
         word = "vdisk." + name.replace(" ", "_").replace("_KiB", "k").replace("_MiB", "m")
-        pool, plain, encrypted = (median([v / MIB for v in seen[place, name]]) for place in places)
+        pool, plain, encrypted, queued = (median([v / MIB for v in seen[place, name]]) for place in places)
         figures.append(figure(word, plain, "MiB/s", "a file of the same pool, written in place", pool, "higher",
                               f"virtual disk without a key, fio direct, median of {RUNS}, alternating"))
         figures.append(figure(word + ".with_key", encrypted, "MiB/s", "the same disk without a key", plain, "higher",
                               "dm-crypt's own share, in an emulated processor"))
+        figures.append(figure(word + ".without_queues", encrypted, "MiB/s", "the same with dm-crypt's own queues", queued, "higher",
+                              "why the product switches them off, or not"))
     save("vdisk", figures)
 
 
