@@ -131,6 +131,8 @@ const struct code codes[] = {
     {"storage.too-many-snapshots", "the volume has 256 snapshots", "remove some"},
     {"storage.bad-snapshot", "that is no name or no policy of snapshots",
      "a name is of [a-z0-9][a-z0-9_-]{0,62} and does not begin with auto-"},
+    {"storage.busy", "the disks have not answered yet, or somebody else changes what is asked for",
+     "try again; a node asks again by itself"},
     {"storage.in-use", "the virtual disk is attached elsewhere",
      "end the reservation that has it, then deploy again"},
     {"storage.wrong-key", "the key does not open the virtual disk",

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from lab import traces
+from lab import faults, traces
 from lab.node import wait_for
 
 SECONDS = 350  # about, for the order in which files start
@@ -47,25 +47,6 @@ def test_the_steps_are_those_of_provds_table(node):
     assert set(node.agent.varlink("provd", "ListSteps")["steps"]) == set(FIRST) | OTHERS
 
 
-def arm(node, steps):
-    """provd dies before and after each of the steps, once; returns the points."""
-    node.agent.sh("mkdir -p /run/croft/fault; chmod 777 /run/croft/fault")
-    points = [f"/run/croft/fault/provd.{step}.{when}" for step in steps for when in ("before", "after")]
-    for point in points:
-        node.agent.write(point, "")
-    return points
-
-
-def died(node, points, mark):
-    """Every point was passed, and provd really died there."""
-    left = [p for p in points if node.agent.exists(p)]
-    assert not left, left
-    deaths = [e for e in node.machine.events[mark:]
-              if e["event"] == "service" and e.get("name") == "provd" and e["state"] == "backoff"]
-    assert len(deaths) >= len(points), deaths
-    node.agent.sh("rmdir /run/croft/fault", check=False)
-
-
 def only_first_runs(node, number):
     entries = [e for e in node.entries() if e["reservation"] == number and e["step"] not in ("ended", "refused")]
     scratch = [v["key"] for v in node.agent.varlink("storaged", "ListVolumes")["volumes"]
@@ -83,10 +64,10 @@ def same(undisturbed, node):
 @pytest.mark.parametrize("steps", [FIRST[i:i + 3] for i in range(0, len(FIRST), 3)], ids="-".join)
 def test_killed_before_and_after_some_steps(node, undisturbed, steps):
     """Six deaths in one deployment: before and after each of three steps."""
-    points, mark = arm(node, steps), node.machine.mark()
+    points, mark = faults.arm(node, steps), node.machine.mark()
     with node.deployed(services(node), name="calm", volumes={"data": {}}) as it:
         assert it.answer["state"].lower() == "active"
-        died(node, points, mark)
+        faults.died(node, points, mark)
         same(undisturbed, node)
     # The chain saw each state once.
     states = [t["state"] for t in it.show()["transitions"]]
@@ -100,12 +81,12 @@ def test_killed_at_each_step_of_an_update_that_fails(node, undisturbed):
     sick["web"] = {**sick["web"], "healthcheck": {"test": ["CMD", "false"], "interval": "500ms",
                                                   "timeout": "60s", "retries": 2}}
     with node.deployed(services(node), name="calm", volumes={"data": {}}) as it:
-        points, mark = arm(node, sorted(OTHERS)), node.machine.mark()
+        points, mark = faults.arm(node, sorted(OTHERS)), node.machine.mark()
         _, done = node.try_deploy(sick, name="calm", volumes={"data": {}})
         assert done.status == 1 and "unhealthy" in done.out + done.err, done
         node.machine.wait("process", 120, mark, reservation=it.id, revision=1, service="web")
         # The candidate's remains go once its failure is final, two blocks later.
         wait_for(lambda: only_first_runs(node, it.id), 120, "the first revision does not run alone again")
-        died(node, points, mark)
+        faults.died(node, points, mark)
         assert it.show()["state"].lower() == "active"
         same(undisturbed, node)

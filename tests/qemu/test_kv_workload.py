@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from lab import machine as lab_machine, paths, ports
+from lab import faults, machine as lab_machine, paths, ports
 from lab.agent import Varlink
 from lab.node import wait_for
 
@@ -252,12 +252,9 @@ def spaces(node, name):
 def test_made_once_kept_and_removed(node):
     """provd is killed at the fault points of its step; the next deployment finds what the first one wrote; with keep 0 it goes."""
     port = node.ports[2]
-    node.agent.sh("mkdir -p /run/croft/fault; chmod 777 /run/croft/fault")
-    points = [f"/run/croft/fault/provd.space.{when}" for when in ("before", "after")]
-    for point in points:
-        node.agent.write(point, b"")
+    points, mark = faults.arm(node, ["space"]), node.machine.mark()
     it = node.deploy(app(port), name="kept-kv", **kv(port))
-    assert not any(node.agent.exists(point) for point in points)
+    faults.died(node, points, mark)
     name = it.answer["kv"]["cache"]["namespace"]
     assert len(spaces(node, name)) == 1
     assert Kv(port, name, "open")("SET again found", "GET again") == ["again", "found"]

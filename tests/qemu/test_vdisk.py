@@ -6,7 +6,7 @@ import time
 
 import pytest
 from lab import agent as lab_agent
-from lab import machine, paths
+from lab import faults, machine, paths
 from lab.node import wait_for
 
 SECONDS = 100  # about, for the order in which files start
@@ -230,7 +230,8 @@ VOLUMES = {"safe": {"driver_opts": {"size": "64m", "encrypted": "true"}},
 
 
 def test_a_reservation_holds_its_disks_while_it_runs(node):
-    """Mounted in a container without privileges, closed and kept at the end, and found by the next reservation of the project."""
+    """Mounted in a container without privileges, closed and kept at the end, and found by the next reservation of the project;
+    though provd dies before and after each of its steps for them."""
     def disks_of(name):
         return {v["key"].rsplit("/")[-1]: v for v in node.agent.varlink("storaged", "ListVolumes")["volumes"]
                 if f"/{name}/" in v["key"] and v["key"].startswith("volume/")}
@@ -241,7 +242,9 @@ def test_a_reservation_holds_its_disks_while_it_runs(node):
                               timeout=60, check=check)
 
     for text in ("", "first\nsecond\n"):
+        points, mark = faults.arm(node, ["disk", "plug"]), node.machine.mark()
         with node.deployed({"web": WRITER}, name="disks", volumes=VOLUMES) as it:
+            faults.died(node, points, mark)
             exec_in(it, "until [ -e /tmp/ready ]; do sleep 0.2; done")
             held = disks_of("disks")
             assert {n: v["holder"] for n, v in held.items()} == dict.fromkeys(VOLUMES, f"{it.id}/web")

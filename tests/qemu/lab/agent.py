@@ -7,6 +7,7 @@ import shlex
 import signal
 import struct
 import threading
+import time
 
 MAGIC = b"CrfA"
 EXEC, READ, WRITE, KILL, NETLINK, UNIX = range(1, 7)
@@ -166,10 +167,16 @@ class Agent:
         if "." not in method:
             method = f"org.croft.{INTERFACES[program]}.{method}"
         request = json.dumps({"method": method, "parameters": parameters}).encode() + b"\0"
-        answer = self.unix(f"/run/croft/{program}", request, timeout)
-        if not answer.endswith(b"\0"):
-            raise AgentError(f"{method}: connection closed after {answer!r}")
-        reply = json.loads(answer.split(b"\0")[0])
-        if "error" in reply:
-            raise Varlink(reply["error"], reply.get("parameters", {}))
-        return reply.get("parameters", {})
+        end = time.monotonic() + timeout * self._scale
+        while True:
+            answer = self.unix(f"/run/croft/{program}", request, timeout)
+            if not answer.endswith(b"\0"):
+                raise AgentError(f"{method}: connection closed after {answer!r}")
+            reply = json.loads(answer.split(b"\0")[0])
+            found = reply.get("parameters", {})
+            if "error" not in reply:
+                return found
+            # As provd does: a storaged that was just started has not found its disks yet.
+            if found.get("code") != "storage.busy" or time.monotonic() > end:
+                raise Varlink(reply["error"], found)
+            time.sleep(0.2)
