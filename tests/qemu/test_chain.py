@@ -51,27 +51,6 @@ LIES = {
 }
 
 
-@pytest.mark.parametrize("lie", LIES)
-def test_one_changed_byte_is_not_believed(node, lie):
-    """While the endpoint lies, a new reservation does not run; once it is honest, it does."""
-    tenant = node.grid.tenant(node.project(IDLE, name=f"lie-{lie}"))
-    node.proxy.told.clear()
-    node.proxy.lies.update(LIES[lie])
-    mark = node.machine.mark()
-    try:
-        done = tenant.json("deploy", "compose.yml", "--node", node.number, "--blobs",
-                           node.grid.hub.folder, "--no-wait")
-        wait_for(lambda: sum(node.proxy.told.values()) >= 2, 30, "the lie was never asked for")
-        time.sleep(3 * paths.SCALE)
-        assert not node.machine.find("process", mark)
-        assert not [e for e in node.entries() if e["reservation"] == done["reservation"]]
-    finally:
-        node.proxy.lies.clear()
-    node.machine.wait("process", 120, mark, reservation=done["reservation"])
-    node.grid.wait_reservation(done["reservation"], "active", 60)
-    tenant.run("reservation", "cancel", done["reservation"])
-
-
 def specification(**changes):
     """A specification that is right in all but the changes."""
     image = "ab" * 32
@@ -102,7 +81,7 @@ FORGED = {
 
 def test_a_forged_proposal_is_refused_with_its_reason(node):
     """What no honest `croft deploy` writes: the reason stands on the chain and on the console, and nothing
-    was made for it."""
+    was made for it. The file's first test, so that nothing is just ending meanwhile."""
     before = traces.collect(node.agent)
     for name, (code, forged) in FORGED.items():
         number = forged(node)
@@ -112,6 +91,27 @@ def test_a_forged_proposal_is_refused_with_its_reason(node):
     left = traces.difference(before, traces.collect(node.agent))
     left.pop("processes", None)
     assert not left, json.dumps(left, indent=1)
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_one_changed_byte_is_not_believed(node, lie):
+    """While the endpoint lies, a new reservation does not run; once it is honest, it does."""
+    tenant = node.grid.tenant(node.project(IDLE, name=f"lie-{lie}"))
+    node.proxy.told.clear()
+    node.proxy.lies.update(LIES[lie])
+    mark = node.machine.mark()
+    try:
+        done = tenant.json("deploy", "compose.yml", "--node", node.number, "--blobs",
+                           node.grid.hub.folder, "--no-wait")
+        wait_for(lambda: sum(node.proxy.told.values()) >= 2, 30, "the lie was never asked for")
+        time.sleep(3 * paths.SCALE)
+        assert not node.machine.find("process", mark)
+        assert not [e for e in node.entries() if e["reservation"] == done["reservation"]]
+    finally:
+        node.proxy.lies.clear()
+    node.machine.wait("process", 120, mark, reservation=done["reservation"])
+    node.grid.wait_reservation(done["reservation"], "active", 60)
+    tenant.run("reservation", "cancel", done["reservation"])
 
 
 def test_a_change_is_learned_of_within_a_second(node):
