@@ -324,7 +324,7 @@ def test_a_reorganisation_is_not_another_machine(world):
     world.rpc("evm_revert", before)
     submit = dict(reservation=5, revision=1, state=4, reason="")
     assert varlink(noded.socket, "org.croft.node.Submit", **submit)["parameters"]["nonce"] == 4
-    wait("both", lambda: world.used_nonces(1) == [1, 2, 3, 4], 60)  # noded looks again after 15 s, before the relay does
+    wait("both", lambda: world.used_nonces(1) == [1, 2, 3, 4])
     assert noded.state_is("active") and "(node.identity-conflict)" not in noded.log()
 
 
