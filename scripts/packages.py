@@ -221,7 +221,8 @@ class Source:
             patched = any(".debian.tar." in name for name in self.files)
             with tempfile.TemporaryDirectory(dir=CACHE / "work", prefix=f"fetch-{self.name}-") as name:
                 temporary = Path(name)
-                if apt.download(self.name, f"={self.version}", temporary, patched):
+                if apt.download(self.name, f"={self.version}", temporary, patched) or \
+                        apt.download_files(self.name, self.files, temporary):
                     self.check(temporary)
                     return self.keep(temporary, self.pin)
             if STRICT:
@@ -358,6 +359,21 @@ class Apt:
                     raise Failure(f"apt could not fetch {name}{which}:\n{done.stderr}")
                 return False
         return True
+
+    def download_files(self, name, files, folder):
+        """Fetches the pinned files {name: SHA-256} by their place in the archive's pool, where a version stays for a while
+        after the index has gone over to the next one: False when one of them is not there (any more)."""
+        main, security = self.mirrors()
+        place = f"{name[:4] if name.startswith('lib') else name[0]}/{name}"
+        pools = [f"{main}pool/main/{place}", *([f"{security}pool/updates/main/{place}"] if security else [])]
+        for pool in pools:
+            commands = [["/usr/lib/apt/apt-helper", *self.options, "-q", "download-file", f"{pool}/{file}", str(folder / file), f"SHA256:{sha256}"]
+                        for file, sha256 in files.items()]
+            if all(subprocess.run(command, capture_output=True).returncode == 0 for command in commands):
+                return True
+            for path in folder.iterdir():
+                path.unlink()
+        return False
 
 
 @contextlib.contextmanager
