@@ -181,14 +181,17 @@ TYPES = {
         ("node", "uint64"), ("nonce", "uint64"), ("bootId", "bytes32"), ("reservation", "uint64"), ("revision", "uint32"),
         ("state", "uint8"), ("reason", "bytes32"),
     ],
+    "Access": [
+        ("node", "uint64"), ("reservation", "uint64"), ("method", "string"), ("nonce", "bytes32"), ("expires", "uint64"),
+    ],
 }  # fmt: skip
 
 
-def domain(contract):
+def domain(contract, name=b"Croft"):
     kind = b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
     return keccak256(
         keccak256(kind)
-        + keccak256(b"Croft")
+        + keccak256(name)
         + keccak256(b"1")
         + abi.encode(["uint256", "address"], [CHAIN_ID, contract])
     )
@@ -204,13 +207,15 @@ def struct_hash(name, message):
         value = message[field]
         if kind == STRINGS:
             data += keccak256(b"".join(keccak256(v.encode()) for v in value))
+        elif kind == "string":
+            data += keccak256(value.encode())
         else:
             data += abi.encode([kind], [value])
     return keccak256(data)
 
 
-def digest_of(name, contract, message):
-    return keccak256(b"\x19\x01" + domain(contract) + struct_hash(name, message))
+def digest_of(name, contract, message, domain_name=b"Croft"):
+    return keccak256(b"\x19\x01" + domain(contract, domain_name) + struct_hash(name, message))
 
 
 def kinds_of(name):
@@ -283,7 +288,45 @@ def typed_data():
         "identity": IDENTITY,
         "tokenPrivate": TOKEN.to_bytes(32, "big"),
         "token": p.address(TOKEN),
-        "messages": {name: signed(name) for name in TYPES},
+        "messages": {name: signed(name) for name in MESSAGES},
+    }
+
+
+# --- 13. access to a gate --------------------------------------------------------------------------------------------
+
+
+def access_case(node, reservation, method, expires, label, private):
+    nonce = keccak256(b"croft test vector: challenge " + label)
+    message = {"node": node, "reservation": reservation, "method": method, "nonce": nonce, "expires": expires}
+    digest = digest_of("Access", RESERVATIONS, message, b"Croft Gate")
+    signature = p.sign(private, digest)
+    challenge = {
+        "node": node, "reservation": reservation, "nonce": nonce, "expires": expires, "chainId": CHAIN_ID,
+        "reservations": RESERVATIONS,
+    }  # fmt: skip
+    return {
+        "challenge": challenge,
+        "method": method,
+        "private": private.to_bytes(32, "big"),
+        "structHash": struct_hash("Access", message),
+        "digest": digest,
+        "signature": signature,
+        "signer": p.address(private),
+        "header": f"Croft nonce=0x{nonce.hex()},signature=0x{signature.hex()}",
+    }
+
+
+def access():
+    return {
+        "typeString": type_string("Access"),
+        "typeHash": keccak256(type_string("Access").encode()),
+        "domain": domain(RESERVATIONS, b"Croft Gate"),
+        "cases": [
+            access_case(1, 1, "logs", TIME + 60, b"logs", secret(b"tenant")),
+            access_case(1, 1, "exec", TIME + 60, b"exec", secret(b"tenant")),
+            access_case(7, 0, "node-log", TIME + 60, b"node-log", secret(b"farmer")),
+            access_case(2**53 - 1, 2**53 - 1, "restart", 2**53 - 1, b"large", secret(b"tenant")),
+        ],
     }
 
 
@@ -521,6 +564,7 @@ FILES = {
     "sealed": sealed_cases,
     "head": heads,
     "story": story,
+    "access": access,
 }
 
 
