@@ -219,7 +219,7 @@ static void on_ws(struct ws *ws, enum ws_event event, const char *text, size_t l
             disconnect(heads);
     } else if (event == WS_PONG) {
         heads->pong_by = 0;
-    } else {
+    } else if (event == WS_CLOSED) {
         disconnect(heads);
     }
     arm(heads);
@@ -241,7 +241,9 @@ static void connect_now(struct eth_heads *heads)
     char *url = ws_form(eth_rpc_endpoint(heads->rpc, heads->endpoint));
     heads->connect_at = 0;
     heads->state = CONNECTING;
-    if (url == NULL || ws_new(heads->loop, url, CONNECT_TIMEOUT, on_ws, heads, &heads->ws) < 0)
+    struct ws_options options = {
+        .url = url, .connect_timeout_us = CONNECT_TIMEOUT, .fn = on_ws, .user = heads};
+    if (url == NULL || ws_new(heads->loop, &options, &heads->ws) < 0)
         disconnect(heads);
     free(url);
 }

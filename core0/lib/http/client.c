@@ -12,6 +12,7 @@
 
 #include "lib/buffer.h"
 #include "lib/http/curl_loop.h"
+#include "lib/http/pin.h"
 #include "lib/http/url.h"
 
 #define REFUSAL_MAX                                                                                \
@@ -129,6 +130,8 @@ static const struct failure {
     {CURLE_FILESIZE_EXCEEDED, EFBIG, "http.too-big", "answers with more than the limit"},
     {CURLE_TOO_MANY_REDIRECTS, ELOOP, "http.unreachable", "redirects too often"},
     {CURLE_PEER_FAILED_VERIFICATION, EPROTO, "http.tls", "has a certificate that is not trusted"},
+    {CURLE_SSL_PINNEDPUBKEYNOTMATCH, EPROTO, "http.wrong-key",
+     "shows another key than the one that it must have"},
     {CURLE_SSL_CONNECT_ERROR, EPROTO, "http.tls", "does not speak TLS as we do"},
     {CURLE_SSL_CACERT_BADFILE, EPROTO, "http.tls",
      "cannot be checked: the bundle of certificates is missing"},
@@ -208,13 +211,18 @@ static int set_options(struct http_client *client, struct http_transfer *transfe
     curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, milliseconds(request->timeout_us, 60000000));
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
                      milliseconds(request->connect_timeout_us, 10000000));
-    curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
-    curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, stall_s > 0 ? (long)stall_s : 1L);
-    curl_easy_setopt(easy, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)transfer->max_body);
+    if (request->stall_timeout_us != UINT64_MAX) {
+        curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
+        curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, stall_s > 0 ? (long)stall_s : 1L);
+    }
+    if (transfer->max_body <= INT64_MAX)
+        curl_easy_setopt(easy, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)transfer->max_body);
     curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);
     curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
     curl_easy_setopt(easy, CURLOPT_USERAGENT, "croft");
     if (curl_easy_setopt(easy, CURLOPT_URL, request->url) != CURLE_OK)
+        return -ENOMEM;
+    if (request->pinned_key != NULL && curl_pin(easy, request->pinned_key) < 0)
         return -ENOMEM;
 
     if (request->body != NULL) {

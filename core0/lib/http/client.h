@@ -3,7 +3,7 @@
  *
  * TLS by mbedTLS with the image's certificate bundle. Redirects are followed for GET (at most 5, never from https to http).
  * Errors: http.unreachable (connect, name), http.timeout, http.too-big, http.tls, http.status (only with
- * HTTP_FAIL_ON_STATUS), http.bad-url, http.aborted (the sink refused).
+ * HTTP_FAIL_ON_STATUS), http.bad-url, http.aborted (the sink refused), http.wrong-key (not the pinned one).
  */
 #pragma once
 
@@ -53,8 +53,13 @@ struct http_request {
     const char *const *headers;  /* "Name: value", ended by NULL; may be NULL */
     uint64_t timeout_us;         /* for all of it; 0: 60 s. UINT64_MAX: only the next two */
     uint64_t connect_timeout_us; /* 0: 10 s */
-    uint64_t stall_timeout_us;   /* fewer than 1 byte per second for that long; 0: 30 s */
-    uint64_t max_body;  /* bytes; 0: 1 MiB. http.too-big beyond, also when Content-Length says so */
+    uint64_t
+        stall_timeout_us; /* fewer than 1 byte per second for that long; 0: 30 s; UINT64_MAX: none */
+    const uint8_t *
+        pinned_key; /* https: SHA-256 of the SubjectPublicKeyInfo that the peer must have, by TLS 1.3; its
+                                  certificate is not looked at beyond that. NULL: the bundle of certificates decides */
+    uint64_t
+        max_body; /* bytes; 0: 1 MiB; UINT64_MAX: any. http.too-big beyond, also when Content-Length says so */
     http_data_fn *data; /* sink; NULL: collected in memory */
     http_done_fn *done; /* never called from inside http_request_start or _cancel */
     void *user;
