@@ -9,6 +9,7 @@ library Codes {
     bytes32 internal constant NOT_FARMER = "chain.not-farmer";
     bytes32 internal constant NOT_TENANT = "chain.not-tenant";
     bytes32 internal constant NOT_APPROVER = "chain.not-approver";
+    bytes32 internal constant NOT_BILLER = "chain.not-biller";
     bytes32 internal constant NOT_RESERVATIONS = "chain.not-reservations";
 
     bytes32 internal constant TOKEN_EXISTS = "join.token-exists";
@@ -62,4 +63,5 @@ library Codes {
     bytes32 internal constant SUPERSEDED = "reservation.superseded";
     bytes32 internal constant APPROVE_BY = "reservation.approve-by";
     bytes32 internal constant DEPLOY_BY = "reservation.deploy-by";
+    bytes32 internal constant PAY_BY = "reservation.pay-by";
 }

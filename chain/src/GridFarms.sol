@@ -34,6 +34,15 @@ abstract contract GridFarms is GridStorage {
         emit FarmPolicyChanged(farmId, policy);
     }
 
+    function setBiller(uint64 farmId, address biller) external {
+        _ownFarm(farmId).biller = biller;
+        emit FarmBillerChanged(farmId, biller);
+    }
+
+    function billerOfFarm(uint64 farmId) external view returns (address) {
+        return _farmOf(farmId).biller;
+    }
+
     function listTenant(uint64 farmId, address tenant, bool listed) external {
         FarmRecord storage record = _ownFarm(farmId);
         if (listed) record.tenants.add(tenant);

@@ -182,6 +182,10 @@ contract GridRegistry is GridFarms, EIP712 {
         return _farms[_node(nodeId).farm].policy.approver;
     }
 
+    function billerOf(uint64 nodeId) external view returns (address) {
+        return _farms[_node(nodeId).farm].biller;
+    }
+
     function keyEpochTaken(uint64 nodeId, uint32 keyEpoch) external view returns (bool) {
         return _epochTaken(_node(nodeId), keyEpoch);
     }
@@ -201,7 +205,7 @@ contract GridRegistry is GridFarms, EIP712 {
     function admit(uint64 nodeId, address tenant, uint32 keyEpoch, bool opens)
         external
         onlyReservations
-        returns (address approver)
+        returns (address approver, address biller)
     {
         Node storage n = _node(nodeId);
         _refuseIf(n.state != uint8(NodeState.Active), Codes.NODE_NOT_ACTIVE);
@@ -217,7 +221,7 @@ contract GridRegistry is GridFarms, EIP712 {
             _refuseIf(record.open >= record.policy.maxOpen, Codes.OPEN_LIMIT);
             record.open++;
         }
-        return record.policy.approver;
+        return (record.policy.approver, record.biller);
     }
 
     function move(uint64 nodeId, bytes32 before, bytes32 afterwards) external onlyReservations {

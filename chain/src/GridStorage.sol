@@ -15,6 +15,7 @@ abstract contract GridStorage is IGridRegistry {
         uint32 changes;
         FarmPolicy policy;
         uint32 pending;
+        address biller;
         string name;
         EnumerableSet.AddressSet tenants;
         EnumerableSet.AddressSet tokens;

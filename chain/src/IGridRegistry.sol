@@ -119,6 +119,7 @@ interface IGridRegistry {
 
     event FarmCreated(uint64 indexed farm, address indexed farmer, string name);
     event FarmPolicyChanged(uint64 indexed farm, FarmPolicy policy);
+    event FarmBillerChanged(uint64 indexed farm, address indexed biller);
     event TenantListed(uint64 indexed farm, address indexed tenant, bool listed);
     event TokenCreated(uint64 indexed farm, address indexed token, uint64 expires, uint32 uses);
     event TokenRevoked(uint64 indexed farm, address indexed token);
@@ -145,6 +146,10 @@ interface IGridRegistry {
     /// than 256 open reservations and 1,000 changes a day until the farmer does.
     function createFarm(string calldata name) external returns (uint64 id);
     function setFarmPolicy(uint64 farmId, FarmPolicy calldata policy) external;
+    /// By the farmer: who alone says which of the farm's reservations are paid (an account or a contract); zero: nobody, what is
+    /// approved counts as funded. It holds for the reservations that are open already, too.
+    function setBiller(uint64 farmId, address biller) external;
+    function billerOfFarm(uint64 farmId) external view returns (address);
     function listTenant(uint64 farmId, address tenant, bool listed) external;
     function farm(uint64 id) external view returns (Farm memory);
     function farmCount() external view returns (uint64);
@@ -187,6 +192,8 @@ interface IGridRegistry {
     function nodeState(uint64 nodeId) external view returns (uint8);
     /// The approver of the node's farm, zero: none.
     function approverOf(uint64 nodeId) external view returns (address);
+    /// The biller of the node's farm, zero: none.
+    function billerOf(uint64 nodeId) external view returns (address);
     /// True for the node's current key epoch, and for 24 h after a change for the one before.
     function keyEpochTaken(uint64 nodeId, uint32 keyEpoch) external view returns (bool);
 
@@ -195,8 +202,10 @@ interface IGridRegistry {
     function useNonce(uint64 nodeId, uint64 nonce, bytes32 bootId, bytes32 digest, bytes calldata signature)
         external
         returns (bool fresh, address identity, uint8 state);
-    /// Checks that `tenant` may propose on `node` with `keyEpoch`, counts it. Returns the farm's approver.
-    function admit(uint64 nodeId, address tenant, uint32 keyEpoch, bool opens) external returns (address approver);
+    /// Checks that `tenant` may propose on `node` with `keyEpoch`, counts it. Returns the farm's approver and biller.
+    function admit(uint64 nodeId, address tenant, uint32 keyEpoch, bool opens)
+        external
+        returns (address approver, address biller);
     /// reserved += after - before, field by field; a field that grows must fit the capacity.
     function move(uint64 nodeId, bytes32 before, bytes32 afterwards) external;
     /// One reservation of the node's farm is final.

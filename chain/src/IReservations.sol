@@ -10,8 +10,8 @@ enum State {
     Funded, // 3
     Deploying, // 4
     Active, // 5
-    Grace, // 6   (with billing)
-    Suspended, // 7   (with billing)
+    Grace, // 6: not paid, and runs on
+    Suspended, // 7: not paid, stopped; its resources stay reserved
     Closed, // 8
     Rejected, // 9
     Expired, // 10
@@ -62,7 +62,7 @@ struct Revision {
     uint32 keyEpoch;
     uint32 keep;
     uint64 approveBy;
-    uint64 deployBy;
+    uint64 deployBy; // Suspended: until when it may be paid again
     bytes32 resources;
     bytes32 commitment;
 }
@@ -130,12 +130,22 @@ interface IReservations {
     function approve(uint64 id, uint32 revision) external;
     function reject(uint64 id, uint32 revision, bytes32 reason) external;
 
+    // --- biller of the farm; without one anybody may fund --------------------------------------------
+    /// Approved → Funded (until deployBy), Grace → Active, Suspended → Funded (until deployBy, which is then set to a day from
+    /// now: it is deployed anew).
+    function fund(uint64 id, uint32 revision, bytes32 reason) external;
+    /// Active → Grace of the current revision. A candidate is closed: in Grace and Suspended there is none.
+    function grace(uint64 id, bytes32 reason) external;
+    /// Grace → Suspended: the node stops the workload and keeps its volumes. deployBy is set to 7 days from now.
+    function suspend(uint64 id, bytes32 reason) external;
+
     // --- node, relayed by anybody -------------------------------------------------------------------
     /// False when the nonce was used before. Reverts only as the registry's reports do.
     function result(Result calldata message, bytes calldata signature) external returns (bool taken);
 
     // --- anyone -----------------------------------------------------------------------------------
-    /// Expires a revision whose approveBy (Proposed) or deployBy (Approved, Funded, Deploying) has passed.
+    /// Expires a revision whose approveBy (Proposed) or deployBy (Approved, Funded, Deploying) has passed; closes one that was
+    /// Suspended until its deployBy passed.
     function expire(uint64 id, uint32 revision) external;
     /// Closes what is left of a reservation whose node is retired.
     function closeRetired(uint64 id) external;

@@ -5,6 +5,7 @@
 // 1. A node's reserved total is the sum of held() over its reservations, field by field.
 // 2. A node's sequence and head are the refold of its Changed events.
 // 3. A final revision never changes again.
+// 4. Beside a revision in Grace or Suspended there is no candidate.
 pragma solidity ^0.8.28;
 
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
@@ -39,6 +40,8 @@ contract Reservations is ReservationsStorage, EIP712 {
     uint256 internal constant MAX_URL = 256;
     uint64 internal constant MAX_WAIT = 7 days; // a proposal holds capacity, so it may not wait for ever
     uint32 internal constant MAX_KEEP = 30 days;
+    uint64 internal constant MAX_SUSPENDED = 7 days; // what is suspended holds its whole capacity
+    uint64 internal constant DEPLOY_AGAIN = 1 days; // for the node, after a suspended one was paid
 
     IGridRegistry private immutable _registry;
 
@@ -55,7 +58,7 @@ contract Reservations is ReservationsStorage, EIP712 {
 
     function propose(Proposal calldata p) external returns (uint64 id) {
         _refuseIf(p.revision != 1, Codes.WRONG_REVISION);
-        address approver = _registry.admit(p.node, msg.sender, p.keyEpoch, true);
+        (address approver, address biller) = _registry.admit(p.node, msg.sender, p.keyEpoch, true);
         bytes32 sealedHash = _check(p, approver);
         id = ++_count;
         Record storage r = _records[id];
@@ -63,7 +66,7 @@ contract Reservations is ReservationsStorage, EIP712 {
         r.node = p.node;
         r.current = 1;
         _registry.move(p.node, 0, p.resources);
-        _enter(id, p, sealedHash, approver);
+        _enter(id, p, sealedHash, approver, biller);
     }
 
     function update(uint64 id, Proposal calldata p) external {
@@ -73,13 +76,13 @@ contract Reservations is ReservationsStorage, EIP712 {
         _refuseIf(r.candidate != 0, Codes.HAS_CANDIDATE);
         _refuseIf(_revisions[id][r.current].state != uint8(State.Active), Codes.NOT_ACTIVE);
         _refuseIf(p.revision != r.updates + 2, Codes.WRONG_REVISION);
-        address approver = _registry.admit(p.node, msg.sender, p.keyEpoch, false);
+        (address approver, address biller) = _registry.admit(p.node, msg.sender, p.keyEpoch, false);
         bytes32 sealedHash = _check(p, approver);
         bytes32 before = _held(id, r);
         _registry.move(p.node, before, _together(before, p.resources, p.replace));
         r.candidate = p.revision;
         r.updates++;
-        _enter(id, p, sealedHash, approver);
+        _enter(id, p, sealedHash, approver, biller);
     }
 
     function cancel(uint64 id) external {
@@ -100,13 +103,52 @@ contract Reservations is ReservationsStorage, EIP712 {
         (Record storage r, Revision storage v) = _proposed(id, number);
         _refuseIf(block.timestamp > v.approveBy, Codes.TOO_LATE);
         Chain memory c = _chains[r.node];
-        _approve(c, r.node, id, number, v);
+        _approve(c, r.node, id, number, v, _registry.billerOf(r.node));
         _chains[r.node] = c;
     }
 
     function reject(uint64 id, uint32 number, bytes32 reason) external {
         (Record storage r,) = _proposed(id, number);
         _finish(id, r, number, State.Rejected, reason, msg.sender);
+    }
+
+    // --- biller --------------------------------------------------------------------------------------
+
+    function fund(uint64 id, uint32 number, bytes32 reason) external {
+        Record storage r = _record(id);
+        Revision storage v = _revision(id, number);
+        address biller = _registry.billerOf(r.node);
+        _refuseIf(biller != address(0) && msg.sender != biller, Codes.NOT_BILLER);
+        uint8 from = v.state;
+        _refuseIf(from >= uint8(State.Closed), Codes.FINAL);
+        State to = State.Funded;
+        if (from == uint8(State.Grace)) {
+            to = State.Active;
+        } else {
+            _refuseIf(from != uint8(State.Approved) && from != uint8(State.Suspended), Codes.WRONG_STATE);
+            _refuseIf(block.timestamp > v.deployBy, Codes.TOO_LATE);
+            if (from == uint8(State.Suspended)) v.deployBy = uint64(block.timestamp) + DEPLOY_AGAIN;
+        }
+        Chain memory c = _chains[r.node];
+        _step(c, r.node, id, number, v, to, reason, msg.sender);
+        _chains[r.node] = c;
+    }
+
+    function grace(uint64 id, bytes32 reason) external {
+        (Record storage r, Revision storage v) = _billed(id, State.Active);
+        // What an update adds is not paid either, and its end must not bring the reservation back to Active.
+        if (r.candidate != 0) _finish(id, r, r.candidate, State.Closed, reason, msg.sender);
+        Chain memory c = _chains[r.node];
+        _step(c, r.node, id, r.current, v, State.Grace, reason, msg.sender);
+        _chains[r.node] = c;
+    }
+
+    function suspend(uint64 id, bytes32 reason) external {
+        (Record storage r, Revision storage v) = _billed(id, State.Grace);
+        v.deployBy = uint64(block.timestamp) + MAX_SUSPENDED;
+        Chain memory c = _chains[r.node];
+        _step(c, r.node, id, r.current, v, State.Suspended, reason, msg.sender);
+        _chains[r.node] = c;
     }
 
     // --- node ----------------------------------------------------------------------------------------
@@ -128,9 +170,11 @@ contract Reservations is ReservationsStorage, EIP712 {
         Revision storage v = _revision(id, number);
         uint8 state = v.state;
         _refuseIf(state >= uint8(State.Closed), Codes.FINAL);
-        _refuseIf(state > uint8(State.Deploying), Codes.WRONG_STATE);
+        bool suspended = state == uint8(State.Suspended);
+        _refuseIf(state > uint8(State.Deploying) && !suspended, Codes.WRONG_STATE);
         bool proposed = state == uint8(State.Proposed);
         _refuseIf(block.timestamp <= (proposed ? v.approveBy : v.deployBy), Codes.NOT_DUE);
+        if (suspended) return _finish(id, r, number, State.Closed, Codes.PAY_BY, msg.sender);
         _finish(id, r, number, State.Expired, proposed ? Codes.APPROVE_BY : Codes.DEPLOY_BY, msg.sender);
     }
 
@@ -200,9 +244,9 @@ contract Reservations is ReservationsStorage, EIP712 {
 
     // --- transitions -----------------------------------------------------------------------------------
 
-    /// Records a checked revision as Proposed; without an approver also as Approved and Funded. Refuses nothing, so that no
+    /// Records a checked revision as Proposed; without an approver also as Approved, and without a biller Funded. Refuses nothing, so that no
     /// event is emitted before the last check.
-    function _enter(uint64 id, Proposal calldata p, bytes32 sealedHash, address approver) private {
+    function _enter(uint64 id, Proposal calldata p, bytes32 sealedHash, address approver, address biller) private {
         Revision storage v = _revisions[id][p.revision];
         v.replace = p.replace;
         v.keyEpoch = p.keyEpoch;
@@ -231,14 +275,14 @@ contract Reservations is ReservationsStorage, EIP712 {
         );
         Chain memory c = _chains[p.node];
         _step(c, p.node, id, p.revision, v, State.Proposed, 0, msg.sender);
-        if (approver == address(0)) _approve(c, p.node, id, p.revision, v);
+        if (approver == address(0)) _approve(c, p.node, id, p.revision, v, biller);
         _chains[p.node] = c;
     }
 
-    /// Without billing what is approved counts as funded.
-    function _approve(Chain memory c, uint64 node, uint64 id, uint32 number, Revision storage v) private {
+    /// Without a biller what is approved counts as funded.
+    function _approve(Chain memory c, uint64 node, uint64 id, uint32 number, Revision storage v, address biller) private {
         _step(c, node, id, number, v, State.Approved, 0, msg.sender);
-        _step(c, node, id, number, v, State.Funded, 0, msg.sender);
+        if (biller == address(0)) _step(c, node, id, number, v, State.Funded, 0, msg.sender);
     }
 
     /// Applies a node's result; returns why it cannot be applied, or 0.
@@ -251,7 +295,7 @@ contract Reservations is ReservationsStorage, EIP712 {
         if (from == uint8(State.None)) return Codes.RESERVATION_UNKNOWN;
         if (from >= uint8(State.Closed)) return Codes.FINAL;
         if (m.state == uint8(State.Failed)) {
-            if (from != uint8(State.Deploying) && from != uint8(State.Active)) return Codes.WRONG_STATE;
+            if (from < uint8(State.Deploying) || from > uint8(State.Grace)) return Codes.WRONG_STATE;
             _finish(m.reservation, r, m.revision, State.Failed, m.reason, identity);
             return 0;
         }
@@ -404,6 +448,16 @@ contract Reservations is ReservationsStorage, EIP712 {
         _refuseIf(msg.sender != _registry.approverOf(r.node), Codes.NOT_APPROVER);
         _refuseIf(v.state >= uint8(State.Closed), Codes.FINAL);
         _refuseIf(v.state != uint8(State.Proposed), Codes.WRONG_STATE);
+    }
+
+    /// The current revision, in this state, for the biller of its farm.
+    function _billed(uint64 id, State state) private view returns (Record storage r, Revision storage v) {
+        r = _record(id);
+        address biller = _registry.billerOf(r.node);
+        _refuseIf(biller == address(0) || msg.sender != biller, Codes.NOT_BILLER);
+        _refuseIf(r.current == 0, Codes.FINAL);
+        v = _revisions[id][r.current];
+        _refuseIf(v.state != uint8(state), Codes.WRONG_STATE);
     }
 
     function _retired(uint64 node) private view returns (bool) {

@@ -17,6 +17,7 @@ contract Actors is Fixture {
         bytes32 head;
     }
 
+    address internal biller = vm.addr(0xb1);
     uint64[2] public nodes;
     bool public broken; // an event did not follow from the one before
     bool public changedFinal; // a Changed event of a revision that was final
@@ -29,6 +30,8 @@ contract Actors is Fixture {
         setUp();
         nodes = [node, joinNode(0xb0b)];
         withApprover();
+        vm.prank(farmer);
+        grid.setBiller(farmId, biller);
     }
 
     // --- calls -----------------------------------------------------------------------------------------
@@ -78,8 +81,26 @@ contract Actors is Fixture {
         uint32 revision = _revision(id, seed);
         vm.prank(approver);
         try market.approve(id, revision) {} catch {}
+        vm.prank(biller);
+        try market.fund(id, revision, 0) {} catch {}
         result(id, revision, State.Deploying, 0);
         result(id, revision, State.Active, 0);
+    }
+
+    function bills(uint256 seed, uint8 kind) external observed {
+        uint64 id = _pick(seed);
+        if (id == 0) return;
+        vm.prank(biller);
+        // What waits is funded more often than what runs is stopped.
+        if (kind % 6 == 0) try market.grace(id, "test.unpaid") {} catch {}
+        else if (kind % 6 == 1) try market.suspend(id, "test.unpaid") {} catch {}
+        else try market.fund(id, _revision(id, seed), "test.paid") {} catch {}
+    }
+
+    /// The farmer takes the biller away and names one again.
+    function changesBiller(uint256 seed) external observed {
+        vm.prank(farmer);
+        grid.setBiller(farmId, seed % 4 == 0 ? address(0) : biller);
     }
 
     function lowersCapacity(uint256 seed, uint32 cores) external observed {
@@ -187,6 +208,16 @@ contract Actors is Fixture {
         }
     }
 
+    function unpaidHasNoCandidate() external view returns (bool) {
+        for (uint64 id = 1; id <= market.reservationCount(); id++) {
+            Reservation memory r = market.reservation(id);
+            if (r.current == 0) continue;
+            uint8 state = market.revision(id, r.current).state;
+            if ((state == uint8(State.Grace) || state == uint8(State.Suspended)) && r.candidate != 0) return false;
+        }
+        return true;
+    }
+
     function statesAgree() external view returns (bool) {
         for (uint64 id = 1; id <= market.reservationCount(); id++) {
             for (uint32 number = 1; number <= market.reservation(id).last; number++) {
@@ -228,7 +259,7 @@ contract InvariantsTest {
     }
 
     function targetSelectors() external view returns (FuzzSelector[] memory list) {
-        bytes4[13] memory all = [
+        bytes4[16] memory all = [
             Actors.proposes.selector,
             Actors.updates.selector,
             Actors.updates.selector,
@@ -236,6 +267,9 @@ contract InvariantsTest {
             Actors.reports.selector,
             Actors.deploys.selector,
             Actors.deploys.selector,
+            Actors.bills.selector,
+            Actors.bills.selector,
+            Actors.changesBiller.selector,
             Actors.lowersCapacity.selector,
             Actors.cancels.selector,
             Actors.expires.selector,
@@ -269,6 +303,10 @@ contract InvariantsTest {
             vm.assertEq(c.lastBlock, lastBlock, "last block");
             vm.assertEq(c.head, head, "head");
         }
+    }
+
+    function invariant_unpaid_has_no_candidate() external view {
+        vm.assertTrue(actors.unpaidHasNoCandidate(), "a candidate beside Grace or Suspended");
     }
 
     function invariant_final_is_final() external view {

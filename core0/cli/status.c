@@ -32,6 +32,7 @@ static const struct {
     {"provision.timed-out", CLI_TIMED_OUT},
     {"reservation.approve-by", CLI_TIMED_OUT},
     {"reservation.deploy-by", CLI_TIMED_OUT},
+    {"reservation.pay-by", CLI_TIMED_OUT},
     {"join.", CLI_REFUSED},
     {"node.", CLI_REFUSED},
     {"reservation.", CLI_REFUSED},

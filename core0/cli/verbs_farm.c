@@ -50,6 +50,15 @@ static int farm_json(const struct grid *grid, uint64_t number, yyjson_mut_doc *d
     yyjson_mut_obj_add_uint(doc, root, "changesToday", grid_uint(&farm[4]));
     yyjson_mut_obj_add_uint(doc, root, "pendingNodes", grid_uint(&farm[5]));
     abi_decoded_done(&decoded);
+    ret = grid_view(grid, grid->registry, "billerOfFarm(uint64)", &argument, 1, "(address)",
+                    &decoded, err);
+    if (ret < 0) {
+        return ret;
+    }
+    if (!eth_address_is_zero(decoded.values[0].word + 12)) {
+        grid_json_address(doc, root, "biller", decoded.values[0].word + 12);
+    }
+    abi_decoded_done(&decoded);
     return 0;
 }
 
@@ -222,6 +231,33 @@ static int farm_policy(struct cli *cli, struct error *err)
     return finish(cli, &grid, doc, ret);
 }
 
+/* ---- biller ---- */
+
+static int farm_biller(struct cli *cli, struct error *err)
+{
+    struct grid grid;
+    uint64_t farm;
+    uint8_t address[20] = {0};
+    yyjson_mut_val *root;
+
+    int ret = cli_arg_uint(cli, 0, 1, UINT64_MAX, &farm, err);
+    if (ret == 0 && strcmp(cli->args[1], "none") != 0 &&
+        eth_address_parse(cli->args[1], address) < 0) {
+        ret = error_set(err, EINVAL, "cli.bad-option", "croft farm biller 1 none takes it away",
+                        "the biller is an address or none, not %s", cli->args[1]);
+    }
+    if (ret < 0 || (ret = grid_open(cli, GRID_KEY, &grid, err)) < 0) {
+        return ret;
+    }
+    struct abi_value arguments[2] = {abi_uint(farm), abi_address(address)};
+    yyjson_mut_doc *doc = grid_json(&root);
+    ret = grid_send(&grid, grid.registry, "setBiller(uint64,address)", arguments, 2, NULL, err);
+    if (ret == 0) {
+        ret = farm_json(&grid, farm, doc, root, err);
+    }
+    return finish(cli, &grid, doc, ret);
+}
+
 /* ---- tokens ---- */
 
 static int token_revoke(const struct grid *grid, const char *text, yyjson_mut_doc *doc,
@@ -355,6 +391,10 @@ static const struct verb verbs[] = {
     {"farm", "policy", "FARM", "who may reserve, and how much",
      "croft farm policy 1 --tenants 0x70997970C51812dc3A010C7d01b50e0d17dc79C8", policy_options, 1,
      1, false, farm_policy},
+    {"farm", "biller", "FARM ADDRESS|none",
+     "who says which reservations are paid; none: what is approved counts as paid",
+     "croft farm biller 1 0x70997970C51812dc3A010C7d01b50e0d17dc79C8", NULL, 2, 2, false,
+     farm_biller},
     {"farm", "token", "FARM", "make a join token for new machines, or revoke one",
      "croft farm token 1 --uses 10 --hours 24", token_options, 1, 1, false, farm_token},
     {"farm", "media", "FARM", "make boot media that carry the farm's parameters and a join token",

@@ -27,6 +27,9 @@ static int reservation_json(const struct grid *grid, const struct reservation *r
     yyjson_mut_obj_add_str(doc, root, "state", reservation_state_name(revision.state));
     grid_resources_json(doc, root, "resources", revision.resources);
     yyjson_mut_obj_add_uint(doc, root, "deployBy", revision.deploy_by);
+    if (revision.state == RESERVATION_SUSPENDED) {
+        yyjson_mut_obj_add_uint(doc, root, "payBy", revision.deploy_by);
+    }
     if (reservation->candidate != 0) {
         ret = reservation_read_revision(grid, reservation->id, reservation->candidate, &revision,
                                         err);
@@ -137,7 +140,10 @@ static int act(struct cli *cli, const char *signature, const struct abi_value *m
     if (ret == 0) {
         arguments[0] = abi_uint(id);
         if (of_revision) {
-            arguments[used++] = abi_uint(reservation.last);
+            /* What waits: the update, else what runs; the last one may have ended beside it. */
+            arguments[used++] = abi_uint(reservation.candidate != 0 ? reservation.candidate
+                                         : reservation.current != 0 ? reservation.current
+                                                                    : reservation.last);
         }
         for (size_t i = 0; i < count; i++) {
             arguments[used++] = more[i];
@@ -178,6 +184,32 @@ static int reject(struct cli *cli, struct error *err)
     return act(cli, "reject(uint64,uint32,bytes32)", &value, 1, true, err);
 }
 
+static int bill(struct cli *cli, const char *signature, bool of_revision, const char *reason,
+                struct error *err)
+{
+    uint8_t word[32];
+    const char *given = cli_option(cli, "--reason");
+
+    eth_code_to_word(given != NULL ? given : reason, word);
+    struct abi_value value = abi_word(word);
+    return act(cli, signature, &value, 1, of_revision, err);
+}
+
+static int fund(struct cli *cli, struct error *err)
+{
+    return bill(cli, "fund(uint64,uint32,bytes32)", true, "billing.paid", err);
+}
+
+static int grace(struct cli *cli, struct error *err)
+{
+    return bill(cli, "grace(uint64,bytes32)", false, "billing.unpaid", err);
+}
+
+static int suspend(struct cli *cli, struct error *err)
+{
+    return bill(cli, "suspend(uint64,bytes32)", false, "billing.unpaid", err);
+}
+
 static int expire(struct cli *cli, struct error *err)
 {
     return act(cli, "expire(uint64,uint32)", NULL, 0, true, err);
@@ -198,6 +230,15 @@ static const struct verb_option reject_options[] = {
     {NULL, NULL, NULL},
 };
 
+static const struct verb_option fund_options[] = {
+    {"--reason", "CODE", "area.reason, at most 32 bytes (billing.paid)"},
+    {NULL, NULL, NULL},
+};
+static const struct verb_option unpaid_options[] = {
+    {"--reason", "CODE", "area.reason, at most 32 bytes (billing.unpaid)"},
+    {NULL, NULL, NULL},
+};
+
 static const struct verb verbs[] = {
     {"reservation", "list", "", "your reservations", "croft reservation list --node 1",
      list_options, 0, 0, false, list},
@@ -211,6 +252,15 @@ static const struct verb verbs[] = {
      "croft reservation approve 12", NULL, 1, 1, false, approve},
     {"reservation", "reject", "ID", "reject its last revision (by the farm's approver)",
      "croft reservation reject 12 --reason budget.exceeded", reject_options, 1, 1, false, reject},
+    {"reservation", "fund", "ID",
+     "it is paid: deploy it, run on, or deploy it again (by the farm's biller)",
+     "croft reservation fund 12", fund_options, 1, 1, false, fund},
+    {"reservation", "grace", "ID",
+     "it is not paid, and runs on for now; an update under way ends (by the farm's biller)",
+     "croft reservation grace 12", unpaid_options, 1, 1, false, grace},
+    {"reservation", "suspend", "ID",
+     "stop it after its grace; volumes stay, and it can be paid for 7 days (by the farm's biller)",
+     "croft reservation suspend 12 --reason billing.unpaid", unpaid_options, 1, 1, false, suspend},
     {"reservation", "expire", "ID", "end a revision whose time has passed (by anyone)",
      "croft reservation expire 12", NULL, 1, 1, false, expire},
     {"reservation", "release", "ID",

@@ -114,9 +114,9 @@ int chain_start(struct node *node, struct error *err);
 void chain_look_in(struct node *node,
                    uint64_t us); /* looks at the registry again, at latest after this */
 /* say.c: make, sign and enqueue */
-/* The digest, the signature, the queue, the disk. */
-int say_enqueue(struct node *node, struct grid_message *message, uint64_t *ret_nonce,
-                struct error *err);
+/* The digest, the signature, the queue, the disk. round: of a result (Submit), else 0. */
+int say_enqueue(struct node *node, struct grid_message *message, uint32_t round,
+                uint64_t *ret_nonce, struct error *err);
 void say_registration(struct node *node);
 void say_report(struct node *node);
 void say_profile(struct node *node);

@@ -29,6 +29,7 @@ static int read_item(yyjson_val *value, struct queue_item *item)
     if (r < 0)
         return r;
     item->nonce = grid_message_nonce(&item->message);
+    item->round = (uint32_t)yyjson_get_uint(yyjson_obj_get(value, "round"));
     return 0;
 }
 
@@ -38,7 +39,8 @@ static int read_done(yyjson_val *value, struct queue_result *result)
     result->reservation = yyjson_get_uint(yyjson_arr_get(value, 1));
     result->revision = (uint32_t)yyjson_get_uint(yyjson_arr_get(value, 2));
     result->state = (unsigned)yyjson_get_uint(yyjson_arr_get(value, 3));
-    return yyjson_arr_size(value) == 4 ? 0 : -EBADMSG;
+    result->round = (uint32_t)yyjson_get_uint(yyjson_arr_get(value, 4)); /* 0 where there is none */
+    return yyjson_arr_size(value) == 4 || yyjson_arr_size(value) == 5 ? 0 : -EBADMSG;
 }
 
 static bool is_of(const struct queue *queue, yyjson_val *root)
@@ -61,6 +63,7 @@ static void drop_registrations(struct queue *queue)
         if (kept != i) {
             grid_message_copy(&item->message, &queue->items[kept].message);
             queue->items[kept].nonce = item->nonce;
+            queue->items[kept].round = item->round;
         }
         kept++;
     }
@@ -136,8 +139,8 @@ int queue_write(const struct queue *queue, struct error *err)
                           boot, (unsigned long long)queue->chain_id, registry,
                           (unsigned long long)queue->reached, queue->reported ? "true" : "false");
     for (size_t i = 0; i < queue->count && r >= 0; i++) {
-        r = buffer_printf(&out, "%s{\"kind\":\"%s\",\"body\":", i > 0 ? "," : "",
-                          grid_kinds[queue->items[i].message.kind].name);
+        r = buffer_printf(&out, "%s{\"kind\":\"%s\",\"round\":%u,\"body\":", i > 0 ? "," : "",
+                          grid_kinds[queue->items[i].message.kind].name, queue->items[i].round);
         if (r >= 0)
             r = grid_message_to_json(&queue->items[i].message, &out);
         if (r >= 0)
@@ -146,10 +149,10 @@ int queue_write(const struct queue *queue, struct error *err)
     if (r >= 0)
         r = buffer_append_str(&out, "],\"done\":[");
     for (size_t i = 0; i < queue->done_count && r >= 0; i++)
-        r = buffer_printf(&out, "%s[%llu,%llu,%u,%u]", i > 0 ? "," : "",
+        r = buffer_printf(&out, "%s[%llu,%llu,%u,%u,%u]", i > 0 ? "," : "",
                           (unsigned long long)queue->done[i].nonce,
                           (unsigned long long)queue->done[i].reservation, queue->done[i].revision,
-                          queue->done[i].state);
+                          queue->done[i].state, queue->done[i].round);
     if (r >= 0)
         r = buffer_append_str(&out, "]}\n");
     if (r >= 0)
@@ -171,6 +174,7 @@ static void remember(struct queue *queue, const struct queue_item *item)
         .reservation = grid_message_uint(&item->message, "reservation"),
         .revision = (uint32_t)grid_message_uint(&item->message, "revision"),
         .state = (unsigned)grid_message_uint(&item->message, "state"),
+        .round = item->round,
     };
 }
 
@@ -183,6 +187,7 @@ static void move_item(struct queue *queue, size_t from, size_t to)
     place->nonce = item->nonce;
     place->delivered_at = item->delivered_at;
     place->attempts = item->attempts;
+    place->round = item->round;
     place->seen = item->seen;
 }
 
@@ -197,7 +202,8 @@ static void drop_oldest_seen(struct queue *queue)
     queue->count--;
 }
 
-int queue_add(struct queue *queue, const struct grid_message *message, struct error *err)
+int queue_add(struct queue *queue, const struct grid_message *message, uint32_t round,
+              struct error *err)
 {
     if (queue->count == QUEUE_MAX)
         drop_oldest_seen(queue);
@@ -210,6 +216,7 @@ int queue_add(struct queue *queue, const struct grid_message *message, struct er
     item->nonce = grid_message_uint(message, "nonce");
     item->delivered_at = 0;
     item->attempts = 0;
+    item->round = round;
     item->seen = false;
     queue->count++;
     int r = queue_write(queue, err);
@@ -333,19 +340,20 @@ bool queue_has(const struct queue *queue, enum grid_kind kind)
 }
 
 uint64_t queue_find_result(const struct queue *queue, uint64_t reservation, uint32_t revision,
-                           unsigned state)
+                           unsigned state, uint32_t round)
 {
     for (size_t i = 0; i < queue->count; i++) {
         const struct grid_message *message = &queue->items[i].message;
         if (message->kind == GRID_RESULT &&
             grid_message_uint(message, "reservation") == reservation &&
             grid_message_uint(message, "revision") == revision &&
-            grid_message_uint(message, "state") == state)
+            grid_message_uint(message, "state") == state && queue->items[i].round == round)
             return queue->items[i].nonce;
     }
     for (size_t i = 0; i < queue->done_count; i++) {
         const struct queue_result *done = &queue->done[i];
-        if (done->reservation == reservation && done->revision == revision && done->state == state)
+        if (done->reservation == reservation && done->revision == revision &&
+            done->state == state && done->round == round)
             return done->nonce;
     }
     return 0;

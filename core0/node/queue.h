@@ -22,6 +22,7 @@ struct queue_result {
     uint64_t nonce, reservation;
     uint32_t revision;
     unsigned state;
+    uint32_t round;
 };
 
 struct queue_item {
@@ -29,6 +30,7 @@ struct queue_item {
     uint64_t nonce;
     uint64_t delivered_at; /* loop time; 0: no relay has it */
     unsigned attempts;     /* how often it was delivered */
+    uint32_t round;        /* of a result: how often its revision was funded again; not signed */
     bool seen;             /* the registry has it, in a block that is not final */
 };
 
@@ -51,7 +53,8 @@ struct queue {
 int queue_open(struct queue *queue, const char *path, const uint8_t boot_id[32], uint64_t chain_id,
                const uint8_t registry[20], struct error *err);
 /* Adds and writes. -ENOSPC: queue.full. */
-int queue_add(struct queue *queue, const struct grid_message *message, struct error *err);
+int queue_add(struct queue *queue, const struct grid_message *message, uint32_t round,
+              struct error *err);
 /* Marks what the registry has at the latest block as seen, and what it has no more as waiting; removes what it has at the final one.
  * Messages of this boot whose nonce another message used are returned for signing anew: they stay in the queue with nonce 0. */
 int queue_settle(struct queue *queue, uint64_t chain_nonce, uint64_t final_nonce,
@@ -70,4 +73,4 @@ struct queue_item *queue_first(struct queue *queue);            /* of these; NUL
 bool queue_has(const struct queue *queue, enum grid_kind kind); /* among these */
 /* Nonce of this result if it is queued or done; 0: neither. */
 uint64_t queue_find_result(const struct queue *queue, uint64_t reservation, uint32_t revision,
-                           unsigned state);
+                           unsigned state, uint32_t round);

@@ -14,8 +14,8 @@
 #define SECOND ((uint64_t)1000000)
 #define JOIN_AGAIN (600 * SECOND) /* a token that was refused is tried again */
 
-int say_enqueue(struct node *node, struct grid_message *message, uint64_t *ret_nonce,
-                struct error *err)
+int say_enqueue(struct node *node, struct grid_message *message, uint32_t round,
+                uint64_t *ret_nonce, struct error *err)
 {
     uint64_t last = queue_last_nonce(&node->queue);
     uint64_t nonce = (last > node->record.nonce ? last : node->record.nonce) + 1;
@@ -24,7 +24,7 @@ int say_enqueue(struct node *node, struct grid_message *message, uint64_t *ret_n
     int r = grid_message_sign(message, &node->chain, node->identity.key);
     if (r < 0)
         return error_set(err, -r, "node.cannot-sign", "", "a message cannot be signed");
-    r = queue_add(&node->queue, message, err);
+    r = queue_add(&node->queue, message, round, err);
     if (r < 0)
         return r;
     if (ret_nonce != NULL)
@@ -37,7 +37,7 @@ int say_enqueue(struct node *node, struct grid_message *message, uint64_t *ret_n
 static void say(struct node *node, struct grid_message *message)
 {
     struct error err = {.code = ""};
-    if (say_enqueue(node, message, NULL, &err) < 0) {
+    if (say_enqueue(node, message, 0, NULL, &err) < 0) {
         log_error(&err, grid_kinds[message->kind].name);
         node_set_error(node, &err);
     }

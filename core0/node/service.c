@@ -176,7 +176,7 @@ static void submit(struct varlink_call *call, yyjson_val *params, void *data)
 {
     struct node *node = data;
     struct {
-        uint64_t reservation, revision, state;
+        uint64_t reservation, revision, state, round;
         const char *reason;
     } in = {.reason = ""};
     static const struct json_field fields[] = {
@@ -184,11 +184,12 @@ static void submit(struct varlink_call *call, yyjson_val *params, void *data)
         {"revision", JSON_UINT, offsetof(__typeof__(in), revision), true, 1, UINT32_MAX},
         {"state", JSON_UINT, offsetof(__typeof__(in), state), true, 4, 11},
         {"reason", JSON_STRING, offsetof(__typeof__(in), reason), true, 0, ERROR_CODE_MAX},
+        {"round", JSON_UINT, offsetof(__typeof__(in), round), false, 0, UINT32_MAX},
     };
     struct error err = {.code = ""};
     struct grid_message message;
     uint8_t reason[32];
-    if (json_read(params, fields, 4, 0, &in, "node.bad-request", &err) < 0) {
+    if (json_read(params, fields, 5, 0, &in, "node.bad-request", &err) < 0) {
         varlink_call_fail(call, &err);
         return;
     }
@@ -198,8 +199,8 @@ static void submit(struct varlink_call *call, yyjson_val *params, void *data)
     }
     if (!ready(call, node))
         return;
-    uint64_t nonce =
-        queue_find_result(&node->queue, in.reservation, (uint32_t)in.revision, (unsigned)in.state);
+    uint64_t nonce = queue_find_result(&node->queue, in.reservation, (uint32_t)in.revision,
+                                       (unsigned)in.state, (uint32_t)in.round);
     if (nonce == 0) {
         grid_message_init(&message, GRID_RESULT);
         eth_code_to_word(in.reason, reason);
@@ -208,7 +209,7 @@ static void submit(struct varlink_call *call, yyjson_val *params, void *data)
         grid_message_set_uint(&message, "revision", in.revision);
         grid_message_set_uint(&message, "state", in.state);
         grid_message_set_word(&message, "reason", reason);
-        if (say_enqueue(node, &message, &nonce, &err) < 0) {
+        if (say_enqueue(node, &message, (uint32_t)in.round, &nonce, &err) < 0) {
             varlink_call_fail(call, &err);
             return;
         }

@@ -134,6 +134,7 @@ int deployment_new(struct provision *provision, const struct ledger_revision *re
     deployment->provision = provision;
     deployment->id = revision->id;
     deployment->revision = revision->revision;
+    deployment->round = revision->round;
     deployment->chain_state = revision->state;
     deployment->retry_us = DEPLOYMENT_RETRY_US;
     deployment->content = *revision->content;
@@ -409,18 +410,31 @@ void deployment_run(struct deployment *deployment)
     }
 }
 
-void deployment_update(struct deployment *deployment, enum chain_state state, uint32_t other)
+void deployment_walk_again(struct deployment *deployment)
 {
-    if (deployment->phase == PHASE_RUNNING && state < deployment->chain_state) {
-        /* A reorganisation took a report back: the whole way once more, and what was reported is reported again. */
+    if (deployment->phase == PHASE_RUNNING) {
         deployment->phase = PHASE_MAKING;
         deployment->cursor = 0;
+    }
+}
+
+/* Grace is no further on the way than Active: what is paid again is not made again. */
+static enum chain_state way(enum chain_state state)
+{
+    return state == CHAIN_GRACE ? CHAIN_ACTIVE : state;
+}
+
+void deployment_update(struct deployment *deployment, enum chain_state state, uint32_t other)
+{
+    if (deployment->phase == PHASE_RUNNING && way(state) < way(deployment->chain_state)) {
+        /* A reorganisation took a report back: the whole way once more, and what was reported is reported again. */
+        deployment_walk_again(deployment);
         deployment->deploying_reported = false;
     }
     deployment->chain_state = state;
     deployment->candidate = other != 0;
     deployment->other = other;
-    if (state == CHAIN_ACTIVE) {
+    if (state >= CHAIN_ACTIVE) {
         loop_timer_stop(deployment->deadline);
     }
 }

@@ -51,6 +51,7 @@ struct deployment {
     struct provision *provision;
     uint64_t id;
     uint32_t revision;
+    uint32_t round;                /* of the list: funded again, it is another deployment */
     struct ledger_content content; /* sealed is owned */
     enum chain_state chain_state;
     bool candidate; /* another revision of the reservation runs */
@@ -92,6 +93,8 @@ void deployment_free(struct deployment *deployment);
 void deployment_run(struct deployment *deployment);
 /* The chain says another state of this revision, or another revision beside it (0: none). */
 void deployment_update(struct deployment *deployment, enum chain_state state, uint32_t other);
+/* The plan once more, from its beginning: what another revision stopped or took away comes back. Only while it runs. */
+void deployment_walk_again(struct deployment *deployment);
 /* Ends it; false: it frees itself once the request under way has ended, and reconciles then. */
 bool deployment_end(struct deployment *deployment);
 

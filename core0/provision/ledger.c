@@ -449,6 +449,12 @@ int ledger_apply(struct ledger *ledger, struct ledger_change *change, struct err
         entry->content = change->content;
         change->content = NULL;
     }
+    if (entry->state == CHAIN_SUSPENDED && change->state == CHAIN_FUNDED) {
+        entry->round++;
+        if (entry->content != NULL) {
+            entry->content->deploy_by = change->time + LEDGER_DEPLOY_AGAIN;
+        }
+    }
     entry->state = change->state;
     memcpy(entry->reason, change->reason, 32);
     entry->reason[32] = '\0';

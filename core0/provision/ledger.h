@@ -40,6 +40,7 @@ const char *chain_state_name(enum chain_state state);
 #define LEDGER_SEALED_INLINE_MAX 1024
 #define LEDGER_HUBS_MAX 3
 #define LEDGER_HUB_SIZE_MAX 256
+#define LEDGER_DEPLOY_AGAIN 86400 /* seconds the contract gives a node after Suspended → Funded */
 #define LEDGER_RESERVATIONS_MAX 4096 /* that are not final; a farm's own limit is far lower */
 
 /* What a tenant proposed. Hubs, times and keep are hints: the commitment does not cover them. */
@@ -50,7 +51,7 @@ struct ledger_content {
     uint8_t content_hash[32];
     uint8_t sealed_hash[32];
     uint8_t blob[32];               /* SHA-256 of the sealed bytes; zero when they travel inline */
-    uint64_t approve_by, deploy_by; /* Unix seconds */
+    uint64_t approve_by, deploy_by; /* Unix seconds; deploy_by moves when it is funded again */
     uint32_t keep;                  /* seconds */
     bool replace;
     uint8_t *sealed; /* inline bytes, owned */
@@ -80,6 +81,7 @@ struct ledger_revision {
     uint8_t commitment[32];
     uint64_t changed;               /* time of the last change */
     uint64_t sequence;              /* of the last change */
+    uint32_t round;                 /* how often it was funded again after Suspended */
     struct ledger_content *content; /* NULL when it is not known any more */
 };
 

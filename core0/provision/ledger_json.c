@@ -66,6 +66,7 @@ yyjson_mut_val *ledger_to_json(const struct ledger *ledger, yyjson_mut_doc *doc)
         put_hex(doc, item, "commitment", entry->commitment, 32);
         yyjson_mut_obj_add_uint(doc, item, "changed", entry->changed);
         yyjson_mut_obj_add_uint(doc, item, "sequence", entry->sequence);
+        yyjson_mut_obj_add_uint(doc, item, "round", entry->round);
         if (entry->content != NULL) {
             yyjson_mut_obj_add_val(doc, item, "content", content_to_json(entry->content, doc));
         }
@@ -144,7 +145,7 @@ wrong:
 static int revision_from_json(yyjson_val *object, struct ledger_revision *entry, struct error *err)
 {
     struct read {
-        uint64_t id, revision, state, changed, sequence;
+        uint64_t id, revision, state, changed, sequence, round;
         const char *reason, *commitment;
         yyjson_val *content;
     } read = {0};
@@ -156,6 +157,7 @@ static int revision_from_json(yyjson_val *object, struct ledger_revision *entry,
         {"commitment", JSON_STRING, offsetof(struct read, commitment), true, 0, 64},
         {"changed", JSON_UINT, offsetof(struct read, changed), true, 0, 0},
         {"sequence", JSON_UINT, offsetof(struct read, sequence), true, 0, 0},
+        {"round", JSON_UINT, offsetof(struct read, round), false, 0, UINT32_MAX},
         {"content", JSON_OBJECT, offsetof(struct read, content), false, 0, 0},
     };
     int ret = json_read(object, fields, COUNT(fields), 0, &read, BAD, err);
@@ -167,6 +169,7 @@ static int revision_from_json(yyjson_val *object, struct ledger_revision *entry,
     entry->state = (enum chain_state)read.state;
     entry->changed = read.changed;
     entry->sequence = read.sequence;
+    entry->round = (uint32_t)read.round;
     if (hex_decode(read.reason, entry->reason, 32) < 0 ||
         hex_decode(read.commitment, entry->commitment, 32) < 0) {
         return error_set(err, EINVAL, BAD, "", "the kept list of reservations is damaged");

@@ -69,6 +69,22 @@ static uint32_t predecessor(const struct provision *provision, const struct ledg
     return 0;
 }
 
+/* An update that ended before it took over (withdrawn, expired, failed, not paid) may have stopped services of the revision
+ * before it, and may have its ports. */
+static void give_back(struct provision *provision, const struct deployment *ended)
+{
+    bool took = ended->exposed;
+
+    for (size_t i = 0; ended->spec != NULL && i < ended->spec->service_count; i++) {
+        took |= ended->services[i].quiesced;
+    }
+    for (struct deployment *d = provision->deployments; took && d != NULL; d = d->next) {
+        if (d->id == ended->id && d->revision < ended->revision) {
+            deployment_walk_again(d);
+        }
+    }
+}
+
 static void end_unwanted(struct provision *provision, const struct ledger *list)
 {
     struct deployment **link = &provision->deployments;
@@ -81,7 +97,8 @@ static void end_unwanted(struct provision *provision, const struct ledger *list)
                 entry = &list->revisions[i];
             }
         }
-        bool wanted = entry != NULL && runs(provision, entry);
+        /* Suspended and funded again between two looks: what was reported then does not count now. */
+        bool wanted = entry != NULL && runs(provision, entry) && entry->round == d->round;
         if (wanted && !d->dead) {
             link = &d->next;
             continue;
@@ -94,6 +111,7 @@ static void end_unwanted(struct provision *provision, const struct ledger *list)
             store_drop_sealed(&provision->store, d->id, d->revision);
         }
         *link = d->next;
+        give_back(provision, d);
         deployment_free(d);
     }
 }

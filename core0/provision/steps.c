@@ -117,6 +117,9 @@ static yyjson_mut_doc *submit_ask(struct deployment *deployment, enum chain_stat
     }
     yyjson_mut_obj_add_uint(doc, root, "state", state);
     yyjson_mut_obj_add_strcpy(doc, root, "reason", reason);
+    if (deployment->round > 0) {
+        yyjson_mut_obj_add_uint(doc, root, "round", deployment->round);
+    }
     return doc;
 }
 
@@ -465,6 +468,10 @@ static yyjson_mut_doc *resume_ask(struct deployment *deployment, const struct pl
                                   struct error *err)
 {
     yyjson_mut_val *root;
+
+    if (step_leftover(deployment, deployment->other, service_of(deployment, item)->name, err)) {
+        return NULL;
+    }
     yyjson_mut_doc *doc = parameters_instance(deployment->id, deployment->other,
                                               service_of(deployment, item)->name, &root);
     return doc != NULL ? doc : no_memory(err);

@@ -41,6 +41,11 @@ yyjson_mut_doc *plug_ask(struct deployment *deployment, const struct plan_item *
 int plug_got(struct deployment *deployment, const struct plan_item *item, yyjson_val *reply,
              struct error *err);
 
+/* True with provision.busy: another revision of this service, which is not wanted any more, is still there. Two must not write
+ * one volume at once, whichever goes. */
+bool step_leftover(const struct deployment *deployment, uint32_t revision, const char *service,
+                   struct error *err);
+
 /* A candidate's service that cannot run beside its predecessor: it writes a volume, or the update replaces everything. */
 bool step_quiesces(const struct deployment *candidate, size_t service);
 

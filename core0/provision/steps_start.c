@@ -2,6 +2,7 @@
  * steps_start.c - what a container is started with, what it waits for, and when all are well.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -81,6 +82,25 @@ static int taken_over(struct deployment *deployment, const struct spec_service *
     return 0;
 }
 
+bool step_leftover(const struct deployment *deployment, uint32_t revision, const char *service,
+                   struct error *err)
+{
+    const struct provision *provision = deployment->provision;
+
+    for (size_t i = 0; i < provision->container_count; i++) {
+        const struct container *container = &provision->containers[i];
+        if (container->reservation == deployment->id && container->revision != revision &&
+            strcmp(container->service, service) == 0 &&
+            !reconcile_wants(provision, container->reservation, container->revision)) {
+            error_set(err, EAGAIN, "provision.busy", "",
+                      "revision %" PRIu32 " of service %s is still being removed",
+                      container->revision, service);
+            return true;
+        }
+    }
+    return false;
+}
+
 yyjson_mut_doc *start_ask(struct deployment *deployment, const struct plan_item *item,
                           struct error *err)
 {
@@ -90,6 +110,9 @@ yyjson_mut_doc *start_ask(struct deployment *deployment, const struct plan_item 
     yyjson_mut_val *root;
     int taken = taken_over(deployment, service);
 
+    if (step_leftover(deployment, deployment->revision, service->name, err)) {
+        return NULL;
+    }
     if (taken != 0) {
         if (taken < 0) {
             error_set(err, EAGAIN, "provision.busy", "", "the update under way is opened first");

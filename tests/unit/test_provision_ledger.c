@@ -291,6 +291,58 @@ static void test_final_is_final(void **state)
     free_story(&story);
 }
 
+static void change_to(struct ledger *ledger, enum chain_state to, uint64_t time)
+{
+    struct error err = {0};
+    struct ledger_change change = {.block = 9,
+                                   .id = 1,
+                                   .revision = 1,
+                                   .state = to,
+                                   .sequence = ledger->sequence + 1,
+                                   .time = time};
+    memcpy(change.commitment, ledger_find(ledger, 1, 1)->commitment, 32);
+    assert_int_equal(ledger_apply(ledger, &change, &err), 0);
+}
+
+/* Each time it is paid again it is another round, with a day to deploy it; Grace and back is none. */
+static void test_suspended_and_paid_again(void **state)
+{
+    struct story story = {0};
+    struct ledger ledger, again;
+    struct error err = {0};
+
+    (void)state;
+    read_story(&story);
+    assert_int_equal(fold(&story, &ledger), 0);
+    struct ledger_revision *entry = ledger_find(&ledger, 1, 1);
+    uint64_t proposed = entry->content->deploy_by;
+    change_to(&ledger, CHAIN_ACTIVE, 100);
+    change_to(&ledger, CHAIN_GRACE, 200);
+    assert_true(chain_state_runs(entry->state));
+    change_to(&ledger, CHAIN_ACTIVE, 300);
+    assert_int_equal(entry->round, 0);
+    change_to(&ledger, CHAIN_GRACE, 400);
+    change_to(&ledger, CHAIN_SUSPENDED, 500);
+    assert_false(chain_state_runs(entry->state));
+    assert_false(chain_state_final(entry->state));
+    assert_ptr_equal(ledger_current(&ledger, 1), entry);
+    assert_int_equal(entry->content->deploy_by, proposed);
+    change_to(&ledger, CHAIN_FUNDED, 600);
+    assert_int_equal(entry->round, 1);
+    assert_int_equal(entry->content->deploy_by, 600 + 86400);
+    yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
+    yyjson_mut_doc_set_root(doc, ledger_to_json(&ledger, doc));
+    yyjson_doc *read = yyjson_mut_doc_imut_copy(doc, NULL);
+    assert_int_equal(ledger_from_json(yyjson_doc_get_root(read), &again, &err), 0);
+    assert_int_equal(ledger_find(&again, 1, 1)->round, 1);
+    assert_int_equal(ledger_find(&again, 1, 1)->content->deploy_by, 600 + 86400);
+    yyjson_mut_doc_free(doc);
+    yyjson_doc_free(read);
+    ledger_done(&ledger);
+    ledger_done(&again);
+    free_story(&story);
+}
+
 static void test_slots(void **state)
 {
     struct story story = {0};
@@ -323,9 +375,13 @@ static void test_slots(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_story),      cmocka_unit_test(test_no_byte_can_change),
-        cmocka_unit_test(test_left_out),   cmocka_unit_test(test_heads_of_vectors),
-        cmocka_unit_test(test_json_round), cmocka_unit_test(test_final_is_final),
+        cmocka_unit_test(test_story),
+        cmocka_unit_test(test_no_byte_can_change),
+        cmocka_unit_test(test_left_out),
+        cmocka_unit_test(test_heads_of_vectors),
+        cmocka_unit_test(test_json_round),
+        cmocka_unit_test(test_final_is_final),
+        cmocka_unit_test(test_suspended_and_paid_again),
         cmocka_unit_test(test_slots),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -50,7 +50,7 @@ static int add(enum grid_kind kind, uint64_t nonce)
         grid_message_set_uint(&message, "revision", 1);
         grid_message_set_uint(&message, "state", 5);
     }
-    return queue_add(&queue, &message, &err);
+    return queue_add(&queue, &message, 0, &err);
 }
 
 static void settle(uint64_t chain, uint64_t final, const uint8_t boot_id[32])
@@ -80,10 +80,10 @@ static void test_a_message_stays_until_it_is_final(void **state)
     assert_int_equal(queue_first(&queue)->delivered_at, 0);
     settle(2, 2, ours);
     assert_int_equal(queue.count, 0);
-    assert_int_equal(queue_find_result(&queue, 2, 1, 5), 2);
+    assert_int_equal(queue_find_result(&queue, 2, 1, 5, 0), 2);
     /* a block below the final one went: said again, it is signed anew */
     settle(1, 1, ours);
-    assert_int_equal(queue_find_result(&queue, 2, 1, 5), 0);
+    assert_int_equal(queue_find_result(&queue, 2, 1, 5, 0), 0);
 }
 
 static void test_whose_the_last_message_is(void **state)
@@ -129,6 +129,30 @@ static void test_what_is_remembered_over_a_start(void **state)
     assert_int_equal(again.count, 0);
 }
 
+/* Suspended and funded again, a revision is deployed anew: the same results once more are other results. */
+static void test_a_result_of_another_round_is_another_result(void **state)
+{
+    (void)state;
+    struct grid_message message;
+    struct queue again;
+    add(GRID_RESULT, 2); /* reservation 2, round 0 */
+    grid_message_copy(&queue.items[0].message, &message);
+    assert_int_equal(queue_find_result(&queue, 2, 1, 5, 1), 0);
+    grid_message_set_uint(&message, "nonce", 3);
+    assert_int_equal(queue_add(&queue, &message, 1, &err), 0);
+    assert_int_equal(queue_find_result(&queue, 2, 1, 5, 0), 2);
+    assert_int_equal(queue_find_result(&queue, 2, 1, 5, 1), 3);
+    /* also over a start, while it waits and when it is done */
+    assert_int_equal(queue_open(&again, path, ours, 7, registry, &err), 0);
+    assert_int_equal(queue_find_result(&again, 2, 1, 5, 1), 3);
+    settle(3, 3, ours);
+    assert_int_equal(queue.count, 0);
+    assert_int_equal(queue_open(&again, path, ours, 7, registry, &err), 0);
+    assert_int_equal(queue_find_result(&again, 2, 1, 5, 0), 2);
+    assert_int_equal(queue_find_result(&again, 2, 1, 5, 1), 3);
+    assert_int_equal(queue_find_result(&again, 2, 1, 5, 2), 0);
+}
+
 static void test_what_is_seen_makes_room(void **state)
 {
     (void)state;
@@ -140,7 +164,7 @@ static void test_what_is_seen_makes_room(void **state)
     assert_int_equal(queue.count, QUEUE_MAX);
     assert_int_equal(queue.items[0].nonce, 2);
     assert_int_equal(queue.items[QUEUE_MAX - 1].nonce, QUEUE_MAX + 1);
-    assert_int_equal(queue_find_result(&queue, 1, 1, 5), 1);
+    assert_int_equal(queue_find_result(&queue, 1, 1, 5, 0), 1);
     error_clear(&err);
     assert_int_equal(add(GRID_RESULT, QUEUE_MAX + 2), -ENOSPC);
 }
@@ -153,6 +177,7 @@ int main(void)
         TEST(test_a_message_stays_until_it_is_final),
         TEST(test_whose_the_last_message_is),
         TEST(test_what_is_remembered_over_a_start),
+        TEST(test_a_result_of_another_round_is_another_result),
         TEST(test_what_is_seen_makes_room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

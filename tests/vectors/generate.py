@@ -419,6 +419,13 @@ def heads():
     steps = [(1, 1, s, "", first) for s in (1, 2, 3, 4, 5)] + [(1, 2, s, "", second) for s in (1, 2, 3, 4, 5)]
     steps += [(1, 1, 8, "reservation.superseded", first), (1, 2, 11, "image.digest-mismatch", second)]
     steps += [(2**64 - 1, 2**32 - 1, 8, "reservation.cancelled", first)]
+    # With a biller: paid, not paid, paid, suspended, paid again and deployed anew, suspended until it was too late.
+    steps += [(2, 1, s, "", first) for s in (1, 2)] + [(2, 1, 3, "billing.paid", first)]
+    steps += [(2, 1, 4, "", first), (2, 1, 5, "", first), (2, 1, 6, "billing.unpaid", first)]
+    steps += [(2, 1, 5, "billing.paid", first), (2, 1, 6, "billing.unpaid", first), (2, 1, 7, "billing.unpaid", first)]
+    steps += [(2, 1, 3, "billing.paid", first), (2, 1, 4, "", first), (2, 1, 5, "", first)]
+    steps += [(2, 1, 6, "billing.unpaid", first), (2, 1, 7, "billing.unpaid", first)]
+    steps += [(2, 1, 8, "reservation.pay-by", first)]
     head, out = bytes(32), []
     for sequence, (id, revision, state, reason, commitment) in enumerate(steps, 1):
         head = fold(head, sequence, id, revision, state, text32(reason), commitment)
