@@ -38,7 +38,8 @@ static void print_options(const char *title, const struct verb_option *options)
 
 static void print_usage(const struct verb *verb)
 {
-    bool options = verb->options != NULL && verb->options->name != NULL;
+    bool options = verb->options != NULL && verb->options->name != NULL &&
+                   strstr(verb->arguments, "[options]") == NULL; /* it has a place of its own */
     printf("croft%s%s %s%s%s%s\n", verb->noun[0] != '\0' ? " " : "", verb->noun, verb->name,
            verb->arguments[0] != '\0' ? " " : "", verb->arguments, options ? " [options]" : "");
 }
@@ -178,14 +179,47 @@ static int take_option(struct cli *cli, int argc, char **argv, int at, struct er
     return given ? 1 : 2;
 }
 
+/* -t, -it: flags of one letter. Only where the verb has some; elsewhere such a word is an argument. */
+static bool has_letters(const struct verb *verb)
+{
+    for (const struct verb_option *o = verb->options; o != NULL && o->name != NULL; o++) {
+        if (o->name[1] != '-') {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int take_letters(struct cli *cli, const char *word, struct error *err)
+{
+    for (size_t i = 1; word[i] != '\0'; i++) {
+        char name[3] = {'-', word[i], '\0'};
+        const struct verb_option *option = find_option(cli->verb->options, name, 2);
+        if (option == NULL || cli->option_count == CLI_OPTIONS_MAX) {
+            return wrong(err, "no such option here", word);
+        }
+        cli->options[cli->option_count].name = option->name;
+        cli->options[cli->option_count++].value = "";
+    }
+    return 0;
+}
+
 static int take_words(struct cli *cli, int argc, char **argv, int at, struct error *err)
 {
-    bool only_args = cli->verb->pass_through;
+    bool only_args = (cli->verb->flags & VERB_PASS_THROUGH) != 0;
+    bool letters = has_letters(cli->verb);
 
     while (at < argc) {
         if (!only_args && strcmp(argv[at], "--") == 0) {
-            only_args = true;
+            only_args = cli->dashes = true;
+            cli->before_dashes = cli->arg_count;
             at++;
+        } else if (!only_args && letters && argv[at][0] == '-' && argv[at][1] != '-' &&
+                   argv[at][1] != '\0') {
+            int ret = take_letters(cli, argv[at++], err);
+            if (ret < 0) {
+                return ret;
+            }
         } else if (!only_args && strncmp(argv[at], "--", 2) == 0) {
             int used = take_option(cli, argc, argv, at, err);
             if (used < 0) {
@@ -198,6 +232,9 @@ static int take_words(struct cli *cli, int argc, char **argv, int at, struct err
             }
             cli->args[cli->arg_count++] = argv[at++];
         }
+    }
+    if (!cli->dashes) {
+        cli->before_dashes = cli->arg_count;
     }
     return 0;
 }

@@ -14,6 +14,10 @@ struct farm_token {
     uint64_t uses, expires;
 };
 
+/* Who made the farm; all zero when there is none. */
+int farm_read_farmer(const struct grid *grid, uint64_t farm, uint8_t ret_farmer[20],
+                     struct error *err);
+
 /* Makes a key and lists its address at the registry; --uses and --hours of the command line. */
 int farm_token_make(const struct cli *cli, const struct grid *grid, uint64_t farm,
                     struct farm_token *ret_token, struct error *err);

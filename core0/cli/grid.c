@@ -44,6 +44,16 @@ static char *ask_password(void *data)
     return copy;
 }
 
+static void take_key_if_any(const struct settings *settings, struct grid *grid)
+{
+    const char *file = settings->values[SETTING_KEY_FILE];
+    struct error ignored = {0};
+
+    if (file != NULL && keystore_read_file(file, NULL, NULL, grid->key, &ignored) == 0) {
+        grid->has_key = ecdsa_address(grid->key, grid->account) == 0;
+    }
+}
+
 static int read_settings(const struct settings *settings, unsigned flags, struct grid *grid,
                          const char **ret_chain, struct error *err)
 {
@@ -62,6 +72,9 @@ static int read_settings(const struct settings *settings, unsigned flags, struct
                          registry);
     }
     *ret_chain = chain;
+    if ((flags & GRID_KEY_IF_ANY) != 0) {
+        take_key_if_any(settings, grid);
+    }
     if ((flags & GRID_KEY) == 0) {
         return 0;
     }

@@ -23,6 +23,7 @@ struct grid {
 };
 
 #define GRID_KEY 1u /* the verb signs: a key is needed (the password of a keystore is asked for) */
+#define GRID_KEY_IF_ANY 2u /* take the key when one is set and needs no password; has_key tells */
 
 /* Reads the settings, checks the chain's id and finds the Reservations contract. */
 int grid_open(const struct cli *cli, unsigned flags, struct grid *ret_grid, struct error *err);

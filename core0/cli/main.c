@@ -27,6 +27,7 @@ static const struct verb_table *const tables[] = {
     &verbs_image,
     &verbs_deploy,
     &verbs_reservation,
+    &verbs_gate,
     &verbs_disk,
     &verbs_volume,
     &verbs_kv,
@@ -75,6 +76,7 @@ int main(int argc, char **argv)
     if (ret > 0) {
         return ret == CLI_USAGE ? CLI_USAGE : CLI_DONE;
     }
+    bool own = cli.verb != NULL && (cli.verb->flags & VERB_OWN_STATUS) != 0;
     if (ret == 0) {
         ret = cli.verb->run(&cli, &err);
     }
@@ -85,5 +87,5 @@ int main(int argc, char **argv)
         error_set(&err, -ret, "cli.failed", "", "%s", strerror(-ret));
         cli_print_error(&cli, &err);
     }
-    return (int)cli_status_of(ret, &err);
+    return own && ret < 0 ? CLI_EXEC_FAILED : (int)cli_status_of(ret, &err);
 }

@@ -7,8 +7,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/codes.h"
+#include "cli/printable.h"
 #include "cli/verbs.h"
 
 int cli_print_json(yyjson_mut_doc *doc)
@@ -21,6 +23,19 @@ int cli_print_json(yyjson_mut_doc *doc)
     puts(text);
     free(text);
     return 0;
+}
+
+/* Some come from nodes and other tenants: a terminal shows them and does not obey them (docs/decisions/0130). */
+static void print_string(const char *name, const char *text)
+{
+    struct buffer shown;
+
+    buffer_init(&shown, 0);
+    if (isatty(STDOUT_FILENO) == 1 && printable_append(&shown, text, strlen(text)) >= 0) {
+        text = shown.data != NULL ? (const char *)shown.data : "";
+    }
+    printf("%s%s %s\n", name, strcmp(name, "-") == 0 ? "" : ":", text);
+    buffer_done(&shown);
 }
 
 static void print_value(yyjson_mut_val *value, const char *name, int depth)
@@ -42,7 +57,7 @@ static void print_value(yyjson_mut_val *value, const char *name, int depth)
             print_value(item, "-", depth + 1);
         }
     } else if (yyjson_mut_is_str(value)) {
-        printf("%s%s %s\n", name, strcmp(name, "-") == 0 ? "" : ":", yyjson_mut_get_str(value));
+        print_string(name, yyjson_mut_get_str(value));
     } else {
         char *text = yyjson_mut_val_write(value, 0, NULL);
         printf("%s%s %s\n", name, strcmp(name, "-") == 0 ? "" : ":", text != NULL ? text : "");

@@ -22,16 +22,22 @@ enum cli_status {
     CLI_TIMED_OUT = 4,
 };
 
-#define CLI_ARGS_MAX 64
-#define CLI_OPTIONS_MAX 64
+/* What `croft exec` itself ends with when it fails: every other status is the command's. */
+#define CLI_EXEC_FAILED 125
+
+#define CLI_ARGS_MAX 256
+#define CLI_OPTIONS_MAX 128
 
 struct verb_option {
-    const char *name;     /* "--farm" */
+    const char *name;     /* "--farm"; or "-t", a flag that may be joined with others: "-it" */
     const char *argument; /* "N"; NULL: a flag */
     const char *help;
 };
 
 struct cli;
+
+#define VERB_PASS_THROUGH 1u /* everything behind the verb is an argument, options too (relay) */
+#define VERB_OWN_STATUS 2u   /* its status is a command's: own failures are CLI_EXEC_FAILED */
 
 struct verb {
     const char *noun;      /* "farm"; "" for verbs that stand alone (deploy, status) */
@@ -42,7 +48,7 @@ struct verb {
     const struct verb_option
         *options; /* ended by name NULL; may be NULL. The common ones are in args.c */
     size_t args_min, args_max;
-    bool pass_through; /* everything behind the verb is an argument, options too (relay) */
+    unsigned flags; /* VERB_…, or false */
     /* 0, or -errno with *err (the exit status follows from both, cli_status_of), or a positive exit status. */
     int (*run)(struct cli *cli, struct error *err);
 };
@@ -56,6 +62,8 @@ struct cli {
     const struct verb *verb;
     const char *args[CLI_ARGS_MAX];
     size_t arg_count;
+    size_t before_dashes; /* how many of them stand before "--"; all when there is none */
+    bool dashes;
     struct {
         const char *name;
         const char *value; /* "" for a flag */

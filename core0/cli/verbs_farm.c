@@ -18,6 +18,21 @@
 #define FARM_TYPES "((address,string,(address,bool,uint32,uint32),uint32,uint32,uint32))"
 #define POLICY_SIGNATURE "setFarmPolicy(uint64,(address,bool,uint32,uint32))"
 
+int farm_read_farmer(const struct grid *grid, uint64_t farm, uint8_t ret_farmer[20],
+                     struct error *err)
+{
+    struct abi_value argument = abi_uint(farm);
+    struct abi_decoded decoded;
+
+    int ret =
+        grid_view(grid, grid->registry, "farm(uint64)", &argument, 1, FARM_TYPES, &decoded, err);
+    if (ret == 0) {
+        memcpy(ret_farmer, decoded.values[0].items[0].word + 12, 20);
+        abi_decoded_done(&decoded);
+    }
+    return ret;
+}
+
 /* ---- show ---- */
 
 static int farm_json(const struct grid *grid, uint64_t number, yyjson_mut_doc *doc,

@@ -6,6 +6,9 @@
 #include <string.h>
 #include <time.h>
 
+#include "cli/farm.h"
+#include "cli/gate_live.h"
+#include "cli/gate_logs.h"
 #include "cli/node.h"
 #include "cli/tables.h"
 #include "lib/eth/address.h"
@@ -139,6 +142,22 @@ static int last_events(const struct grid *grid, const struct node_record *node, 
     return 0;
 }
 
+/* The farmer sees what the node itself says, too. */
+static int add_live(const struct cli *cli, const struct grid *grid, const struct node_record *node,
+                    yyjson_mut_doc *doc, yyjson_mut_val *root, struct error *err)
+{
+    uint8_t farmer[20];
+
+    if (!grid->has_key || node->state != NODE_ACTIVE || cli_flag(cli, "--chain-only")) {
+        return 0;
+    }
+    int ret = farm_read_farmer(grid, node->farm, farmer, err);
+    if (ret == 0 && memcmp(farmer, grid->account, 20) == 0) {
+        gate_live_add(cli, grid, node->number, 0, "node", "/v1/node", doc, root);
+    }
+    return ret;
+}
+
 static int node_show(struct cli *cli, struct error *err)
 {
     struct grid grid;
@@ -147,7 +166,7 @@ static int node_show(struct cli *cli, struct error *err)
     yyjson_mut_val *root;
 
     int ret = cli_arg_uint(cli, 0, 1, UINT64_MAX, &number, err);
-    if (ret < 0 || (ret = grid_open(cli, 0, &grid, err)) < 0) {
+    if (ret < 0 || (ret = grid_open(cli, GRID_KEY_IF_ANY, &grid, err)) < 0) {
         return ret;
     }
     yyjson_mut_doc *doc = grid_json(&root);
@@ -158,6 +177,9 @@ static int node_show(struct cli *cli, struct error *err)
     if (ret == 0) {
         node_json(&node, interval, doc, root);
         ret = last_events(&grid, &node, doc, root, err);
+    }
+    if (ret == 0) {
+        ret = add_live(cli, &grid, &node, doc, root, err);
     }
     grid_close(&grid);
     if (ret < 0) {
@@ -223,6 +245,35 @@ static int node_retire(struct cli *cli, struct error *err)
     return cli_print_result(cli, doc);
 }
 
+static int node_logs(struct cli *cli, struct error *err)
+{
+    struct grid grid;
+    struct gate gate;
+    uint64_t number;
+
+    int ret = cli_arg_uint(cli, 0, 1, UINT64_MAX, &number, err);
+    if (ret < 0 || (ret = grid_open(cli, GRID_KEY, &grid, err)) < 0) {
+        return ret;
+    }
+    ret = gate_init(&gate, cli, &grid, number, 0, err);
+    if (ret == 0) {
+        ret = gate_logs_show(&gate, "node-log", "/v1/node/log",
+                             cli->arg_count > 1 ? cli->args[1] : "", err);
+        gate_done(&gate);
+    }
+    grid_close(&grid);
+    return ret;
+}
+
+static const struct verb_option show_options[] = {
+    {"--chain-only", NULL, "do not ask the node itself"},
+    GATE_OPTION,
+    {NULL, NULL, NULL},
+};
+static const struct verb_option logs_options[] = {
+    GATE_LOGS_OPTIONS,
+    {NULL, NULL, NULL},
+};
 static const struct verb_option list_options[] = {
     {"--farm", "FARM", "only the nodes of this farm"},
     {NULL, NULL, NULL},
@@ -231,8 +282,11 @@ static const struct verb_option list_options[] = {
 static const struct verb verbs[] = {
     {"node", "list", "", "nodes with what they offer", "croft node list --farm 1", list_options, 0,
      0, false, node_list},
-    {"node", "show", "NODE", "a node as the registry knows it", "croft node show 1", NULL, 1, 1,
-     false, node_show},
+    {"node", "show", "NODE", "a node as the registry knows it; its farmer also sees what it says",
+     "croft node show 1", show_options, 1, 1, false, node_show},
+    {"node", "logs", "NODE [SERVICE]",
+     "the log of a node, of one of its services, or of its kernel (by its farmer)",
+     "croft node logs 1 provd --follow --tail 100", logs_options, 1, 2, false, node_logs},
     {"node", "retire", "NODE", "take a node out of the farm for good", "croft node retire 3", NULL,
      1, 1, false, node_retire},
 };

@@ -3,8 +3,10 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "cli/gate_live.h"
 #include "cli/reservation.h"
 #include "cli/tables.h"
 #include "lib/eth/address.h"
@@ -61,7 +63,7 @@ static int show(struct cli *cli, struct error *err)
     yyjson_mut_val *root;
 
     int ret = cli_arg_uint(cli, 0, 1, UINT64_MAX, &id, err);
-    if (ret < 0 || (ret = grid_open(cli, 0, &grid, err)) < 0) {
+    if (ret < 0 || (ret = grid_open(cli, GRID_KEY_IF_ANY, &grid, err)) < 0) {
         return ret;
     }
     yyjson_mut_doc *doc = grid_json(&root);
@@ -84,6 +86,10 @@ static int show(struct cli *cli, struct error *err)
         }
         yyjson_mut_obj_add_strcpy(doc, root, "reason", reason);
         yyjson_mut_obj_add_val(doc, root, "transitions", history);
+    }
+    if (ret == 0 && grid.has_key && memcmp(grid.account, reservation.tenant, 20) == 0 &&
+        reservation.current != 0 && !cli_flag(cli, "--chain-only")) {
+        gate_live_add(cli, &grid, reservation.node, id, "status", "/v1/status", doc, root);
     }
     return finish(cli, &grid, doc, ret);
 }
@@ -220,6 +226,54 @@ static int release(struct cli *cli, struct error *err)
     return act(cli, "release(uint64)", NULL, 0, false, err);
 }
 
+/* A service of a running reservation begins anew; the chain hears nothing of it. */
+static int restart(struct cli *cli, struct error *err)
+{
+    struct grid grid;
+    struct gate gate;
+    struct reservation reservation;
+    uint64_t id;
+    yyjson_mut_val *root;
+    yyjson_doc *answer = NULL;
+
+    int ret = cli_arg_uint(cli, 0, 1, UINT64_MAX, &id, err);
+    if (ret < 0 || (ret = grid_open(cli, GRID_KEY, &grid, err)) < 0) {
+        return ret;
+    }
+    yyjson_mut_doc *doc = grid_json(&root), *body = grid_json(&root);
+    if (cli->arg_count > 1) {
+        yyjson_mut_obj_add_str(body, root, "service", cli->args[1]);
+    }
+    char *text = yyjson_mut_write(body, 0, NULL);
+    yyjson_mut_doc_free(body);
+    ret = reservation_read(&grid, id, &reservation, err);
+    if (ret == 0) {
+        ret = gate_init(&gate, cli, &grid, reservation.node, id, err);
+    }
+    if (ret == 0) {
+        ret = gate_call(&gate, "restart", "/v1/restart", text != NULL ? text : "{}", &answer, err);
+        gate_done(&gate);
+        yyjson_doc_free(answer);
+    }
+    free(text);
+    root = yyjson_mut_doc_get_root(doc);
+    yyjson_mut_obj_add_uint(doc, root, "reservation", id);
+    if (cli->arg_count > 1) {
+        yyjson_mut_obj_add_str(doc, root, "service", cli->args[1]);
+    }
+    yyjson_mut_obj_add_bool(doc, root, "restarted", true);
+    return finish(cli, &grid, doc, ret);
+}
+
+static const struct verb_option show_options[] = {
+    {"--chain-only", NULL, "do not ask the node itself"},
+    GATE_OPTION,
+    {NULL, NULL, NULL},
+};
+static const struct verb_option restart_options[] = {
+    GATE_OPTION,
+    {NULL, NULL, NULL},
+};
 static const struct verb_option list_options[] = {
     {"--node", "NODE", "only those on this node"},
     {"--all", NULL, "everybody's, not only yours"},
@@ -242,8 +296,13 @@ static const struct verb_option unpaid_options[] = {
 static const struct verb verbs[] = {
     {"reservation", "list", "", "your reservations", "croft reservation list --node 1",
      list_options, 0, 0, false, list},
-    {"reservation", "show", "ID", "a reservation with every transition, who made it and when",
-     "croft reservation show 12 --json", NULL, 1, 1, false, show},
+    {"reservation", "show", "ID",
+     "a reservation with every transition, who made it and when; its tenant also sees what the "
+     "node "
+     "says",
+     "croft reservation show 12 --json", show_options, 1, 1, false, show},
+    {"reservation", "restart", "ID [SERVICE]", "end a service's container and start it again",
+     "croft reservation restart 12 web", restart_options, 1, 2, false, restart},
     {"reservation", "cancel", "ID", "end it; its volumes are kept for a while",
      "croft reservation cancel 12", NULL, 1, 1, false, cancel},
     {"reservation", "withdraw", "ID", "take back an update that is under way",

@@ -89,7 +89,7 @@ static const struct verb verbs[] = {
      false, status},
     {"", "relay", "", "submit the signed reports of a farm's nodes",
      "croft relay --farm 1 --listen 0.0.0.0:7000 --state /var/lib/croft-relay", NULL, 0,
-     CLI_ARGS_MAX, true, relay},
+     CLI_ARGS_MAX, VERB_PASS_THROUGH, relay},
 };
 
 const struct verb_table verbs_run = {verbs, sizeof(verbs) / sizeof(verbs[0])};

@@ -1,4 +1,4 @@
-// sources: core0/cli/compose.c core0/cli/compose_service.c core0/cli/compose_plain.c core0/cli/compose_ports.c core0/cli/compose_mounts.c core0/cli/compose_limits.c core0/cli/compose_values.c core0/cli/compose_yaml.c core0/cli/compose_storage.c core0/cli/deploy_plan.c core0/cli/output.c core0/cli/codes.c core0/provision/spec.c core0/provision/spec_service.c core0/provision/spec_storage.c
+// sources: core0/cli/compose.c core0/cli/compose_service.c core0/cli/compose_plain.c core0/cli/compose_ports.c core0/cli/compose_mounts.c core0/cli/compose_limits.c core0/cli/compose_values.c core0/cli/compose_yaml.c core0/cli/compose_storage.c core0/cli/deploy_plan.c core0/cli/output.c core0/cli/printable.c core0/cli/codes.c core0/provision/spec.c core0/provision/spec_service.c core0/provision/spec_storage.c
 // packages: libyaml mbedtls
 /*
  * From a compose file to a specification that the node takes: what is converted, what is refused by its name, and that the

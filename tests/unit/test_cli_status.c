@@ -40,7 +40,8 @@ static void test_refusals(void **state)
     static const char *const refused[] = {"chain.farm-exists",      "chain.not-farmer",
                                           "join.token-used",        "provision.more-than-reserved",
                                           "chain.wrong-id",         "chain.reverted",
-                                          "reservation.not-active", "node.unknown"};
+                                          "reservation.not-active", "node.unknown",
+                                          "gate.not-allowed",       "gate.wrong-key"};
     (void)state;
     for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
         assert_int_equal(status(-EPERM, refused[i]), CLI_REFUSED);
@@ -58,14 +59,17 @@ static void test_failures_and_time(void **state)
                      CLI_FAILED); /* a prefix of a prefix is another word */
     assert_int_equal(status(-ETIMEDOUT, "deploy.timed-out"), CLI_TIMED_OUT);
     assert_int_equal(status(-ETIMEDOUT, "chain.timeout"), CLI_TIMED_OUT);
+    assert_int_equal(status(-EHOSTUNREACH, "gate.timeout"), CLI_TIMED_OUT);
+    assert_int_equal(status(-ECONNRESET, "gate.lost"), CLI_FAILED);
+    assert_int_equal(status(-ECANCELED, "gate.which-service"), CLI_FAILED);
     assert_int_equal(status(-ECANCELED, "reservation.deploy-by"), CLI_TIMED_OUT);
 }
 
 /* No reason of a node or a contract is taken for a wrong use: the caller could not know. */
 static void test_no_code_of_the_chain_is_wrong_use(void **state)
 {
-    static const char *const areas[] = {"chain",       "join",    "node", "provision",
-                                        "reservation", "storage", "net",  "container"};
+    static const char *const areas[] = {"chain",   "join", "node",      "provision", "reservation",
+                                        "storage", "net",  "container", "gate"};
     (void)state;
     for (size_t i = 0; i < code_count; i++) {
         bool theirs = false;

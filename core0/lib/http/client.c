@@ -271,8 +271,8 @@ int http_request_start(struct http_client *client, const struct http_request *re
         return -ENOMEM;
     memcpy(transfer->origin, origin, sizeof(origin));
     transfer->max_body = request->max_body > 0 ? request->max_body : DEFAULT_MAX_BODY;
-    buffer_init(&transfer->body,
-                transfer->max_body < REFUSAL_MAX ? REFUSAL_MAX : (size_t)transfer->max_body);
+    bool collects = request->data == NULL && transfer->max_body > REFUSAL_MAX;
+    buffer_init(&transfer->body, collects ? (size_t)transfer->max_body : REFUSAL_MAX);
     transfer->data = request->data;
     transfer->done = request->done;
     transfer->user = request->user;
