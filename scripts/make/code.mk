@@ -1,5 +1,6 @@
 # Our C. The library of core0/lib, one program per folder with a program.mk, unit tests and fuzz targets.
-# Two flavours of every object: `target` (musl, what ships) and `asan` (the machine's C library under the sanitizers).
+# Flavours of every object: `target` (musl, what ships), `asan` (the machine's C library under the sanitizers), and `fuzz`
+# (the same by clang, counting edges for libFuzzer).
 
 WARN := -std=gnu17 -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla -Werror
 DEFS := -D_GNU_SOURCE -Icore0 -Ibuild
@@ -14,9 +15,14 @@ LDFLAGS_target := -Wl,--gc-sections,-z,relro,-z,now,-z,noexecstack,-z,separate-c
 CC_asan := gcc
 CFLAGS_asan := -O1 -g $(WARN) $(DEFS) -fPIE -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 LDFLAGS_asan := -pie -fsanitize=address,undefined
+# gcc and clang-tidy judge the code; here only what runs matters.
+CC_fuzz := clang
+CFLAGS_fuzz := -std=gnu17 -O1 -g -w $(DEFS) -fPIE -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+LDFLAGS_fuzz := -pie -fsanitize=fuzzer,address,undefined
 SUFFIX_target :=
 SUFFIX_asan := -host
-FLAVOURS := target asan
+SUFFIX_fuzz := -host
+FLAVOURS := target asan fuzz
 
 # Packages whose headers the library may include; a program links those that its program.mk names.
 LIB_PACKAGES := yyjson mbedtls curl secp256k1 scrypt picohttpparser zstd zlib
@@ -56,7 +62,7 @@ PROGRAMS += $(1)
 PKG_PROGRAMS += $(3)
 SOURCES_$(1) := $(sort $(wildcard $(2)/*.c))
 LIST_program-$(1) := $$(SOURCES_$(1))
-$$(SOURCES_$(1):%.c=build/obj/target/%.o) $$(SOURCES_$(1):%.c=build/obj/asan/%.o): PACKAGES := $(3)
+$$(foreach f,$(FLAVOURS),$$(SOURCES_$(1):%.c=build/obj/$$(f)/%.o)): PACKAGES := $(3)
 $$(SOURCES_$(1):%.c=build/obj/target/%.o): $(call pkg_keys,musl $(call pkg_closure,$(3) $(LIB_PACKAGES)),)
 build/debug/$(1): $$(SOURCES_$(1):%.c=build/obj/target/%.o) build/lib/libcroft-target.a build/lists/program-$(1)
 	$$(call say,link,build/bin/$(1))mkdir -p $$(@D) && $(CC_target) $(LDFLAGS_target) -o $$@.$$$$$$$$ $$(filter %.o,$$^) \

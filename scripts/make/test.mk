@@ -26,12 +26,13 @@ build/test/$(3)/$(1): $$($(4)_SOURCES_$(1):%.c=build/obj/$(2)/%.o) build/lib/lib
 endef
 # What several unit tests share, named in their "sources:" lines.
 TEST_SHARED := $(filter-out tests/unit/test_%,$(wildcard tests/unit/*.c))
-$(foreach f,target asan,$(TEST_SHARED:%.c=build/obj/$(f)/%.o)): PACKAGES := cmocka
+$(foreach f,$(FLAVOURS),$(TEST_SHARED:%.c=build/obj/$(f)/%.o)): PACKAGES := cmocka
 TESTS := $(notdir $(TEST_SOURCES:.c=))
 FUZZERS := $(notdir $(FUZZ_SOURCES:.c=))
 $(foreach t,$(TESTS),$(eval $(call test_rules,$(t),target,unit,UNIT,cmocka,)))
 $(foreach t,$(TESTS),$(eval $(call test_rules,$(t),asan,asan,UNIT,cmocka,)))
 $(foreach t,$(FUZZERS),$(eval $(call test_rules,$(t),asan,fuzz,FUZZ,,build/obj/asan/tests/fuzz/driver.o)))
+$(foreach t,$(FUZZERS),$(eval $(call test_rules,$(t),fuzz,libfuzzer,FUZZ,,)))
 
 # kvd as its tests want it: under the sanitizers, and with STOP, which ends it so that what leaked is told.
 KVD_DEBUG_OBJECTS := $(patsubst %/command_system.o,%/command_system-debug.o,$(SOURCES_kvd:%.c=build/obj/asan/%.o))
@@ -102,8 +103,8 @@ build/tests/agent: tests/agent/agent.c build/pkg/musl.key
 	$(call say,cc,$<)mkdir -p $(@D) && $(CC_target) -std=gnu17 -O2 -Wall -Wextra -Werror -o $@ $<
 
 .PHONY: fuzz
-fuzz: $(addprefix build/test/fuzz/,$(call chosen,$(FUZZERS))) ## Test: look for new crashes with libFuzzer (T=parser, SECONDS_EACH=60)
-	@scripts/fuzz $(call chosen,$(FUZZERS))
+fuzz: $(addprefix build/test/libfuzzer/,$(call chosen,$(FUZZERS))) ## Test: look for new crashes with libFuzzer, until an hour brought nothing (T=parser, SECONDS_EACH=60)
+	@scripts/fuzz run $(call chosen,$(FUZZERS))
 
 .PHONY: bench demo run soak
 bench: image tests-tools ## Run: benchmarks into build/bench/ (B=name for one)

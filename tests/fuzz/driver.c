@@ -1,7 +1,9 @@
 // Replays a fuzz target without libFuzzer: every file of its corpus as it is, cut short at every
-// length, and with single bytes changed in a fixed pseudo-random order, so that two runs do the same.
+// length, and with single bytes changed in a fixed pseudo-random order, so that two runs do the same;
+// then, as they are, the inputs that `make fuzz` found (one a line, in hex).
 //
-// The target's name is the program's own; its corpus lies in tests/fuzz/corpus/<name>/.
+// The target's name is the program's own; its corpus lies in tests/fuzz/corpus/<name>/, what was found in
+// tests/fuzz/found/<name>.hex.
 #include <dirent.h>
 #include <errno.h>
 #include <stdint.h>
@@ -66,6 +68,43 @@ static int file_replay(const char *path)
     return 0;
 }
 
+static int nibble(int c)
+{
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+// Number of inputs; 0 without the file, -1 when it does not read.
+static int found_replay(const char *path)
+{
+    static uint8_t data[INPUT_MAX];
+    size_t len = 0;
+    int count = 0, high = -1;
+    FILE *file = fopen(path, "r");
+    if (!file)
+        return 0;
+    for (int c; (c = fgetc(file)) != EOF || len > 0;) {
+        if (c == '\n' || c == EOF) {
+            input_run(data, len);
+            count++;
+            len = 0;
+            continue;
+        }
+        if (nibble(c) < 0 || len == sizeof data) {
+            fprintf(stderr, "%s: line %d does not read\n", path, count + 1);
+            fclose(file);
+            return -1;
+        }
+        if (high < 0) {
+            high = nibble(c);
+        } else {
+            data[len++] = (uint8_t)(high << 4 | nibble(c));
+            high = -1;
+        }
+    }
+    fclose(file);
+    return count;
+}
+
 int main(int argc, char **argv)
 {
     const char *name = strrchr(argv[0], '/');
@@ -98,6 +137,11 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s: no corpus\n", folder);
         return 1;
     }
+    snprintf(folder, sizeof folder, "tests/fuzz/found/%s.hex", name);
+    int found = argc > 1 ? 0 : found_replay(folder);
+    if (found < 0)
+        return 1;
+    count += found;
     // The words of cmocka, so that both kinds are counted alike.
     printf("[  PASSED  ] %d test(s).\n", count);
     return 0;
