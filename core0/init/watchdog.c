@@ -65,7 +65,7 @@ static bool watchdog_find(char *device, char *identity, size_t size)
         rank = watchdog_rank(text);
         if (rank < best) {
             best = rank;
-            snprintf(device, size, "%s", entry->d_name);
+            snprintf(device, size, "%.63s", entry->d_name); /* it was measured above */
             snprintf(identity, size, "%.60s", text);
         }
     }

@@ -13,7 +13,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct http_head head;
     int r = http_head_parse(text, size, &head);
     if (r == 1) {
-        if (head.size > size || head.path < text || head.path + head.path_len > text + head.size)
+        if (head.size > size || head.method_len == 0 || head.path < text ||
+            head.path + head.path_len > text + head.size)
             abort();
         for (size_t i = 0; i < head.header_count; i++) {
             if (head.headers[i].value + head.headers[i].value_len > text + head.size)

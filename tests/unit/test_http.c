@@ -274,7 +274,8 @@ static void test_bad_peers(void **state)
         const char *text, *status;
     } cases[] = {
         {"nonsense\r\n\r\n", "400"},
-        {"GET / HTTP/1.1\r\n\r\n", "400"}, /* no Host */
+        {" / HTTP/1.1\r\nHost: a\r\n\r\n", "400"}, /* no method */
+        {"GET / HTTP/1.1\r\n\r\n", "400"},         /* no Host */
         {"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "400"},
         {"GET http://x/ HTTP/1.1\r\nHost: a\r\n\r\n", "400"},
         {"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
@@ -348,6 +349,7 @@ static void test_urls(void **state)
     assert_true(url_is_loopback("http://127.9.8.7:1/"));
     assert_true(url_is_loopback("http://localhost"));
     assert_true(url_is_loopback("ws://[::1]:80/"));
+    assert_false(url_is_loopback("ws://[::1].example/"));
     assert_false(url_is_loopback("http://127.0.0.1.example/"));
     assert_false(url_is_loopback("http://localhost@evil.example/"));
     assert_false(url_is_loopback("http://128.0.0.1/"));

@@ -41,7 +41,7 @@ int http_head_parse(const char *data, size_t len, struct http_head *ret_head)
         return 0;
     if (size < 0)
         return -400;
-    if (head.path_len == 0 || head.path[0] != '/')
+    if (head.method_len == 0 || head.path_len == 0 || head.path[0] != '/')
         return -400;
     if (head.minor == 0)
         head.keep_alive = 0;

@@ -60,7 +60,7 @@ bool url_is_loopback(const char *url)
     if (host == NULL)
         return false;
     if (len >= 5 && strncmp(host, "[::1]", 5) == 0)
-        return true;
+        return len == 5 || host[5] == ':';
     size_t name_len = strcspn(host, ":/?#");
     if (name_len > len)
         name_len = len;
