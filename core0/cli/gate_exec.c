@@ -225,6 +225,25 @@ static void on_message(struct session *session, const char *data, size_t len)
     }
 }
 
+/* A refusal without its reason, from something in between for one: as much as its status says. 0: that is nothing. */
+static int refusal_of(struct session *session, int status)
+{
+    static const struct {
+        int status;
+        const char *code;
+    } known[] = {{401, "gate.bad-challenge"},
+                 {403, "gate.not-allowed"},
+                 {404, "gate.not-found"},
+                 {429, "gate.busy"},
+                 {503, "gate.not-ready"}};
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+        if (known[i].status == status) { /* the code's own sentence is added where it is shown */
+            return error_set(session->err, ECANCELED, known[i].code, "", "%s", known[i].code);
+        }
+    }
+    return 0;
+}
+
 static void on_closed(struct session *session, const struct error *cause)
 {
     const char *why = ws_header(session->ws, "Croft-Error");
@@ -237,7 +256,9 @@ static void on_closed(struct session *session, const struct error *cause)
                                "the connection to node %" PRIu64 " broke before the command ended",
                                session->gate->node.number));
     } else if (strcmp(cause->code, "http.status") == 0 && status != 101) {
-        end(session, gate_refusal(status, why, strlen(why), session->err));
+        end(session, why[0] == '\0' && refusal_of(session, status) < 0
+                         ? -ECANCELED
+                         : gate_refusal(status, why, strlen(why), session->err));
     } else if (strcmp(cause->code, "http.wrong-key") == 0) {
         end(session, error_set(session->err, EPROTO, "gate.wrong-key", "", "%s", cause->message));
     } else if (strcmp(cause->code, "http.timeout") == 0) {

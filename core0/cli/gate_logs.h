@@ -5,10 +5,9 @@
 
 #include "cli/gate.h"
 
-/* Options of both: --follow, --tail, --since, --timestamps. */
+/* Options of both. */
 #define GATE_LOGS_OPTIONS                                                                          \
     {"--follow", NULL, "stay, and show what comes"},                                               \
-        {"--since", "TIME|AGO", "2026-11-28T08:00:00Z, 2026-11-28, @SECONDS, or 10m, 1h30m, 2d"},  \
         {"--tail", "N", "only the last N lines of what there is"},                                 \
         {"--timestamps", NULL, "show when each line was written"}, GATE_OPTION
 

@@ -16,8 +16,8 @@
 
 struct entry {
     uint64_t time;
-    const char *kind;   /* "stream" or "level": the name of the member */
-    const char *source; /* its value */
+    int level;          /* -1: of a container */
+    const char *source; /* the stream, or the level's name */
     const char *line;
     size_t len;
     bool more;
@@ -43,20 +43,27 @@ static int bad(struct error *err, const char *what)
                      "the node sends %s", what);
 }
 
+/* RFC 5424, section 6.2.1 */
+static const char *const levels[] = {"emerg",   "alert",  "crit", "error",
+                                     "warning", "notice", "info", "debug"};
+
 static int read_entry(yyjson_val *root, struct entry *ret_entry)
 {
     yyjson_val *time = yyjson_obj_get(root, "time"), *line = yyjson_obj_get(root, "line");
-    yyjson_val *stream = yyjson_obj_get(root, "stream");
-    yyjson_val *source = stream != NULL ? stream : yyjson_obj_get(root, "level");
+    yyjson_val *stream = yyjson_obj_get(root, "stream"), *level = yyjson_obj_get(root, "level");
+    const char *source = yyjson_get_str(stream);
 
-    if (!yyjson_is_uint(time) || !yyjson_is_str(line) || !yyjson_is_str(source) ||
-        yyjson_get_len(source) == 0 || yyjson_get_len(source) > 12 ||
-        strspn(yyjson_get_str(source), "abcdefghijklmnopqrstuvwxyz") != yyjson_get_len(source)) {
+    if (stream == NULL && yyjson_is_uint(level) && yyjson_get_uint(level) < 8) {
+        source = levels[yyjson_get_uint(level)];
+    } else if (source == NULL || (strcmp(source, "stdout") != 0 && strcmp(source, "stderr") != 0)) {
+        return -EBADMSG;
+    }
+    if (!yyjson_is_uint(time) || !yyjson_is_str(line)) {
         return -EBADMSG;
     }
     *ret_entry = (struct entry){.time = yyjson_get_uint(time),
-                                .kind = stream != NULL ? "stream" : "level",
-                                .source = yyjson_get_str(source),
+                                .level = stream == NULL ? (int)yyjson_get_uint(level) : -1,
+                                .source = source,
                                 .line = yyjson_get_str(line),
                                 .len = yyjson_get_len(line),
                                 .more = yyjson_get_bool(yyjson_obj_get(root, "more"))};
@@ -71,7 +78,11 @@ static int show_json(struct log_view *view, const struct entry *entry)
 
     yyjson_mut_doc_set_root(doc, root);
     yyjson_mut_obj_add_uint(doc, root, "time", entry->time);
-    yyjson_mut_obj_add_str(doc, root, entry->kind, entry->source);
+    if (entry->level >= 0) {
+        yyjson_mut_obj_add_int(doc, root, "level", entry->level);
+    } else {
+        yyjson_mut_obj_add_str(doc, root, "stream", entry->source);
+    }
     yyjson_mut_obj_add_strn(doc, root, "line", entry->line, entry->len);
     if (entry->more) {
         yyjson_mut_obj_add_bool(doc, root, "more", true);
@@ -96,7 +107,7 @@ static int show_text(struct log_view *view, const struct entry *entry)
         moment_format(entry->time, time);
         ret = buffer_printf(&view->out, "%s ", time);
     }
-    if (ret >= 0 && !goes_on && strcmp(entry->kind, "level") == 0) {
+    if (ret >= 0 && !goes_on && entry->level >= 0) {
         ret = buffer_printf(&view->out, "%-7s ", entry->source);
     }
     if (ret >= 0) {

@@ -1,8 +1,8 @@
 /*
  * log_view.h - the lines of a log as a gate sends them, shown as they come.
  *
- * The stream is a JSON object a line: {"time":microseconds,"stream":"stdout","line":"…"} of a container, with "level" instead of
- * "stream" of a node's own services; "more":true says that the line goes on in the next object. Empty lines keep a connection
+ * The stream is a JSON object a line: {"time":microseconds,"stream":"stdout","line":"…"} of a container, with "level" (0 to 7, as
+ * syslog counts) instead of "stream" of a node's own services; "more":true says that the line goes on in the next object. Empty lines keep a connection
  * alive.
  */
 #pragma once

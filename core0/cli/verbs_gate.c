@@ -79,6 +79,7 @@ static int run_exec(struct cli *cli, struct error *err)
 }
 
 static const struct verb_option logs_options[] = {
+    {"--since", "TIME|AGO", "2026-11-28T08:00:00Z, 2026-11-28, @SECONDS, or 10m, 1h30m, 2d"},
     GATE_LOGS_OPTIONS,
     {NULL, NULL, NULL},
 };

@@ -11,6 +11,9 @@
 #include "cli/tables.h"
 #include "lib/eth/address.h"
 
+/* The service's grace period is part of it. */
+#define RESTART_US ((uint64_t)150 * 1000000)
+
 /* Current and last revision; `state` is the current one's, or the last one's when all is over. */
 static int reservation_json(const struct grid *grid, const struct reservation *reservation,
                             yyjson_mut_doc *doc, yyjson_mut_val *root, struct error *err)
@@ -251,7 +254,10 @@ static int restart(struct cli *cli, struct error *err)
         ret = gate_init(&gate, cli, &grid, reservation.node, id, err);
     }
     if (ret == 0) {
+        gate.answer_us = RESTART_US;
+        cli_progress(cli, "restart of reservation %" PRIu64 ": its container ends", id);
         ret = gate_call(&gate, "restart", "/v1/restart", text != NULL ? text : "{}", &answer, err);
+        cli_progress_end(cli);
         gate_done(&gate);
         yyjson_doc_free(answer);
     }

@@ -162,6 +162,8 @@ def test_answers_that_are_none(setting, gate):
         "no JSON": (b"hello\n", "gate.bad-answer"),
         "no entry": (b'{"line":1}\n', "gate.bad-answer"),
         "a list": (b"[]\n", "gate.bad-answer"),
+        "no such level": (b'{"time":1,"level":8,"line":"x"}\n', "gate.bad-answer"),
+        "no such stream": (b'{"time":1,"stream":"x","line":"x"}\n', "gate.bad-answer"),
         "no UTF-8": (b'{"time":1,"stream":"stdout","line":"\xff"}\n', "gate.bad-answer"),
         "a line without end": (b'{"time":1,"stream":"stdout","line":"' + b"x" * 400_000, "gate.bad-answer"),
         "an end within an entry": (b'{"time":1,"str', "gate.bad-answer"),
@@ -238,7 +240,7 @@ def test_the_addresses_are_tried_until_one_has_the_key(setting, tmp_path):
     right = gatelab.Gate(tmp_path, 2, setting.reservations, f"{net}.4", port=4443)
     node = setting.register(b"node of many addresses", right.key_hash, [f"{net}.{i}" for i in (1, 2, 3, 4)])
     right.node = node
-    right.routes["/v1/node/log"] = lambda request: request.lines([{"time": 1, "level": "info", "line": "up"}])
+    right.routes["/v1/node/log"] = lambda request: request.lines([{"time": 1, "level": 6, "line": "up"}])
     done = setting.plain.run("node", "logs", node, "core0")
     assert done.out == "info    up\n" and right.requests[-1].query == {"service": ["core0"]}, done
     assert not other.requests
@@ -551,6 +553,8 @@ def test_broken_frames_and_messages_end_it_with_125(setting, gate):
         gate.routes["/v1/exec"] = lambda request, number=number, code=code: request.refuse(number, code, "because \x1b[1m")
         done = setting.croft.run("exec", 1, "--json", "--", "x", check=False)
         assert done.status == 125 and error_of(done) == {"code": code, "message": "because \\x1b[1m", "hint": "ask"}, done
+    gate.routes["/v1/exec"] = lambda request: request.answer(403, b"")  # a proxy, say
+    assert refused(setting, "exec", 1, "--", "x", status=125) == "gate.not-allowed"
     gate.routes["/v1/exec"] = lambda request: request.answer(500, b"")
     assert refused(setting, "exec", 1, "--", "x", status=125) == "gate.bad-answer"
     gate.routes["/v1/exec"] = lambda request: request.upgrade("croft.other.v1")
