@@ -171,10 +171,10 @@ class Grid:
         return event["node"]
 
     def node(self, number):
-        return self.farmer.json("node", "show", number)
+        return self.farmer.json("node", "show", number, "--chain-only")
 
     def reservation(self, number):
-        return self.tenant().json("reservation", "show", number)
+        return self.tenant().json("reservation", "show", number, "--chain-only")
 
     def wait_reservation(self, number, state, timeout=60):
         """Waits until the chain has the reservation in that state (by its name, in lower case)."""
