@@ -4,6 +4,7 @@
 #include "cli/grid.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,28 +17,31 @@
 #include "lib/crypto/keystore.h"
 #include "lib/crypto/text.h"
 #include "lib/eth/address.h"
+#include "lib/file.h"
 #include "lib/loop.h"
 
-/* From the terminal without echo; NULL when there is none. */
+/* From the terminal without echo, whatever standard input is (croft exec -i hands it on); NULL when there is none. */
 static char *ask_password(void *data)
 {
     struct termios old, quiet;
     char line[512];
+    cleanup_close int fd = open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC);
 
     (void)data;
-    if (tcgetattr(STDIN_FILENO, &old) < 0) {
+    if (fd < 0 || tcgetattr(fd, &old) < 0) {
         return NULL;
     }
     quiet = old;
     quiet.c_lflag &= ~(tcflag_t)ECHO;
-    fputs("Password of the key file: ", stderr);
-    tcsetattr(STDIN_FILENO, TCSAFLUSH, &quiet);
-    char *got = fgets(line, sizeof(line), stdin);
-    tcsetattr(STDIN_FILENO, TCSAFLUSH, &old);
-    fputs("\n", stderr);
-    if (got == NULL) {
+    dprintf(fd, "Password of the key file: ");
+    tcsetattr(fd, TCSAFLUSH, &quiet);
+    ssize_t len = read(fd, line, sizeof(line) - 1);
+    tcsetattr(fd, TCSAFLUSH, &old);
+    dprintf(fd, "\n");
+    if (len <= 0) {
         return NULL;
     }
+    line[len] = '\0';
     line[strcspn(line, "\n")] = '\0';
     char *copy = strdup(line);
     crypto_wipe(line, sizeof(line));

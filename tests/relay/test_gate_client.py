@@ -1,6 +1,7 @@
 """`croft logs`, `croft exec` and what else asks a node's gate, against a gate of the tests' own: everything that goes right byte
 by byte, and a gate that lies, stalls, breaks off and sends what a terminal would obey. (A real node: tests/qemu/test_gate.py.)"""
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -430,8 +431,7 @@ class Terminal:
         self.text = b""
 
     def resize(self, rows, columns):
-        termios.tcsetwinsize(self.ours, (rows, columns)) if hasattr(termios, "tcsetwinsize") else \
-            __import__("fcntl").ioctl(self.ours, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        fcntl.ioctl(self.ours, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def read_until(self, wanted):
         end = time.monotonic() + 60 * FACTOR
@@ -559,3 +559,40 @@ def test_broken_frames_and_messages_end_it_with_125(setting, gate):
     assert refused(setting, "exec", 1, "--", "x", status=125) == "gate.bad-answer"
     gate.routes["/v1/exec"] = lambda request: request.upgrade("croft.other.v1")
     assert refused(setting, "exec", 1, "--", "x", status=125) == "gate.lost"
+
+
+def keystore(file, key, password):
+    """Web3 Secret Storage, version 3, with PBKDF2."""
+    salt, iv = os.urandom(32), os.urandom(16)
+    derived = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, 1000, 32)
+    cipher = subprocess.run(["openssl", "enc", "-aes-128-ctr", "-K", derived[:16].hex(), "-iv", iv.hex()],
+                            input=key.to_bytes(32, "big"), capture_output=True, check=True).stdout
+    kdf = {"c": 1000, "dklen": 32, "prf": "hmac-sha256", "salt": salt.hex()}
+    file.write_text(json.dumps({"version": 3, "id": "0", "crypto": {
+        "cipher": "aes-128-ctr", "cipherparams": {"iv": iv.hex()}, "ciphertext": cipher.hex(), "kdf": "pbkdf2", "kdfparams": kdf,
+        "mac": primitives.keccak256(derived[16:] + cipher).hex()}}))
+
+
+def test_the_password_comes_from_the_terminal_and_not_from_what_is_handed_on(setting, gate, tmp_path):
+    def talk(request):
+        request.message(OUTPUT, until_eof(request)[0])
+        request.exit(0)
+    exec_route(gate, talk)
+    keystore(tmp_path / "key.json", KEY, "a secret")
+    ours, theirs = pty.openpty()
+    p = setting.popen("exec", 1, "-i", "--key-file", tmp_path / "key.json", "--", "cat", stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                      start_new_session=True, preexec_fn=lambda: fcntl.ioctl(theirs, termios.TIOCSCTTY, 0))
+    text = b""
+    while b"Password" not in text:
+        assert select.select([ours], [], [], 60 * FACTOR)[0]
+        text += os.read(ours, 1000)
+    wait("the echo to be off", lambda: not termios.tcgetattr(theirs)[3] & termios.ECHO)
+    os.write(ours, b"a secret\n")
+    assert p.communicate(b"a secret, or not\n", timeout=60 * FACTOR)[0] == b"a secret, or not\n" and p.returncode == 0
+    assert b"secret" not in text + os.read(ours, 1000)
+    os.close(ours)
+    os.close(theirs)
+    # Nobody to ask: it is said, and what would ask only if it can leaves it out.
+    done = setting.croft.run("logs", 1, "--key-file", tmp_path / "key.json", check=False)
+    assert done.status == 1 and "key.no-password" in done.err, done
+    assert "live" not in setting.croft.json("reservation", "show", 1, "--key-file", tmp_path / "key.json")
