@@ -299,38 +299,16 @@ void grid_log_done(struct eth_log *log)
 /* ---- resources ---- */
 
 static const struct {
-    size_t offset, size, field;
+    size_t field;
     const char *name;
 } resource_fields[] = {
-    {0, 4, offsetof(struct grid_resources, milli_cores), "milliCores"},
-    {4, 8, offsetof(struct grid_resources, memory), "memory"},
-    {12, 8, offsetof(struct grid_resources, ssd), "ssd"},
-    {20, 8, offsetof(struct grid_resources, hdd), "hdd"},
-    {28, 4, offsetof(struct grid_resources, addresses), "addresses"},
+    {offsetof(struct grid_resources, milli_cores), "milliCores"},
+    {offsetof(struct grid_resources, memory), "memory"},
+    {offsetof(struct grid_resources, ssd), "ssd"},
+    {offsetof(struct grid_resources, hdd), "hdd"},
+    {offsetof(struct grid_resources, addresses), "addresses"},
 };
 #define RESOURCES (sizeof(resource_fields) / sizeof(resource_fields[0]))
-
-void grid_resources_unpack(const uint8_t packed[32], struct grid_resources *ret_resources)
-{
-    for (size_t i = 0; i < RESOURCES; i++) {
-        uint64_t value = 0;
-        for (size_t b = 0; b < resource_fields[i].size; b++) {
-            value = value << 8 | packed[resource_fields[i].offset + b];
-        }
-        memcpy((char *)ret_resources + resource_fields[i].field, &value, sizeof(value));
-    }
-}
-
-void grid_resources_pack(const struct grid_resources *resources, uint8_t ret_packed[32])
-{
-    for (size_t i = 0; i < RESOURCES; i++) {
-        uint64_t value;
-        memcpy(&value, (const char *)resources + resource_fields[i].field, sizeof(value));
-        for (size_t b = resource_fields[i].size; b-- > 0; value >>= 8) {
-            ret_packed[resource_fields[i].offset + b] = (uint8_t)value;
-        }
-    }
-}
 
 void grid_resources_json(yyjson_mut_doc *doc, yyjson_mut_val *object, const char *name,
                          const uint8_t packed[32])

@@ -9,6 +9,7 @@
 #include "lib/eth/abi.h"
 #include "lib/eth/rpc.h"
 #include "lib/eth/send.h"
+#include "lib/grid/resources.h"
 
 struct grid {
     struct loop *loop;
@@ -52,12 +53,7 @@ int grid_logs(const struct grid *grid, const uint8_t contract[20], const char *e
               size_t *ret_count, struct error *err);
 int grid_block_number(const struct grid *grid, uint64_t *ret_number, struct error *err);
 
-/* Resources packed as docs/formats.md has them. */
-struct grid_resources {
-    uint64_t milli_cores, memory, ssd, hdd, addresses;
-};
-void grid_resources_unpack(const uint8_t packed[32], struct grid_resources *ret_resources);
-void grid_resources_pack(const struct grid_resources *resources, uint8_t ret_packed[32]);
+/* Resources packed as docs/formats.md has them, as an object. */
 void grid_resources_json(yyjson_mut_doc *doc, yyjson_mut_val *object, const char *name,
                          const uint8_t packed[32]);
 

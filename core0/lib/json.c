@@ -416,8 +416,6 @@ static int json_canonical_value(yyjson_val *value, struct buffer *out, int depth
         return json_canonical_string(yyjson_get_str(value), yyjson_get_len(value), out);
     if (yyjson_is_bool(value))
         return buffer_append_str(out, yyjson_get_bool(value) ? "true" : "false");
-    if (yyjson_is_null(value))
-        return buffer_append_str(out, "null");
     if (yyjson_is_uint(value) && yyjson_get_uint(value) <= JSON_INT_MAX)
         return buffer_printf(out, "%llu", (unsigned long long)yyjson_get_uint(value));
     if (yyjson_is_sint(value) && yyjson_get_sint(value) >= -(int64_t)JSON_INT_MAX)

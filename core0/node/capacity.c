@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "lib/file.h"
+#include "lib/grid/resources.h"
 #include "lib/log.h"
 #include "node.h"
 
@@ -31,13 +32,6 @@ static uint64_t memory_total(void)
     return (uint64_t)kib * 1024;
 }
 
-static void put(uint8_t *to, size_t size, uint64_t value)
-{
-    for (size_t i = 0; i < size; i++)
-        to[i] = (uint8_t)(value >> 8 * (size - 1 - i));
-}
-
-/* resources = uint32 milliCores ‖ uint64 memory ‖ uint64 ssd ‖ uint64 hdd ‖ uint32 addresses (docs/formats.md, section 1) */
 static void pack(uint64_t ssd, uint64_t hdd, bool ephemeral, uint8_t ret_capacity[32])
 {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
@@ -47,11 +41,12 @@ static void pack(uint64_t ssd, uint64_t hdd, bool ephemeral, uint8_t ret_capacit
     if (ephemeral) /* the pool lies in memory: what it may grow to cannot be promised twice */
         memory -= ssd < memory / 2 ? ssd : memory / 2;
     memory = memory / MIB * MIB; /* small differences between two boots are no change */
-    put(ret_capacity, 4, cores > 0 ? (uint64_t)cores * 1000 : 1000);
-    put(ret_capacity + 4, 8, memory);
-    put(ret_capacity + 12, 8, ssd);
-    put(ret_capacity + 20, 8, hdd);
-    put(ret_capacity + 28, 4, 0);
+    const struct grid_resources capacity = {.milli_cores =
+                                                cores > 0 ? (uint64_t)cores * 1000 : 1000,
+                                            .memory = memory,
+                                            .ssd = ssd,
+                                            .hdd = hdd};
+    grid_resources_pack(&capacity, ret_capacity);
 }
 
 static void on_storage(yyjson_val *parameters, const struct error *err, bool more, void *data)

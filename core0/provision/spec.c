@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/grid/resources.h"
 #include "provision/spec_parts.h"
 
 int spec_bad(struct error *err, const char *what, const char *why)
@@ -284,22 +285,16 @@ void spec_free(struct spec *spec)
     free(spec);
 }
 
-static uint64_t big_endian(const uint8_t *bytes, size_t count)
-{
-    uint64_t value = 0;
-    for (size_t i = 0; i < count; i++) {
-        value = value << 8 | bytes[i];
-    }
-    return value;
-}
-
 void resources_unpack(const uint8_t packed[32], struct resources *ret_resources)
 {
-    ret_resources->milli_cores = (uint32_t)big_endian(packed, 4);
-    ret_resources->memory = big_endian(packed + 4, 8);
-    ret_resources->ssd = big_endian(packed + 12, 8);
-    ret_resources->hdd = big_endian(packed + 20, 8);
-    ret_resources->addresses = (uint32_t)big_endian(packed + 28, 4);
+    struct grid_resources whole;
+
+    grid_resources_unpack(packed, &whole);
+    *ret_resources = (struct resources){.milli_cores = (uint32_t)whole.milli_cores,
+                                        .memory = whole.memory,
+                                        .ssd = whole.ssd,
+                                        .hdd = whole.hdd,
+                                        .addresses = (uint32_t)whole.addresses};
 }
 
 bool resources_equal(const struct resources *a, const struct resources *b)

@@ -139,8 +139,9 @@ static void assert_canonical(const char *text, const char *expected)
 static void test_canonical(void **state)
 {
     (void)state;
-    assert_canonical(" { \"b\" : [ 1 , true , null ] , \"a\" : -7 } ",
-                     "{\"a\":-7,\"b\":[1,true,null]}");
+    assert_canonical(" { \"b\" : [ 1 , true , false ] , \"a\" : -7 } ",
+                     "{\"a\":-7,\"b\":[1,true,false]}");
+    assert_canonical("[null]", NULL);
     assert_canonical("\"\\u20ac$\\u000F\\u000aA'\\u0042\\u0022\\u005c\\\\\\\"\\/\"",
                      "\"\xe2\x82\xac$\\u000f\\nA'B\\\"\\\\\\\\\\\"/\"");
     assert_canonical("\"\\b\\f\\t\\r\\u007f\\u0000\"", "\"\\b\\f\\t\\r\x7f\\u0000\"");

@@ -562,6 +562,33 @@ def story():
     }
 
 
+# --- 14. a container's log -----------------------------------------------------------------------------------------------
+
+
+def log_record(time, stream, partial, text):
+    return str(time).encode() + b" " + {"stdout": b"o", "stderr": b"e"}[stream] + (b"+" if partial else b".") + b" " + text + b"\n"
+
+
+def container_log():
+    cases = [
+        (0, "stdout", False, b""),
+        (1_800_000_000_000_001, "stdout", False, b"plain"),
+        (1_800_000_000_000_002, "stderr", False, b"with \x00, \xff and \r"),
+        (9_999_999_999_999_999_999, "stderr", True, b"1 o. inside"),
+        (5, "stdout", True, b"x" * 16384),
+    ]
+    refused = [
+        b"\n", b"1 o.\n", b"1 x. a\n", b"1 o- a\n", b"1 o.a\n", b" 1 o. a\n", b"-1 o. a\n", b"1  o. a\n", b"10000000000000000000 o. a\n",
+    ]  # fmt: skip
+    return {
+        "records": [
+            {"time": str(t), "stream": s, "partial": p, "text": text, "record": log_record(t, s, p, text)} for t, s, p, text in cases
+        ],
+        "refused": refused,
+        "unfinished": [b"", b"1 o. no line feed", b"17"],
+    }
+
+
 FILES = {
     "resources": resources,
     "codes": codes,
@@ -572,6 +599,7 @@ FILES = {
     "head": heads,
     "story": story,
     "access": access,
+    "container-log": container_log,
 }
 
 
