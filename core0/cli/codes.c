@@ -100,6 +100,8 @@ const struct code codes[] = {
     {"reservation.wrong-state", "this is not possible in the state the reservation is in",
      "croft reservation show tells the state"},
     {"reservation.final", "the reservation has ended", "deploy again for a new one"},
+    {"reservation.too-late", "the time until which this was possible has passed",
+     "croft reservation expire ends it; then deploy again"},
     {"reservation.not-due", "its time has not passed yet", "try again later"},
     {"reservation.node-not-retired", "the node is not retired", "cancel the reservation instead"},
     {"reservation.cancelled", "the tenant cancelled it", "deploy again for a new one"},

@@ -224,6 +224,11 @@ static int expire(struct cli *cli, struct error *err)
     return act(cli, "expire(uint64,uint32)", NULL, 0, true, err);
 }
 
+static int close_retired(struct cli *cli, struct error *err)
+{
+    return act(cli, "closeRetired(uint64)", NULL, 0, false, err);
+}
+
 static int release(struct cli *cli, struct error *err)
 {
     return act(cli, "release(uint64)", NULL, 0, false, err);
@@ -328,6 +333,8 @@ static const struct verb verbs[] = {
      "croft reservation suspend 12 --reason billing.unpaid", unpaid_options, 1, 1, false, suspend},
     {"reservation", "expire", "ID", "end a revision whose time has passed (by anyone)",
      "croft reservation expire 12", NULL, 1, 1, false, expire},
+    {"reservation", "close", "ID", "end what is left of it on a node that was retired (by anyone)",
+     "croft reservation close 12", NULL, 1, 1, false, close_retired},
     {"reservation", "release", "ID",
      "free the disk that its volumes held, once their time has passed",
      "croft reservation release 12", NULL, 1, 1, false, release},

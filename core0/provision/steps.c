@@ -574,4 +574,9 @@ void step_fault(const struct deployment *deployment, const struct step *step, co
     if (unlink(path) == 0) {
         raise(SIGKILL);
     }
+    snprintf(path, sizeof(path), "%s/fault/provd.%s.%s.stop", deployment->provision->run,
+             step->name, when);
+    if (unlink(path) == 0) {
+        raise(SIGSTOP); /* until the test has changed the world */
+    }
 }
