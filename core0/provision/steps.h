@@ -2,7 +2,8 @@
  * steps.h - the table of provd's steps.
  *
  * A step either asks a maker (maker, method, ask, got) or is a condition (check). The name of each is a fault point: with
- * runmode=dev, a file /run/croft/fault/provd.<name>.before or .after makes provd kill itself there, once.
+ * runmode=dev, a file /run/croft/fault/provd.<name>.before or .after makes provd kill itself there, once, and one that ends
+ * in .stop besides makes it stand still until SIGCONT.
  */
 #pragma once
 

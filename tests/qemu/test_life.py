@@ -119,7 +119,7 @@ def test_not_paid_and_paid_again(node, biller):
     volume = kept(node, "money")
     assert volume and volume.get("keepUntil") is None, volume
     node.reboot()
-    wait_for(lambda: node.status()["chain"] == "ready" if "chain" in node.status() else True, 60, "no chain")
+    wait_for(lambda: node.status()["state"] == "running", 60, "provd has no chain")
     assert not left(node, number) and kept(node, "money").get("keepUntil") is None
     assert node.grid.reservation(number)["state"] == "Suspended"
 
