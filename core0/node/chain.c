@@ -358,7 +358,7 @@ static void sign_again(struct node *node)
         node_set_error(node, &err);
 }
 
-static void rotate_if_due(struct node *node)
+static void rotate_if_due(struct node *node, bool now_wanted)
 {
     struct error err = {.code = ""};
     const struct record *record = &node->record;
@@ -368,7 +368,7 @@ static void rotate_if_due(struct node *node)
         key->epoch == record->key_epoch && memcmp(key->public_key, record->sealing_key, 32) == 0;
     if (queue_has(&node->queue, GRID_KEY_EPOCH))
         return;
-    if (known && now - key->created < IDENTITY_KEY_LIFE)
+    if (known && !now_wanted && !identity_due(&node->identity, now))
         return;
     /* the chain must learn exactly the epoch after its own; a key it cannot take (lost pools) is replaced */
     if (key->epoch != record->key_epoch + 1 &&
@@ -398,7 +398,24 @@ static void decide_registered(struct node *node)
         say_report(node);
     if (!profile_same && !queue_has(queue, GRID_PROFILE))
         say_profile(node);
-    rotate_if_due(node);
+    rotate_if_due(node, false);
+}
+
+int chain_rotate_key(struct node *node, uint32_t *ret_epoch, struct error *err)
+{
+    const struct record *record = &node->record;
+    const struct sealing_key *key = identity_current(&node->identity);
+    if (queue_has(&node->queue, GRID_KEY_EPOCH) || key->epoch != record->key_epoch)
+        return error_set(err, EBUSY, "node.busy", "look at the node's keys in a minute",
+                         "a new sealing key is on its way to the chain already");
+    rotate_if_due(node, true);
+    if (identity_current(&node->identity)->epoch == record->key_epoch)
+        return error_set(err, EIO, "node.no-pool", "look at the node's disks",
+                         "a new sealing key cannot be kept");
+    *ret_epoch = identity_current(&node->identity)->epoch;
+    deliver_kick(node);
+    chain_look_in(node, 0);
+    return 0;
 }
 
 static void tell_registered(struct node *node)

@@ -5,6 +5,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <mbedtls/ecp.h>
 #include <mbedtls/pk.h>
@@ -12,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "lib/buffer.h"
 #include "lib/crypto/ecdsa.h"
@@ -23,11 +25,14 @@
 #include "lib/json.h"
 
 #define FILE_MAX 65536
+#define SHARE_SIZE                                                                                 \
+    4096 /* a block of its own: smaller files lie among the file system's metadata, which is copied about */
 #define CODE "node.identity-damaged"
 
 enum found { FOUND_NOTHING, FOUND_DAMAGED, FOUND_IDENTITY };
 
 struct pool {
+    char folder[PATH_MAX - 64];
     char path[PATH_MAX];
     char name[64];
     enum found found;
@@ -74,28 +79,79 @@ void identity_wipe(struct identity *identity)
 
 /* ---- the file ---- */
 
-static int read_key(yyjson_val *value, struct sealing_key *key, uint32_t after)
+static void share_path(const char *folder, uint32_t epoch, char *ret_path, size_t size)
+{
+    snprintf(ret_path, size, "%s/epoch-%u.share", folder, epoch);
+}
+
+static int read_share(const char *folder, uint32_t epoch, uint8_t ret_share[32])
+{
+    char path[PATH_MAX];
+    char *data = NULL;
+    size_t len = 0;
+    share_path(folder, epoch, path, sizeof(path));
+    int r = file_read(path, SHARE_SIZE, &data, &len);
+    if (r < 0)
+        return r;
+    if (len == SHARE_SIZE)
+        memcpy(ret_share, data, 32);
+    crypto_wipe(data, len);
+    free(data);
+    return len == SHARE_SIZE ? 0 : -EBADMSG;
+}
+
+static void xor_shares(const uint8_t a[32], const uint8_t b[32], uint8_t ret_key[32])
+{
+    for (size_t i = 0; i < 32; i++)
+        ret_key[i] = a[i] ^ b[i];
+}
+
+/* 0; -ENOKEY: its other share is not there; -EBADMSG. Files from before there were shares have the key as it is. */
+static int read_key(yyjson_val *value, const char *folder, struct sealing_key *key, uint32_t after)
 {
     struct {
         uint64_t epoch;
         int64_t created;
-        const char *private_key;
+        const char *private_key, *share, *public_key;
     } in = {0};
     static const struct json_field fields[] = {
         {"epoch", JSON_UINT, offsetof(__typeof__(in), epoch), true, 1, UINT32_MAX},
         {"created", JSON_INT, offsetof(__typeof__(in), created), true, 0, 0},
-        {"private", JSON_STRING, offsetof(__typeof__(in), private_key), true, 0, 64},
+        {"private", JSON_STRING, offsetof(__typeof__(in), private_key), false, 0, 64},
+        {"share", JSON_STRING, offsetof(__typeof__(in), share), false, 0, 64},
+        {"public", JSON_STRING, offsetof(__typeof__(in), public_key), false, 0, 64},
     };
-    if (json_read(value, fields, 3, JSON_IGNORE_UNKNOWN, &in, CODE, NULL) < 0 ||
-        in.epoch <= after || hex_decode(in.private_key, key->private_key, 32) < 0 ||
-        x25519_public(key->private_key, key->public_key) < 0)
+    uint8_t share[32], public_key[32];
+    if (json_read(value, fields, 5, JSON_IGNORE_UNKNOWN, &in, CODE, NULL) < 0 || in.epoch <= after)
         return -EBADMSG;
     key->epoch = (uint32_t)in.epoch;
     key->created = in.created;
-    return 0;
+    if (in.private_key != NULL) {
+        crypto_random(key->share, sizeof(key->share));
+        return hex_decode(in.private_key, key->private_key, 32) < 0 ||
+                       x25519_public(key->private_key, key->public_key) < 0
+                   ? -EBADMSG
+                   : 0;
+    }
+    if (in.share == NULL || in.public_key == NULL || hex_decode(in.share, share, 32) < 0 ||
+        hex_decode(in.public_key, public_key, 32) < 0)
+        return -EBADMSG;
+    int r = read_share(folder, key->epoch, key->share);
+    if (r == 0) {
+        xor_shares(share, key->share, key->private_key);
+        /* A share that was half overwritten gives another key. */
+        if (x25519_public(key->private_key, key->public_key) < 0 ||
+            memcmp(key->public_key, public_key, 32) != 0)
+            r = -EBADMSG;
+    }
+    if (r < 0)
+        crypto_wipe(key->private_key, sizeof(key->private_key));
+    crypto_wipe(share, sizeof(share));
+    return r < 0 ? -ENOKEY : 0;
 }
 
-static int read_identity(const char *text, size_t len, struct identity *identity)
+static int read_identity(const char *text, size_t len, const char *folder,
+                         struct identity *identity)
 {
     struct {
         uint64_t version, generation;
@@ -127,10 +183,14 @@ static int read_identity(const char *text, size_t len, struct identity *identity
         identity->generation = in.generation;
         yyjson_arr_foreach(in.keys, index, max, item)
         {
-            r = read_key(item, &identity->keys[identity->key_count], last);
-            if (r < 0)
+            struct sealing_key *key = &identity->keys[identity->key_count];
+            r = read_key(item, folder, key, last);
+            if (r == -EBADMSG)
                 break;
-            last = identity->keys[identity->key_count++].epoch;
+            last = key->epoch;
+            identity->key_count +=
+                r == 0; /* a key without its share is destroyed, or on another pool */
+            r = 0;
         }
     }
     yyjson_doc_free(doc);
@@ -142,7 +202,8 @@ static int read_identity(const char *text, size_t len, struct identity *identity
 
 static int write_identity(const struct identity *identity, struct buffer *out)
 {
-    char seed[65], address[ETH_ADDRESS_TEXT], key[65];
+    char seed[65], address[ETH_ADDRESS_TEXT], text[65], public_key[65];
+    uint8_t share[32];
     hex_encode(identity->seed, 32, seed);
     eth_address_format(identity->address, address);
     int r = buffer_printf(
@@ -151,16 +212,86 @@ static int write_identity(const struct identity *identity, struct buffer *out)
         "\"seed\":\"%s\",\"keys\":[",
         address, (unsigned long long)identity->generation, seed);
     for (size_t i = 0; i < identity->key_count && r >= 0; i++) {
-        hex_encode(identity->keys[i].private_key, 32, key);
-        r = buffer_printf(out, "%s{\"epoch\":%u,\"created\":%lld,\"private\":\"%s\"}",
-                          i > 0 ? "," : "", identity->keys[i].epoch,
-                          (long long)identity->keys[i].created, key);
+        const struct sealing_key *key = &identity->keys[i];
+        xor_shares(key->private_key, key->share, share);
+        hex_encode(share, 32, text);
+        hex_encode(key->public_key, 32, public_key);
+        r = buffer_printf(out,
+                          "%s{\"epoch\":%u,\"created\":%lld,\"share\":\"%s\",\"public\":\"%s\"}",
+                          i > 0 ? "," : "", key->epoch, (long long)key->created, text, public_key);
     }
     if (r >= 0)
         r = buffer_append_str(out, "]}\n");
     crypto_wipe(seed, sizeof(seed));
-    crypto_wipe(key, sizeof(key));
+    crypto_wipe(text, sizeof(text));
+    crypto_wipe(share, sizeof(share));
     return r < 0 ? r : 0;
+}
+
+/* ---- the other shares ---- */
+
+static int sync_folder(const char *folder)
+{
+    cleanup_close int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return fd < 0 || fsync(fd) < 0 ? -errno : 0;
+}
+
+/* In place: the blocks that hold a share are the ones that are overwritten later. */
+static int put_share(const char *path, const uint8_t *share)
+{
+    uint8_t block[SHARE_SIZE] = {0};
+    cleanup_close int fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return -errno;
+    if (share != NULL)
+        memcpy(block, share, 32);
+    int r = file_write_all(fd, block, sizeof(block));
+    crypto_wipe(block, sizeof(block));
+    return r == 0 && fdatasync(fd) < 0 ? -errno : r;
+}
+
+static int write_shares(const char *folder, const struct identity *identity)
+{
+    char path[PATH_MAX];
+    uint8_t there[32];
+    int r = 0;
+    for (size_t i = 0; i < identity->key_count && r == 0; i++) {
+        const struct sealing_key *key = &identity->keys[i];
+        if (read_share(folder, key->epoch, there) == 0 && memcmp(there, key->share, 32) == 0)
+            continue;
+        share_path(folder, key->epoch, path, sizeof(path));
+        r = put_share(path, key->share);
+    }
+    crypto_wipe(there, sizeof(there));
+    return r == 0 ? sync_folder(folder) : r;
+}
+
+/* Overwrites and removes the shares of epochs that the identity does not have: keys that are not needed any more, and what a
+ * rotation or a destruction that was cut off left. */
+static int destroy_shares(const char *folder, const struct identity *identity)
+{
+    char path[PATH_MAX];
+    struct dirent *entry;
+    DIR *dir = opendir(folder);
+    bool any = false;
+    int r = 0;
+    if (dir == NULL)
+        return -errno;
+    while ((entry = readdir(dir)) != NULL) {
+        unsigned epoch;
+        int end = 0;
+        if (sscanf(entry->d_name, "epoch-%u.share%n", &epoch, &end) != 1 || end == 0 ||
+            entry->d_name[end] != '\0' || identity_key(identity, epoch) != NULL)
+            continue;
+        share_path(folder, epoch, path, sizeof(path));
+        int one = put_share(path, NULL);
+        if (one == 0 && unlink(path) < 0)
+            one = -errno;
+        any = true;
+        r = one < 0 ? one : r;
+    }
+    closedir(dir);
+    return any && r == 0 ? sync_folder(folder) : r;
 }
 
 /* ---- the pools ---- */
@@ -184,7 +315,8 @@ static void look(struct pool *pool)
         return;
     pool->found = FOUND_DAMAGED;
     pool->identity = calloc(1, sizeof(*pool->identity));
-    if (r >= 0 && pool->identity != NULL && read_identity(text, len, pool->identity) == 0)
+    if (r >= 0 && pool->identity != NULL &&
+        read_identity(text, len, pool->folder, pool->identity) == 0)
         pool->found = FOUND_IDENTITY;
     if (text != NULL)
         crypto_wipe(text, len);
@@ -208,11 +340,10 @@ static int scan(const char *folder, struct pools *ret_pools)
         struct stat info;
         if (entry->d_name[0] == '.' || strlen(entry->d_name) >= sizeof(pool->name))
             continue;
-        snprintf(pool->path, sizeof(pool->path), "%s/%s/identity", folder, entry->d_name);
-        if (stat(pool->path, &info) < 0 || !S_ISDIR(info.st_mode))
+        snprintf(pool->folder, sizeof(pool->folder), "%s/%s/identity", folder, entry->d_name);
+        if (stat(pool->folder, &info) < 0 || !S_ISDIR(info.st_mode))
             continue;
-        snprintf(pool->path, sizeof(pool->path), "%s/%s/identity/identity.json", folder,
-                 entry->d_name);
+        snprintf(pool->path, sizeof(pool->path), "%s/identity.json", pool->folder);
         memcpy(pool->name, entry->d_name, strlen(entry->d_name) + 1);
         look(pool);
         pools.count++;
@@ -282,17 +413,51 @@ static int save(struct pools *pools, const struct identity *identity, struct err
             (pool->found == FOUND_IDENTITY &&
              memcmp(pool->identity->address, identity->address, 20) != 0))
             continue;
-        last = file_write_atomic(pool->path, text.data, text.len, 0600);
+        /* Never a key in the list without its share; a share that is in no list any more goes last. */
+        last = write_shares(pool->folder, identity);
+        if (last == 0)
+            last = file_write_atomic(pool->path, text.data, text.len, 0600);
         written += last == 0;
+        if (last == 0 && (last = destroy_shares(pool->folder, identity)) < 0)
+            r = last;
     }
     if (text.data != NULL)
         crypto_wipe(text.data, text.len);
     buffer_done(&text);
     if (r < 0 || written == 0)
         return error_set(err, EIO, "node.no-pool", "look at the node's disks",
-                         "the identity cannot be written to any pool: %s",
+                         written == 0 ? "the identity cannot be written to any pool: %s"
+                                      : "the share of an old key cannot be overwritten: %s",
                          strerror(r < 0 ? -r : -last));
     return 0;
+}
+
+/* Keys whose share was lost on this pool and is there on another one that is as new. */
+static bool borrow_keys(const struct pools *pools, const struct pool *chosen,
+                        struct identity *identity)
+{
+    bool any = false;
+    for (size_t i = 0; i < pools->count; i++) {
+        const struct pool *pool = &pools->list[i];
+        if (pool == chosen || !same(pool, chosen) ||
+            pool->identity->generation != identity->generation)
+            continue;
+        for (size_t k = 0; k < pool->identity->key_count; k++) {
+            const struct sealing_key *key = &pool->identity->keys[k];
+            size_t at = 0;
+            if (identity_key(identity, key->epoch) != NULL ||
+                identity->key_count == IDENTITY_KEYS_MAX)
+                continue;
+            while (at < identity->key_count && identity->keys[at].epoch < key->epoch)
+                at++;
+            memmove(&identity->keys[at + 1], &identity->keys[at],
+                    (identity->key_count - at) * sizeof(identity->keys[0]));
+            identity->keys[at] = *key;
+            identity->key_count++;
+            any = true;
+        }
+    }
+    return any;
 }
 
 int identity_save(const char *folder, struct identity *identity, struct error *err)
@@ -312,11 +477,39 @@ static void make(struct identity *identity, int64_t now)
     struct sealing_key *key = &identity->keys[0];
     crypto_random(identity->seed, sizeof(identity->seed));
     x25519_generate(key->private_key, key->public_key);
+    crypto_random(key->share, sizeof(key->share));
     key->epoch = 1;
     key->created = now;
     identity->key_count = 1;
     identity->generation = 1;
     derive(identity);
+}
+
+/* Whether every pool of the identity has exactly the shares that it is to have: a rotation or a destruction may have been cut off,
+ * and files from before there were shares have none. */
+static bool shares_are_whole(const struct pools *pools, const struct identity *identity)
+{
+    uint8_t there[32];
+    bool whole = true;
+    for (size_t i = 0; i < pools->count && whole; i++) {
+        const struct pool *pool = &pools->list[i];
+        size_t files = 0;
+        struct dirent *entry;
+        if (pool->found != FOUND_IDENTITY ||
+            memcmp(pool->identity->address, identity->address, 20) != 0)
+            continue;
+        for (size_t k = 0; k < identity->key_count; k++)
+            whole &= read_share(pool->folder, identity->keys[k].epoch, there) == 0 &&
+                     memcmp(there, identity->keys[k].share, 32) == 0;
+        DIR *dir = opendir(pool->folder);
+        while (dir != NULL && (entry = readdir(dir)) != NULL)
+            files += strncmp(entry->d_name, "epoch-", 6) == 0;
+        if (dir != NULL)
+            closedir(dir);
+        whole &= files == identity->key_count;
+    }
+    crypto_wipe(there, sizeof(there));
+    return whole;
 }
 
 int identity_open(const char *folder, int64_t now, struct identity *ret_identity, struct error *err)
@@ -353,7 +546,8 @@ int identity_open(const char *folder, int64_t now, struct identity *ret_identity
                       "the identity on the pools does not read");
     else if (chosen != NULL) {
         *identity = *chosen->identity;
-        if (refresh)
+        refresh |= borrow_keys(&pools, chosen, identity);
+        if (refresh || !shares_are_whole(&pools, identity))
             r = save(&pools, identity, err);
     } else {
         make(identity, now);
@@ -381,6 +575,7 @@ int identity_rotate(const char *folder, struct identity *identity, uint32_t epoc
     }
     struct sealing_key *key = &identity->keys[identity->key_count++];
     x25519_generate(key->private_key, key->public_key);
+    crypto_random(key->share, sizeof(key->share));
     key->epoch = epoch;
     key->created = now;
     int r = identity_save(folder, identity, err);
@@ -391,19 +586,26 @@ int identity_rotate(const char *folder, struct identity *identity, uint32_t epoc
     return r;
 }
 
-int identity_forget(const char *folder, struct identity *identity, uint32_t epoch,
-                    struct error *err)
+int identity_forget(const char *folder, struct identity *identity,
+                    bool (*needed)(const struct sealing_key *key, const void *data),
+                    const void *data, struct error *err)
 {
-    size_t kept = 0;
-    for (size_t i = 0; i < identity->key_count; i++) {
-        if (identity->keys[i].epoch >= epoch || i + 1 == identity->key_count)
+    size_t kept = 0, before = identity->key_count;
+    for (size_t i = 0; i < before; i++) {
+        if (i + 1 == before || needed(&identity->keys[i], data))
             identity->keys[kept++] = identity->keys[i];
     }
-    if (kept == identity->key_count)
+    if (kept == before)
         return 0;
-    crypto_wipe(&identity->keys[kept], (identity->key_count - kept) * sizeof(identity->keys[0]));
+    crypto_wipe(&identity->keys[kept], (before - kept) * sizeof(identity->keys[0]));
     identity->key_count = kept;
-    return identity_save(folder, identity, err);
+    int r = identity_save(folder, identity, err);
+    return r < 0 ? r : (int)(before - kept);
+}
+
+bool identity_due(const struct identity *identity, int64_t now)
+{
+    return now - identity_current(identity)->created >= IDENTITY_KEY_LIFE;
 }
 
 const struct sealing_key *identity_key(const struct identity *identity, uint32_t epoch)

@@ -2,6 +2,8 @@
  * identity.h - the node's seed and sealing keys, kept on every pool.
  *
  * File <pools>/<uuid>/identity/identity.json, mode 0600: {"version":1,"protection":"none","address","generation","seed","keys":[…]}.
+ * A sealing key lies in two shares, which xor to it: one in identity.json, the other in a block of its own in epoch-<N>.share beside
+ * it, which is overwritten where it lies when the key is destroyed (docs/decisions/0161). The key itself is never written.
  * The generation rises with every change. Same address: the highest generation wins and refreshes the others. Several
  * addresses: the one on most pools, a tie is refused; pools of another address are left alone.
  */
@@ -22,6 +24,7 @@ struct sealing_key {
     int64_t created; /* Unix seconds */
     uint8_t private_key[32];
     uint8_t public_key[32];
+    uint8_t share[32]; /* the one of its own file */
 };
 
 struct identity {
@@ -43,9 +46,13 @@ int identity_save(const char *pools, struct identity *identity, struct error *er
 /* A new sealing key with this epoch, the current one from now on; saved before it returns. */
 int identity_rotate(const char *pools, struct identity *identity, uint32_t epoch, int64_t now,
                     struct error *err);
-/* Forgets the keys of epochs below `epoch` (no reservation needs them any more), and saves. */
-int identity_forget(const char *pools, struct identity *identity, uint32_t epoch,
-                    struct error *err);
+/* Destroys every key that `needed` does not want, but for the current one: saves, then overwrites their shares on every pool.
+ * Returns how many. */
+int identity_forget(const char *pools, struct identity *identity,
+                    bool (*needed)(const struct sealing_key *key, const void *data),
+                    const void *data, struct error *err);
+/* Whether a new key is due at this time. */
+bool identity_due(const struct identity *identity, int64_t now);
 const struct sealing_key *identity_key(const struct identity *identity,
                                        uint32_t epoch); /* NULL: unknown */
 const struct sealing_key *identity_current(const struct identity *identity);

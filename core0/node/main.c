@@ -94,8 +94,14 @@ static void open_identity(struct node *node)
     eth_address_format(node->identity.address, address);
     notify_fact("identity", address);
     log_info("identity %s", address);
-    if (node->identity.foreign[0] != '\0')
-        log_warn("pools of another node are left alone: %s", node->identity.foreign);
+    if (node->identity.foreign[0] != '\0') {
+        error_set(&err, EEXIST, "node.foreign-pool",
+                  "take the disk back to its machine, or wipe it",
+                  "a disk holds another node's identity and is left alone: pool %s",
+                  node->identity.foreign);
+        log_error(&err, "identity");
+        notify_error(&err);
+    }
 }
 
 static int open_queue(struct node *node, struct error *err)

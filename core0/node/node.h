@@ -113,6 +113,8 @@ void capacity_changed(struct node *node); /* implemented by chain.c */
 int chain_start(struct node *node, struct error *err);
 void chain_look_in(struct node *node,
                    uint64_t us); /* looks at the registry again, at latest after this */
+/* A new sealing key now; its epoch, or node.busy while one is on its way. */
+int chain_rotate_key(struct node *node, uint32_t *ret_epoch, struct error *err);
 /* say.c: make, sign and enqueue */
 /* The digest, the signature, the queue, the disk. round: of a result (Submit), else 0. */
 int say_enqueue(struct node *node, struct grid_message *message, uint32_t round,

@@ -12,9 +12,11 @@
 #include "lib/eth/abi.h"
 #include "lib/eth/address.h"
 #include "lib/json.h"
+#include "lib/log.h"
 #include "node.h"
 
 #define SEALED_MAX ((size_t)4 << 20)
+#define NEEDED_MAX 4096 /* epochs: as many as provd has revisions */
 
 static void reply(struct varlink_call *call, yyjson_mut_doc *doc)
 {
@@ -62,6 +64,8 @@ static void get_status(struct varlink_call *call, yyjson_val *params, void *data
     add_address(doc, root, "reservations", node->chain_checked, node->chain.reservations);
     add_optional(doc, root, "chainId", node->boot.chain_id);
     yyjson_mut_obj_add_bool(doc, root, "ephemeral", node->ephemeral);
+    /* pools of another node, which are left alone */
+    yyjson_mut_obj_add_strcpy(doc, root, "foreign", node->identity.foreign);
     for (size_t i = 0; node->has_identity && i < node->identity.key_count; i++) {
         char text[65];
         yyjson_mut_val *key = yyjson_mut_arr_add_obj(doc, keys);
@@ -221,6 +225,84 @@ static void submit(struct varlink_call *call, yyjson_val *params, void *data)
     reply(call, doc);
 }
 
+struct needed {
+    uint64_t current;
+    yyjson_val *epochs;
+};
+
+static bool key_needed(const struct sealing_key *key, const void *data)
+{
+    const struct needed *needed = data;
+    size_t i, max;
+    yyjson_val *epoch;
+    if (key->epoch >= needed->current)
+        return true;
+    yyjson_arr_foreach(needed->epochs, i, max, epoch)
+    {
+        if (yyjson_get_uint(epoch) == key->epoch)
+            return true;
+    }
+    return false;
+}
+
+static void keep_keys(struct varlink_call *call, yyjson_val *params, void *data)
+{
+    struct node *node = data;
+    struct needed in = {0};
+    static const struct json_field fields[] = {
+        {"current", JSON_UINT, offsetof(struct needed, current), true, 1, UINT32_MAX},
+        {"epochs", JSON_ARRAY, offsetof(struct needed, epochs), true, 0, NEEDED_MAX},
+    };
+    struct error err = {.code = ""};
+    size_t i, max;
+    yyjson_val *epoch;
+    if (json_read(params, fields, 2, 0, &in, "node.bad-request", &err) < 0) {
+        varlink_call_fail(call, &err);
+        return;
+    }
+    yyjson_arr_foreach(in.epochs, i, max, epoch)
+    {
+        /* A word that does not read must not be taken for a key that nobody needs. */
+        if (!yyjson_is_uint(epoch)) {
+            varlink_call_invalid(call, "epochs");
+            return;
+        }
+    }
+    if (!ready(call, node))
+        return;
+    int r = identity_forget(node->pools, &node->identity, key_needed, &in, &err);
+    if (r < 0) {
+        varlink_call_fail(call, &err);
+        return;
+    }
+    if (r > 0)
+        log_info("%d old sealing keys destroyed", r);
+    yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
+    yyjson_mut_val *root = yyjson_mut_obj(doc);
+    yyjson_mut_doc_set_root(doc, root);
+    yyjson_mut_obj_add_uint(doc, root, "destroyed", (uint64_t)r);
+    reply(call, doc);
+}
+
+static void rotate_key(struct varlink_call *call, yyjson_val *params, void *data)
+{
+    struct node *node = data;
+    struct error err = {.code = ""};
+    uint32_t epoch;
+    (void)params;
+    if (!ready(call, node))
+        return;
+    if (chain_rotate_key(node, &epoch, &err) < 0) {
+        varlink_call_fail(call, &err);
+        return;
+    }
+    yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
+    yyjson_mut_val *root = yyjson_mut_obj(doc);
+    yyjson_mut_doc_set_root(doc, root);
+    yyjson_mut_obj_add_uint(doc, root, "epoch", epoch);
+    reply(call, doc);
+}
+
 static void get_pending(struct varlink_call *call, yyjson_val *params, void *data)
 {
     (void)params;
@@ -248,12 +330,15 @@ static void get_pending(struct varlink_call *call, yyjson_val *params, void *dat
 
 /* Only provd opens and submits; the user ids are those of the image's passwd file. */
 static const uid_t only_provd[] = {106, VARLINK_UID_END};
+static const uid_t only_root[] = {VARLINK_UID_END};
 static const uid_t anybody[] = {VARLINK_UID_ANY, VARLINK_UID_END};
 
 static const struct varlink_method methods[] = {
     {"org.croft.node.GetStatus", get_status, anybody},
     {"org.croft.node.Open", open_sealed, only_provd},
     {"org.croft.node.Submit", submit, only_provd},
+    {"org.croft.node.KeepKeys", keep_keys, only_provd},
+    {"org.croft.node.RotateKey", rotate_key, only_root},
     {"org.croft.node.GetPending", get_pending, only_provd},
 };
 

@@ -62,7 +62,7 @@ static int check_trust(const char *mode, enum run_mode run_mode, struct error *e
 }
 
 struct boot {
-    const char *runmode, *registry;
+    const char *runmode, *registry, *boot_id;
     yyjson_val *chain, *hub, *trust, *errors, *chain_id, *farm;
 };
 
@@ -84,6 +84,9 @@ static int fill(const struct boot *boot, struct config *config, struct error *er
                          "this node belongs to no farm and runs nothing");
     }
     config->farm = yyjson_get_uint(boot->farm);
+    if (boot->boot_id == NULL || hex_decode(boot->boot_id, config->boot_id, 16) < 0) {
+        return error_set(err, EINVAL, BAD, "", "boot.json holds no boot id");
+    }
     config->chain_id = yyjson_get_uint(boot->chain_id);
     config->chain = join_urls(boot->chain);
     if (config->chain == NULL || config->chain[0] == '\0' || boot->registry == NULL ||
@@ -121,6 +124,7 @@ int config_read(const char *path, struct config *ret_config, struct error *err)
     }
     yyjson_val *root = yyjson_doc_get_root(doc);
     boot.runmode = yyjson_get_str(yyjson_obj_get(root, "runmode"));
+    boot.boot_id = yyjson_get_str(yyjson_obj_get(root, "bootId"));
     boot.registry = yyjson_get_str(yyjson_obj_get(root, "registry"));
     boot.chain = yyjson_obj_get(root, "chain");
     boot.hub = yyjson_obj_get(root, "hub");

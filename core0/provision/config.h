@@ -15,6 +15,7 @@ struct config {
     uint64_t chain_id;
     uint8_t registry[20];
     uint64_t farm;
+    uint8_t boot_id[16]; /* of this boot, as reports carry it */
     enum run_mode run_mode;
     char *hubs[8]; /* croft.hub: tried before a reservation's own */
     size_t hub_count;

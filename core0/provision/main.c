@@ -15,6 +15,7 @@
 #include "lib/log.h"
 #include "lib/notify.h"
 #include "provision/deployment.h"
+#include "provision/keys.h"
 #include "provision/steps.h"
 #include "provision/sweep.h"
 
@@ -35,6 +36,9 @@ static const char *state_name(const struct provision *provision)
     }
     if (provision->watch == NULL) {
         return "starting";
+    }
+    if (provision->halted) {
+        return "stopped";
     }
     /* What runs goes on running; nothing new is learned until the chain answers with proofs again. */
     return error_is_set(&provision->chain_error) ? "waiting" : names[provision->chain_state];
@@ -151,6 +155,43 @@ static void on_list(const struct ledger *latest, const struct ledger *final, uin
     reconcile_soon(provision);
 }
 
+/* The same rule as noded's, on what was proved: a message after one of this boot that is of another boot. A reorganisation
+ * that takes ours back shows a lower nonce. */
+static bool another_machine(struct provision *provision)
+{
+    struct watch_status status = {0};
+
+    if (provision->watch == NULL) {
+        return provision->halted;
+    }
+    watch_status(provision->watch, &status);
+    if (status.own_boot) {
+        provision->seen_nonce = status.nonce;
+        return false;
+    }
+    return provision->noded_stopped ||
+           (provision->seen_nonce != 0 && status.nonce > provision->seen_nonce);
+}
+
+static void note_halt(struct provision *provision)
+{
+    bool halted = another_machine(provision);
+    struct error err = {0};
+
+    if (halted == provision->halted) {
+        return;
+    }
+    provision->halted = halted;
+    if (halted) {
+        error_set(&err, EEXIST, "node.identity-conflict",
+                  "find the machine that has a copy of this node's disk",
+                  "another machine reports with this node's identity: nothing runs here any more");
+        log_error(&err, "stopped");
+        notify_error(&err);
+    }
+    reconcile_soon(provision);
+}
+
 static void on_chain_state(enum watch_state state, const struct error *err, void *data)
 {
     struct provision *provision = data;
@@ -165,6 +206,10 @@ static void on_chain_state(enum watch_state state, const struct error *err, void
         notify_error(NULL);
     }
     provision->chain_error = err != NULL ? *err : (struct error){0};
+    if (err == NULL && state == WATCH_RUNNING) {
+        note_halt(provision);
+        keys_tell(provision);
+    }
     if (changed) {
         reconcile_soon(provision);
     }
@@ -209,6 +254,8 @@ static void on_identity(yyjson_val *parameters, const struct error *err, bool mo
         loop_timer_in(provision->identity_timer, IDENTITY_AGAIN_US);
         return;
     }
+    const char *state = yyjson_get_str(yyjson_obj_get(parameters, "state"));
+    provision->noded_stopped = state != NULL && strcmp(state, "stopped") == 0;
     lane_done(&provision->identity_lane);
     start_watch(provision);
 }
@@ -242,6 +289,7 @@ static int start_running(struct provision *provision, struct error *err)
         return error_set(err, -ret, "provision.no-memory", "", "cannot start: %s", strerror(-ret));
     }
     lane_init(&provision->identity_lane, provision->loop, provision->run);
+    lane_init(&provision->keys_lane, provision->loop, provision->run);
     loop_timer_in(provision->identity_timer, 0);
     return 0;
 }
@@ -276,6 +324,7 @@ static void stop(void *state)
     }
     watch_free(provision->watch);
     lane_done(&provision->identity_lane);
+    keys_stop(provision);
     loop_timer_del(provision->identity_timer);
     http_client_free(provision->http);
     store_done(&provision->store);

@@ -43,11 +43,21 @@ struct provision {
     struct error refused;     /* set: nothing is run, and why */
     struct error chain_error; /* of the last round */
     enum watch_state chain_state;
-    bool have_list; /* a list is known, from the disk or the chain */
+    /* Another machine reports with this node's identity: nothing runs here any more. */
+    bool halted;
+    bool noded_stopped;  /* noded said so when we started */
+    uint64_t seen_nonce; /* the last one of this boot that was proved; 0: none */
+    bool have_list;      /* a list is known, from the disk or the chain */
 
     struct lane identity_lane;
     struct loop_timer *identity_timer;
     uint8_t identity[20];
+
+    struct lane keys_lane; /* keys.c */
+    bool keys_busy;
+    uint64_t keys_told; /* loop time; 0: to be told */
+    uint64_t keys_sequence;
+    uint32_t keys_epoch;
 
     struct deployment *deployments; /* rising (id, revision) */
     struct sweep *sweep;

@@ -52,8 +52,8 @@ bool reconcile_wants_any(const struct provision *provision, uint64_t reservation
 /* Is this entry of the list to run here? */
 static bool runs(const struct provision *provision, const struct ledger_revision *entry)
 {
-    return provision->chain_state != WATCH_RETIRED && entry->content != NULL &&
-           chain_state_runs(entry->state);
+    return provision->chain_state != WATCH_RETIRED && !provision->halted &&
+           entry->content != NULL && chain_state_runs(entry->state);
 }
 
 /* The other live revision of the reservation that was there before this one. */

@@ -48,6 +48,26 @@ void slot_node(uint64_t node, uint8_t ret_slot[32])
     slot_of(key, 1, 0, ret_slot);
 }
 
+void slot_node_key(uint64_t node, uint8_t ret_slot[32])
+{
+    uint8_t key[32];
+    put_uint(key, node);
+    slot_of(key, 1, 1, ret_slot);
+}
+
+void slot_node_boot(uint64_t node, uint8_t ret_slot[32])
+{
+    uint8_t key[32];
+    put_uint(key, node);
+    slot_of(key, 1, 2, ret_slot);
+}
+
+void slot_node_key_unpack(const uint8_t word[32], uint32_t *ret_epoch, uint64_t *ret_since)
+{
+    *ret_since = slot_uint64(word, 128);
+    *ret_epoch = (uint32_t)slot_uint64(word, 192);
+}
+
 void slot_list(uint64_t node, uint8_t ret_slots[2][32])
 {
     uint8_t key[32];

@@ -42,6 +42,7 @@ struct watch {
     uint64_t chain_id;
     uint8_t registry[20];
     uint8_t identity[20];
+    uint8_t boot_id[16];
     uint64_t farm;
     uint8_t run_mode;
 
@@ -71,6 +72,13 @@ struct watch {
     uint64_t final_block;
     uint64_t block;
     uint8_t block_hash[32];
+    uint32_t key_epoch; /* the registry's, as last proved */
+    uint64_t key_since;
+    uint64_t nonce; /* likewise: the last one that the node used, and whether this boot did */
+    bool own_boot;
+    /* Times of proved headers: of one that is final, and of one that is not yet. */
+    uint64_t final_time;
+    uint64_t coming_block, coming_time;
 };
 
 static void enter(struct watch *watch, enum stage stage);
@@ -97,8 +105,22 @@ static void round_failed(struct watch *watch, const struct error *err)
     watch->handlers.on_state(watch->state, err, watch->handlers.data);
 }
 
+/* The time of a block that is final by now: that of a header which an earlier round proved. */
+static void note_time(struct watch *watch)
+{
+    if (watch->coming_block != 0 && watch->final_block >= watch->coming_block) {
+        watch->final_time = watch->coming_time;
+        watch->coming_block = 0;
+    }
+    if (watch->coming_block == 0) {
+        watch->coming_block = watch->header.number;
+        watch->coming_time = watch->header.timestamp;
+    }
+}
+
 static void round_done(struct watch *watch, enum watch_state state)
 {
+    note_time(watch);
     round_reset(watch);
     watch->delay_us = WATCH_RETRY_US;
     watch->verified_at = loop_now(watch->loop);
@@ -139,20 +161,22 @@ static void append_proof_params(struct buffer *out, const uint8_t address[20],
     buffer_printf(out, "],\"0x%" PRIx64 "\"]", block);
 }
 
-static size_t link_slots(const struct watch *watch, uint8_t slots[2][32])
+static size_t link_slots(const struct watch *watch, uint8_t slots[3][32])
 {
     slot_reservations(slots[0]);
     slot_node_of(watch->identity, slots[1]);
     return 2;
 }
 
-static size_t node_slots(const struct watch *watch, uint8_t slots[2][32])
+static size_t node_slots(const struct watch *watch, uint8_t slots[3][32])
 {
     slot_node(watch->scope.node, slots[0]);
-    return 1;
+    slot_node_key(watch->scope.node, slots[1]);
+    slot_node_boot(watch->scope.node, slots[2]);
+    return 3;
 }
 
-static size_t list_slots(const struct watch *watch, uint8_t slots[2][32])
+static size_t list_slots(const struct watch *watch, uint8_t slots[3][32])
 {
     slot_list(watch->scope.node, slots);
     return 2;
@@ -166,7 +190,7 @@ static void ask_chain_id(struct watch *watch, struct buffer *out)
 
 static void ask_peek(struct watch *watch, struct buffer *out)
 {
-    uint8_t slots[2][32];
+    uint8_t slots[3][32];
     size_t count = list_slots(watch, slots);
     append_proof_params(out, watch->scope.reservations, (const uint8_t(*)[32])slots, count,
                         watch->head_number);
@@ -185,7 +209,7 @@ static void ask_header(struct watch *watch, struct buffer *out)
 
 static void ask_link(struct watch *watch, struct buffer *out)
 {
-    uint8_t slots[2][32];
+    uint8_t slots[3][32];
     size_t count = link_slots(watch, slots);
     append_proof_params(out, watch->registry, (const uint8_t(*)[32])slots, count,
                         watch->header.number);
@@ -193,7 +217,7 @@ static void ask_link(struct watch *watch, struct buffer *out)
 
 static void ask_node(struct watch *watch, struct buffer *out)
 {
-    uint8_t slots[2][32];
+    uint8_t slots[3][32];
     size_t count = node_slots(watch, slots);
     append_proof_params(out, watch->registry, (const uint8_t(*)[32])slots, count,
                         watch->header.number);
@@ -201,7 +225,7 @@ static void ask_node(struct watch *watch, struct buffer *out)
 
 static void ask_list(struct watch *watch, struct buffer *out)
 {
-    uint8_t slots[2][32];
+    uint8_t slots[3][32];
     size_t count = list_slots(watch, slots);
     append_proof_params(out, watch->scope.reservations, (const uint8_t(*)[32])slots, count,
                         watch->header.number);
@@ -323,7 +347,7 @@ static int got_header(struct watch *watch, yyjson_val *result, struct error *err
 
 static int got_link(struct watch *watch, yyjson_val *result, struct error *err)
 {
-    uint8_t slots[2][32], values[2][32];
+    uint8_t slots[3][32], values[2][32];
     struct ledger_scope scope = {.chain_id = watch->chain_id};
 
     link_slots(watch, slots);
@@ -345,12 +369,12 @@ static int got_link(struct watch *watch, yyjson_val *result, struct error *err)
 
 static int got_node(struct watch *watch, yyjson_val *result, struct error *err)
 {
-    uint8_t slots[2][32], values[1][32];
+    uint8_t slots[3][32], values[3][32];
     struct slot_node node;
 
     node_slots(watch, slots);
     int ret = eth_proof_slots(result, watch->header.state_root, watch->registry,
-                              (const uint8_t(*)[32])slots, 1, values, err);
+                              (const uint8_t(*)[32])slots, 3, values, err);
     if (ret < 0) {
         return ret;
     }
@@ -368,6 +392,9 @@ static int got_node(struct watch *watch, yyjson_val *result, struct error *err)
         return error_set(err, EPERM, "node.wrong-runmode", "wait for the node's next report",
                          "the chain knows another run mode of this node");
     }
+    slot_node_key_unpack(values[1], &watch->key_epoch, &watch->key_since);
+    watch->nonce = slot_uint64(values[1], 0);
+    watch->own_boot = memcmp(values[2], watch->boot_id, 16) == 0;
     watch->linked_at = loop_now(watch->loop);
     if (!ledger_scope_equal(&watch->scope, &watch->final.scope)) {
         /* Another contract or node id: what was known is of no use. */
@@ -421,7 +448,7 @@ static int promote(struct watch *watch)
 
 static int got_list(struct watch *watch, yyjson_val *result, struct error *err)
 {
-    uint8_t slots[2][32], values[2][32];
+    uint8_t slots[3][32], values[2][32];
 
     list_slots(watch, slots);
     int ret = eth_proof_slots(result, watch->header.state_root, watch->scope.reservations,
@@ -698,6 +725,7 @@ int watch_new(struct loop *loop, const struct config *config, const uint8_t iden
     watch->handlers = *handlers;
     watch->chain_id = config->chain_id;
     watch->farm = config->farm;
+    memcpy(watch->boot_id, config->boot_id, 16);
     watch->run_mode = (uint8_t)config->run_mode;
     watch->delay_us = WATCH_RETRY_US;
     memcpy(watch->registry, config->registry, 20);
@@ -744,6 +772,11 @@ void watch_status(const struct watch *watch, struct watch_status *ret_status)
     *ret_status = (struct watch_status){
         .block = watch->block,
         .final_block = watch->final_block,
+        .final_time = watch->final_time,
+        .key_epoch = watch->key_epoch,
+        .key_since = watch->key_since,
+        .nonce = watch->nonce,
+        .own_boot = watch->own_boot,
         .requests = eth_rpc_requests(watch->rpc) + eth_heads_requests(watch->heads),
         .reachable = watch->reachable,
     };

@@ -60,6 +60,11 @@ struct watch_status {
     uint64_t block; /* 0: none proved yet */
     uint8_t block_hash[32];
     uint64_t final_block;
+    uint64_t final_time; /* Unix seconds: the time of a block that is final; 0: none is known */
+    uint32_t key_epoch;  /* of the node's current sealing key, proved; 0: not yet */
+    uint64_t key_since;  /* Unix seconds: when the chain took it */
+    uint64_t nonce;      /* the last one of the node's messages, proved */
+    bool own_boot;       /* that message was of this boot */
     uint64_t requests;
     bool reachable;
 };

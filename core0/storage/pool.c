@@ -3,6 +3,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,6 +56,23 @@ static int make_folder(int fd, const char *name, mode_t mode, uid_t uid)
     return 0;
 }
 
+/* noded overwrites the key shares that it destroys, where they lie (docs/decisions/0161): new files inherit it. */
+static int make_identity(int fd)
+{
+    int flags = 0;
+    int r = make_folder(fd, "identity", 0700, STORAGE_UID_NODED);
+    cleanup_close int folder =
+        openat(fd, "identity", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (r < 0 || folder < 0)
+        return r < 0 ? r : -errno;
+    r = file_ioctl(folder, FS_IOC_GETFLAGS, &flags);
+    if (r == 0 && (flags & FS_NOCOW_FL) == 0) {
+        flags |= FS_NOCOW_FL;
+        r = file_ioctl(folder, FS_IOC_SETFLAGS, &flags);
+    }
+    return r;
+}
+
 /* Images get a limit of their own, so that fetching can never take what volumes were promised. */
 static int make_images(int fd, uint64_t bytes)
 {
@@ -82,17 +100,17 @@ static int pool_prepare(const struct pool *pool)
         mode_t mode;
         uid_t uid;
     } folders[] = {
-        {"identity", 0700, STORAGE_UID_NODED},
         {"volumes", 0711, 0},
         {"snapshots", 0711, 0},
         {"state", 0711, 0},
         {"logs", 0711, 0},
     };
-    for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++) {
+    r = make_identity(pool->fd);
+    for (size_t i = 0; r == 0 && i < sizeof(folders) / sizeof(folders[0]); i++) {
         r = make_folder(pool->fd, folders[i].name, folders[i].mode, folders[i].uid);
-        if (r < 0)
-            return r;
     }
+    if (r < 0)
+        return r;
     /* Three quarters of our share; the rest is for logs, state and identity. */
     return make_images(pool->fd, pool->own / 4 * 3);
 }

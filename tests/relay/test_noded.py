@@ -72,7 +72,10 @@ def test_registers_with_a_token(world):
     assert int(record["capacity"][2:10], 16) == 1000 * os.cpu_count()
     secrets = [world.token.hex()]
     kept = json.loads((noded.pools / "a/identity/identity.json").read_text())
-    secrets += [kept["seed"], kept["keys"][0]["private"]]
+    share = (noded.pools / "a/identity/epoch-1.share").read_bytes()
+    assert os.stat(noded.pools / "a/identity/epoch-1.share").st_mode & 0o777 == 0o600 and len(share) == 4096
+    other = bytes.fromhex(kept["keys"][0]["share"])
+    secrets += [kept["seed"], kept["keys"][0]["share"], share[:32].hex(), bytes(a ^ b for a, b in zip(share, other)).hex()]
     assert os.stat(noded.pools / "a/identity/identity.json").st_mode & 0o777 == 0o600
     for secret in secrets:
         assert secret not in noded.log() and secret not in json.dumps(noded.status())
@@ -365,7 +368,65 @@ def test_identity_lives_on_every_pool(world):
     noded.start()
     assert noded.state_is("active")["identity"] == identity
     assert files[2].read_text() == "damaged"
-    assert "left alone: c" in noded.log()
+    assert "left alone: pool c" in noded.log() and noded.status()["foreign"] == "c"
+
+
+def test_a_new_key_when_it_is_asked_for_and_the_end_of_old_ones(world):
+    world.start_relay()
+    noded = Noded(world, pools=("a", "b")).give_token().start()
+    noded.state_is("active")
+    wait("an empty queue", lambda: noded.status()["pending"] == 0)
+
+    def call(method, **parameters):
+        answer = varlink(noded.socket, f"org.croft.node.{method}", **parameters)
+        return answer.get("error"), answer["parameters"]
+
+    def epochs():
+        return [k["epoch"] for k in noded.status()["keys"]]
+
+    def shares():
+        return [sorted(f.name for f in (noded.pools / p / "identity").glob("*.share")) for p in "ab"]
+
+    def known():
+        raw = world.view("node", ["uint64"], [1])
+        return int.from_bytes(raw[32 + 32 * 8:64 + 32 * 8], "big"), raw[32 + 32 * 12:64 + 32 * 12].hex()
+
+    def rotate():
+        error, made = call("RotateKey")
+        assert error is None, made
+        wait("the chain's epoch", lambda: known() == (made["epoch"], noded.status()["keys"][-1]["publicKey"]))
+        wait("an empty queue", lambda: noded.status()["pending"] == 0)
+        return made["epoch"]
+
+    assert rotate() == 2 and rotate() == 3 and epochs() == [1, 2, 3]
+    # While a new key waits for the chain there is no other one; a restart does not lose it.
+    world.relay.kill()
+    world.relay.wait()
+    assert call("RotateKey") == (None, {"epoch": 4})
+    error, why = call("RotateKey")
+    assert error and why["code"] == "node.busy" and why["hint"], why
+    noded.kill()
+    noded.start()
+    noded.state_is("active")
+    assert epochs() == [1, 2, 3, 4]
+    world.start_relay()
+    wait("the chain's epoch", lambda: known()[0] == 4)
+    wait("an empty queue", lambda: noded.status()["pending"] == 0)
+    # What provd says: these are needed, by what runs or for a day; every other older one goes, on every pool.
+    for wrong in (dict(current=4), dict(current=0, epochs=[]), dict(current=4, epochs=["2"]), dict(current=4, epochs=[-1])):
+        assert call("KeepKeys", **wrong)[0], wrong
+    assert epochs() == [1, 2, 3, 4]
+    assert call("KeepKeys", current=3, epochs=[1, 2]) == (None, {"destroyed": 0})
+    assert call("KeepKeys", current=4, epochs=[1, 3]) == (None, {"destroyed": 1}) and epochs() == [1, 3, 4]
+    assert call("KeepKeys", current=4, epochs=[1, 3]) == (None, {"destroyed": 0})
+    assert shares() == [["epoch-1.share", "epoch-3.share", "epoch-4.share"]] * 2
+    assert call("KeepKeys", current=4, epochs=[]) == (None, {"destroyed": 2}) and epochs() == [4]
+    # A word from beyond what is known does not touch the current key.
+    assert call("KeepKeys", current=2**32 - 1, epochs=[]) == (None, {"destroyed": 0}) and epochs() == [4]
+    noded.kill()
+    noded.start()
+    noded.state_is("active")
+    assert epochs() == [4] and shares() == [["epoch-4.share"]] * 2
 
 
 def test_survives_kills_at_any_time(world):

@@ -366,9 +366,20 @@ static void test_slots(void **state)
         } else if (strcmp(field, "head") == 0) {
             assert_memory_equal(slots[1], expected, 32);
             seen++;
+        } else if (strcmp(field, "nonce, lastReport, keySince, keyEpoch") == 0) {
+            uint8_t slot[32];
+            uint32_t epoch;
+            uint64_t since;
+            slot_node_key(story.scope.node, slot);
+            slot_node_key_unpack(value, &epoch, &since);
+            assert_memory_equal(slot, expected, 32);
+            assert_int_equal(epoch, 2);
+            assert_int_equal(since,
+                             slot_uint64(value, 64)); /* the story's last report came with it */
+            seen++;
         }
     }
-    assert_int_equal(seen, 2);
+    assert_int_equal(seen, 3);
     free_story(&story);
 }
 

@@ -29,24 +29,30 @@ def _address(text):
     return bytes.fromhex(text[2:])
 
 
-def propose(node, specification, resources=None, tenant=None, revision=1, committed=None):
-    """Proposes to the node; returns the reservation's number. specification: bytes. tenant, revision:
-    for whom it is sealed, when that is not the truth. committed: other bytes than the sealed ones under
-    the commitment."""
+def record(node):
+    """The words of the registry's record of the node."""
     grid = node.grid
-    account = grid.rpc("eth_accounts")[2]
     words = bytes.fromhex(grid.rpc("eth_call", {
         "to": grid.registry, "data": "0x" + abi.call("node", ["uint64"], [node.number]).hex()}, "latest")[2:])
-    word = [words[at:at + 32] for at in range(32, len(words), 32)]
-    epoch = int.from_bytes(word[KEY_EPOCH], "big")
+    return [words[at:at + 32] for at in range(32, len(words), 32)]
+
+
+def propose(node, specification, resources=None, tenant=None, revision=1, committed=None, key=None):
+    """Proposes to the node; returns the reservation's number. specification: bytes. tenant, revision:
+    for whom it is sealed, when that is not the truth. committed: other bytes than the sealed ones under
+    the commitment. key: (epoch, public key) instead of the node's current one."""
+    grid = node.grid
+    account = grid.rpc("eth_accounts")[2]
+    word = record(node)
+    epoch, public = key or (int.from_bytes(word[KEY_EPOCH], "big"), word[SEALING_KEY])
     salt = secrets.token_bytes(32)
     info = b"croft-reservation-v1" + abi.encode(BOUND, [
         int(grid.rpc("eth_chainId"), 16), _address(grid.reservations), _address(tenant or account),
         node.number, epoch, revision])
-    sealed = primitives.hpke_seal(word[SEALING_KEY], secrets.token_bytes(32), info, b"",
+    sealed = primitives.hpke_seal(public, secrets.token_bytes(32), info, b"",
                                   salt + specification)
     content = primitives.keccak256(salt + (committed or specification))
-    until = int(time.time()) + 3600
+    until = int(grid.rpc("eth_getBlockByNumber", "latest", False)["timestamp"], 16) + 3600
     call = abi.call("propose", [PROPOSAL], [[
         node.number, epoch, 1, resources or packed(), content, sealed, bytes(32), bytes(32), [],
         until, until, 0, False]])
