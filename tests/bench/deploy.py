@@ -1,6 +1,7 @@
 """deploy.block_to_process: from the node's learning of the block to the container's first process, the
-image already present, by events inside the node; beside it a bare `runc run` of the same bundle in the
-same machine, alternating."""
+image already present, by events inside the node; deploy.api_to_process: from provd's first call of a maker
+(imaged's, for the image that is there) to the same; deploy.start_to_process: from its call of contd's Start.
+Beside them a bare `runc run` of the same bundle in the same machine, alternating."""
 import json
 import pathlib
 import sys
@@ -37,7 +38,7 @@ def bare_run(n, it):
 
 def run():
     work = folder("deploy")
-    totals, bares, steps = [], [], {}
+    totals, apis, starts, bares, steps = [], [], [], [], {}
     with grid.Grid(work / "grid") as g:
         g.start()
         ids = images(g, ["busybox"])
@@ -52,12 +53,17 @@ def run():
                     process = n.machine.wait("process", 60, mark, reservation=it.id)
                     block = n.machine.find("block", mark)
                     totals.append((process["t"] - block["t"]) / 1e6)
+                    begun = {e["step"]: e["t"] - e["us"] for e in n.machine.events[mark:]
+                             if e["event"] == "step" and e["reservation"] == it.id}
+                    apis.append((process["t"] - begun["pull"]) / 1e6)
+                    starts.append((process["t"] - begun["start"]) / 1e6)
                     for e in n.machine.events[mark:]:
                         if e["event"] == "step" and e["reservation"] == it.id and e["t"] <= process["t"]:
                             steps.setdefault(e["step"], []).append(e["us"] / 1e6)
                     bares.append(bare_run(n, it))
-    figures = [figure("deploy.block_to_process", median(totals), "s", "runc run of the same bundle",
-                      median(bares), note=f"median of {RUNS}, alternating, in the same machine")]
+    figures = [figure(f"deploy.{name}_to_process", median(times), "s", "runc run of the same bundle", median(bares),
+                      note=f"median of {RUNS}, alternating, in the same machine")
+               for name, times in (("block", totals), ("api", apis), ("start", starts))]
     for name, times in steps.items():
         figures.append(figure(f"deploy.step.{name}", median(times, 6), "s"))
     save("deploy", figures)

@@ -1,14 +1,20 @@
 """Images as other people's programs make and store them: umoci, skopeo, composefs, and a web server that takes PUT."""
+import hashlib
 import http.server
 import json
 import os
 import pathlib
 import shutil
+import struct
 import subprocess
+import sys
 import threading
 
 import pytest
-from lab import ports
+from lab import paths, ports
+
+sys.path.insert(0, str(paths.ROOT / "tests/vectors"))
+import canonical  # noqa: E402
 
 NAMES = ("busybox", "nginx")
 
@@ -59,6 +65,40 @@ def test_every_form_of_an_image_has_the_same_id(croft, folder, copies, ids, form
         else:
             assert largest[257:262] == b"ustar", "skopeo packed the layer"
     assert convert(croft, copies[form].format(here, name), folder / "hub-copies") == ids[name]
+
+
+def verity(data):
+    """The fs-verity digest (SHA-256, blocks of 4,096 bytes, no salt): Documentation/filesystems/fsverity.rst of the kernel."""
+    level = data
+    while True:
+        level = b"".join(hashlib.sha256(level[i:i + 4096].ljust(4096, b"\0")).digest() for i in range(0, len(level), 4096))
+        if len(level) <= 32:
+            break
+    root = level if data else bytes(32)
+    return hashlib.sha256(struct.pack("<BBBB4sQ64s32s144s", 1, 1, 12, 0, b"", len(data), root, b"", b"")).hexdigest()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_id_is_what_another_computes(layout, folder, ids, name):
+    """From the OCI configuration alone, by the rules of docs/images.md; and every digest of the hub anew."""
+    blob = lambda digest: (layout / "blobs" / digest.replace(":", "/")).read_bytes()  # noqa: E731
+    index = json.loads((layout / "index.json").read_text())
+    manifest = next(m for m in index["manifests"] if m["annotations"]["org.opencontainers.image.ref.name"] == name)
+    config = json.loads(blob(json.loads(blob(manifest["digest"]))["config"]["digest"]))
+    hub = folder / "hub"
+    whole = json.loads((hub / f"images/{ids[name]}.json").read_text())
+    metadata = subprocess.run(["zstd", "-dc", hub / f"meta/{whole['metadata']['digest']}.zst"], check=True, capture_output=True).stdout
+    kept = ("Env", "Entrypoint", "Cmd", "User", "WorkingDir", "StopSignal", "Healthcheck", "Volumes", "ExposedPorts", "Labels")
+    expected = {member: config["config"][member] for member in kept if config["config"].get(member)}
+    expected |= {"architecture": config["architecture"], "os": config["os"], "metadata": {"digest": verity(metadata), "size": len(metadata)}}
+    text = canonical.canonical(json.dumps(expected))
+    assert text == (hub / f"images/{ids[name]}.json").read_bytes()
+    assert hashlib.sha256(text).hexdigest() == ids[name]
+    objects = sorted((hub / "objects").glob("*/*.zst"), key=lambda p: p.stat().st_size)
+    assert len(objects) > 10
+    for path in [*objects[:40], objects[-1]]:
+        data = subprocess.run(["zstd", "-dc", path], check=True, capture_output=True).stdout
+        assert verity(data) == path.parent.name + path.stem, path
 
 
 def test_an_archive_with_one_byte_changed_is_refused(croft, folder, copies):
