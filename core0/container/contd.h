@@ -39,15 +39,16 @@
 #define CONTD_PATH_MAX 512
 
 struct contd_options {
-    const char *run;          /* /run/croft/containers */
-    const char *logs;         /* /var/croft/logs */
-    const char *runc, *shim;  /* programs */
-    const char *runc_root;    /* runc's own state */
-    const char *cgroup_mount; /* /sys/fs/cgroup */
-    const char *cgroup;       /* path below the mount: /croft */
-    const char *seccomp;      /* Docker's profile */
-    const char *log_size;     /* bytes of one log file; there are four */
-    const char *no_limits;    /* set: cgroups without controllers, for tests on such a machine */
+    const char *run;                /* /run/croft/containers */
+    const char *logs;               /* /var/croft/logs */
+    const char *runc, *shim, *exec; /* programs */
+    const char *execs;              /* /run/croft/exec */
+    const char *runc_root;          /* runc's own state */
+    const char *cgroup_mount;       /* /sys/fs/cgroup */
+    const char *cgroup;             /* path below the mount: /croft */
+    const char *seccomp;            /* Docker's profile */
+    const char *log_size;           /* bytes of one log file; there are four */
+    const char *no_limits; /* set: cgroups without controllers, for tests on such a machine */
 };
 
 struct contd {
@@ -58,6 +59,9 @@ struct contd {
     struct instance *instances;
     struct watcher *watchers;
     struct log_reader *readers;
+    struct exec_session *execs;
+    int log_inotify; /* of the readers that follow; valid once log_io is set */
+    struct loop_io *log_io;
     struct loop_timer *watch_timer; /* for a watcher that reads slower than things change */
     bool watch_pending;
     int inotify;
@@ -178,6 +182,9 @@ int clean_run(struct instance *inst, struct error *err);
 int clean_instance(struct instance *inst, struct error *err);
 int clean_prepare(struct instance *inst, struct error *err);
 
+/* In a child: out of contd's cgroup, so that it outlives contd. */
+void launch_enter_shims_cgroup(const struct contd *contd);
+
 /* ---- store.c ---- */
 void store_path(const struct instance *inst, const char *file, char path[CONTD_PATH_MAX]);
 void store_cgroup(const struct instance *inst, char path[CONTD_PATH_MAX]);
@@ -216,6 +223,11 @@ void method_watch(struct varlink_call *call, yyjson_val *params, void *data);
 void method_get_log(struct varlink_call *call, yyjson_val *params, void *data);
 /* Ends those that follow the log of an instance that will write no more. */
 void logs_changed(struct contd *contd);
+
+/* ---- exec.c ---- */
+void method_exec(struct varlink_call *call, yyjson_val *params, void *data);
+/* Removes what sessions left whose croft-exec is dead. */
+void exec_clean_all(struct contd *contd);
 
 /* ---- methods.c ---- */
 extern const struct varlink_interface contd_interface;

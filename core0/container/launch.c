@@ -20,9 +20,9 @@
 #include "container/bundle.h"
 #include "container/cgroup.h"
 #include "container/contd.h"
-#include "container/runc_error.h"
 #include "lib/buffer.h"
 #include "lib/file.h"
+#include "lib/runc_error.h"
 
 #define LOG_FILES "4"
 #define RUNC_LOG_MAX ((size_t)64 << 10)
@@ -258,7 +258,7 @@ static int become_shim(const struct instance *inst, struct error *err)
                      strerror(errno));
 }
 
-static void enter_shims_cgroup(const struct contd *contd)
+void launch_enter_shims_cgroup(const struct contd *contd)
 {
     char path[CONTD_PATH_MAX];
 
@@ -274,7 +274,7 @@ static void child(const struct instance *inst, int lock)
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
     worker_reset_signals();
-    enter_shims_cgroup(inst->contd);
+    launch_enter_shims_cgroup(inst->contd);
     snprintf(text, sizeof(text), "%d\n", (int)getpid());
     put(inst, "shim.pid", text);
     /* Nothing of contd's is handed on but the lock. */

@@ -21,8 +21,10 @@
 
 #define CHUNK ((size_t)256 << 10)     /* bytes of log per answer */
 #define WHOLE_MAX ((uint64_t)4 << 20) /* bytes of log without "more": the newest */
-#define READERS_MAX 32
-#define RETRY_US UINT64_C(50000) /* the caller has a megabyte to read first */
+#define READERS_MAX 192
+#define PAGE_MIN ((size_t)64 << 10) /* bytes of log: a page holds the longest record */
+#define OFFSET_BITS 26              /* of a position; what is above is the file's number */
+#define RETRY_US UINT64_C(50000)    /* the caller has a megabyte to read first */
 #define FILE_BYTES_MAX ((uint64_t)64 << 20)
 
 struct log_reader {
@@ -36,10 +38,14 @@ struct log_reader {
     int dir;
     uint32_t number;
     uint64_t offset;
-    int inotify;
-    struct loop_io *io;
+    int watch; /* of contd->log_inotify, shared by all readers of the folder; -1: none */
     struct loop_timer *timer;
 };
+
+static uint64_t position_of(uint32_t number, uint64_t offset)
+{
+    return (uint64_t)number << OFFSET_BITS | offset;
+}
 
 /* ---- files ---- */
 
@@ -201,6 +207,8 @@ static void add_records(const struct log_reader *reader, yyjson_mut_doc *doc, yy
         yyjson_mut_obj_add_uint(doc, item, "time", record.time);
         yyjson_mut_obj_add_str(doc, item, "stream", record.is_error ? "stderr" : "stdout");
         add_text(doc, item, record.text, record.len);
+        yyjson_mut_obj_add_uint(doc, item, "position",
+                                position_of(reader->number, reader->offset + at));
     }
     *ret_used = at;
 }
@@ -215,7 +223,13 @@ static bool read_some(struct log_reader *reader, yyjson_mut_doc *doc, yyjson_mut
     while (total < max) {
         size_t used = 0;
         cleanup_close int fd = open_file(reader->dir, reader->number);
-        ssize_t n = fd >= 0 ? pread(fd, data, sizeof(data), (off_t)reader->offset) : 0;
+        size_t want = max - total < sizeof(data) ? max - total : sizeof(data);
+        ssize_t n = 0;
+
+        if (want < PAGE_MIN)
+            want = PAGE_MIN;
+        if (fd >= 0)
+            n = pread(fd, data, want, (off_t)reader->offset);
 
         if (n > 0)
             add_records(reader, doc, lines, data, (size_t)n, &used);
@@ -233,6 +247,12 @@ static bool read_some(struct log_reader *reader, yyjson_mut_doc *doc, yyjson_mut
     return total > 0;
 }
 
+static void add_position(yyjson_mut_doc *doc, const struct log_reader *reader)
+{
+    yyjson_mut_obj_add_uint(doc, yyjson_mut_doc_get_root(doc), "position",
+                            position_of(reader->number, reader->offset));
+}
+
 static yyjson_mut_doc *new_answer(yyjson_mut_val **ret_lines)
 {
     yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
@@ -245,6 +265,18 @@ static yyjson_mut_doc *new_answer(yyjson_mut_val **ret_lines)
 
 /* ---- readers ---- */
 
+/* The kernel has one watch for a folder, however many read it. */
+static void reader_unwatch(struct log_reader *reader)
+{
+    bool shared = false;
+
+    for (const struct log_reader *other = reader->contd->readers; other != NULL;
+         other = other->next)
+        shared = shared || (other != reader && other->watch == reader->watch);
+    if (reader->watch >= 0 && !shared)
+        inotify_rm_watch(reader->contd->log_inotify, reader->watch);
+}
+
 static void reader_free(struct log_reader *reader)
 {
     struct log_reader **at = &reader->contd->readers;
@@ -253,10 +285,8 @@ static void reader_free(struct log_reader *reader)
         at = &(*at)->next;
     if (*at != NULL)
         *at = reader->next;
-    loop_io_del(reader->io);
     loop_timer_del(reader->timer);
-    if (reader->inotify >= 0)
-        close(reader->inotify);
+    reader_unwatch(reader);
     if (reader->dir >= 0)
         close(reader->dir);
     free(reader);
@@ -281,9 +311,12 @@ static void reader_end(struct log_reader *reader)
     struct varlink_call *call = reader->call;
     yyjson_mut_val *lines;
 
+    yyjson_mut_doc *doc = new_answer(&lines);
+
+    add_position(doc, reader);
     varlink_call_set_gone(call, NULL, NULL);
     reader_free(reader);
-    varlink_call_reply(call, new_answer(&lines));
+    varlink_call_reply(call, doc);
 }
 
 /* Hands over what there is, as far as the caller takes it. */
@@ -308,6 +341,7 @@ static void reader_pump(struct log_reader *reader)
             yyjson_mut_doc_free(doc);
             continue;
         }
+        add_position(doc, reader);
         int ret = varlink_call_reply_more(reader->call, doc);
         if (ret == -EAGAIN) {
             reader->number = number;
@@ -326,15 +360,39 @@ static void reader_timer(struct loop_timer *timer, void *data)
     reader_pump(data);
 }
 
-static void reader_inotify(struct loop_io *io, int fd, uint32_t events, void *data)
+/* A pump may free its reader, and no other. */
+static void readers_pump(struct contd *contd, int watch)
 {
-    char buffer[4096];
+    for (struct log_reader *reader = contd->readers, *next; reader != NULL; reader = next) {
+        next = reader->next;
+        if (reader->watch >= 0 && (watch < 0 || reader->watch == watch))
+            reader_pump(reader);
+    }
+}
+
+static void readers_inotify(struct loop_io *io, int fd, uint32_t events, void *data)
+{
+    _Alignas(struct inotify_event) char buffer[4096];
+    ssize_t n;
 
     (void)io;
     (void)events;
-    while (read(fd, buffer, sizeof(buffer)) > 0)
-        ;
-    reader_pump(data);
+    while ((n = read(fd, buffer, sizeof(buffer))) > 0) {
+        int last = -1;
+
+        for (ssize_t at = 0; at < n;) {
+            const struct inotify_event *event =
+                (const struct inotify_event *)(const void *)(buffer + at);
+
+            at += (ssize_t)(sizeof(*event) + event->len);
+            /* some were lost: look at all; many of one folder in a row are one */
+            if ((event->mask & IN_Q_OVERFLOW) != 0)
+                readers_pump(data, -1);
+            else if (event->wd != last)
+                readers_pump(data, event->wd);
+            last = event->wd;
+        }
+    }
 }
 
 void logs_changed(struct contd *contd)
@@ -352,12 +410,24 @@ void logs_changed(struct contd *contd)
 
 static int reader_follow(struct log_reader *reader, const char *path)
 {
-    reader->inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-    if (reader->inotify < 0 ||
-        inotify_add_watch(reader->inotify, path, IN_MODIFY | IN_CREATE | IN_DELETE_SELF) < 0)
-        return -errno;
-    return loop_io_add(reader->contd->loop, reader->inotify, EPOLLIN, reader_inotify, reader,
-                       &reader->io);
+    struct contd *contd = reader->contd;
+
+    if (contd->log_io == NULL) {
+        int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+        int ret =
+            fd < 0 ? -errno
+                   : loop_io_add(contd->loop, fd, EPOLLIN, readers_inotify, contd, &contd->log_io);
+
+        if (ret < 0) {
+            if (fd >= 0)
+                close(fd);
+            return ret;
+        }
+        contd->log_inotify = fd;
+    }
+    reader->watch =
+        inotify_add_watch(contd->log_inotify, path, IN_MODIFY | IN_CREATE | IN_DELETE_SELF);
+    return reader->watch < 0 ? -errno : 0;
 }
 
 static void fail(struct varlink_call *call, int ret, const char *code, const char *message)
@@ -374,13 +444,15 @@ void method_get_log(struct varlink_call *call, yyjson_val *params, void *data)
     struct instance_key key;
     struct members {
         int64_t tail;
-        uint64_t since;
+        uint64_t since, after, bytes;
         bool follow;
     } members = {.tail = -1};
     static const struct json_field fields[] = {
         {"tail", JSON_INT, offsetof(struct members, tail), false, -1000000000, 1000000000},
         {"since", JSON_UINT, offsetof(struct members, since), false, 0, 0},
         {"follow", JSON_BOOL, offsetof(struct members, follow), false, 0, 0},
+        {"after", JSON_UINT, offsetof(struct members, after), false, 0, 0},
+        {"bytes", JSON_UINT, offsetof(struct members, bytes), false, 0, WHOLE_MAX},
     };
     struct instance where = {.contd = contd};
     char path[CONTD_PATH_MAX];
@@ -410,7 +482,8 @@ void method_get_log(struct varlink_call *call, yyjson_val *params, void *data)
                                   .key = key,
                                   .since = members.since,
                                   .number = 1,
-                                  .inotify = -1,
+                                  .watch = -1,
+                                  .dir = -1,
                                   .next = contd->readers,
                                   .follow = members.follow && varlink_call_wants_more(call)};
     contd->readers = reader;
@@ -428,16 +501,29 @@ void method_get_log(struct varlink_call *call, yyjson_val *params, void *data)
     }
     uint32_t first = next_file(reader->dir, 1);
     reader->number = first != 0 ? first : 1;
-    if (members.tail >= 0 || !varlink_call_wants_more(call))
+    if (members.after >= position_of(reader->number, 0)) {
+        reader->number = (uint32_t)(members.after >> OFFSET_BITS);
+        reader->offset = members.after & ((UINT64_C(1) << OFFSET_BITS) - 1);
+    } else if (members.after == 0 && members.bytes > 0 && members.tail >= 0) {
+        seek_back(reader, members.tail, FILE_BYTES_MAX);
+    } else if (members.after == 0 && members.bytes == 0 &&
+               (members.tail >= 0 || !varlink_call_wants_more(call)))
         seek_back(reader, members.tail, varlink_call_wants_more(call) ? FILE_BYTES_MAX : WHOLE_MAX);
+    yyjson_mut_val *lines;
+    yyjson_mut_doc *doc = new_answer(&lines);
     if (varlink_call_wants_more(call)) {
         varlink_call_set_gone(call, reader_gone, reader);
+        /* Who follows knows from now on that no later line is missed. */
+        add_position(doc, reader);
+        if (reader->follow)
+            varlink_call_reply_more(call, doc);
+        else
+            yyjson_mut_doc_free(doc);
         reader_pump(reader);
         return;
     }
-    yyjson_mut_val *lines;
-    yyjson_mut_doc *doc = new_answer(&lines);
-    read_some(reader, doc, lines, WHOLE_MAX);
+    read_some(reader, doc, lines, members.bytes > 0 ? (size_t)members.bytes : WHOLE_MAX);
+    add_position(doc, reader);
     reader_free(reader);
     varlink_call_reply(call, doc);
 }

@@ -30,6 +30,8 @@ static struct contd contd = {
             .logs = "/var/croft/logs",
             .runc = "/usr/bin/runc",
             .shim = "/usr/lib/croft/croft-shim",
+            .exec = "/usr/lib/croft/croft-exec",
+            .execs = "/run/croft/exec",
             .runc_root = "/run/croft/runc",
             .cgroup_mount = "/sys/fs/cgroup",
             .cgroup = "/croft",
@@ -43,6 +45,8 @@ static const struct daemon_option options[] = {
     {"--logs", "DIR", "folder of the containers' logs", &contd.opt.logs},
     {"--runc", "FILE", "the OCI runtime", &contd.opt.runc},
     {"--shim", "FILE", "croft-shim", &contd.opt.shim},
+    {"--exec", "FILE", "croft-exec", &contd.opt.exec},
+    {"--execs", "DIR", "folder of the sessions of croft-exec", &contd.opt.execs},
     {"--runc-root", "DIR", "the runtime's own state", &contd.opt.runc_root},
     {"--cgroup-mount", "DIR", "where cgroup2 is mounted", &contd.opt.cgroup_mount},
     {"--cgroup", "PATH", "the containers' cgroup, below the mount", &contd.opt.cgroup},
@@ -55,7 +59,7 @@ static const struct daemon_option options[] = {
 
 /* ---- who may call: methods.c ---- */
 
-uid_t contd_uids_provd[2], contd_uids_readers[4];
+uid_t contd_uids_provd[2], contd_uids_gated[2], contd_uids_readers[4];
 
 static void find_callers(void)
 {
@@ -65,6 +69,9 @@ static void find_callers(void)
 
     contd_uids_provd[0] = user != NULL ? user->pw_uid : VARLINK_UID_END;
     contd_uids_provd[1] = VARLINK_UID_END;
+    user = getpwnam("gated");
+    contd_uids_gated[0] = user != NULL ? user->pw_uid : VARLINK_UID_END;
+    contd_uids_gated[1] = VARLINK_UID_END;
     for (size_t i = 0; i < sizeof(readers) / sizeof(readers[0]); i++) {
         user = getpwnam(readers[i]);
         if (user != NULL)
@@ -138,7 +145,10 @@ static int make_folders(struct error *err)
     const struct {
         const char *path;
         mode_t mode;
-    } folders[] = {{contd.opt.run, 0711}, {contd.opt.logs, 0700}, {contd.opt.runc_root, 0711}};
+    } folders[] = {{contd.opt.run, 0711},
+                   {contd.opt.logs, 0700},
+                   {contd.opt.runc_root, 0711},
+                   {contd.opt.execs, 0711}};
 
     for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++) {
         int ret = file_mkdirs(folders[i].path, folders[i].mode);
@@ -176,6 +186,7 @@ static int start(struct daemon *daemon, void **ret_state, struct error *err)
     ret = loop_io_add(contd.loop, contd.inotify, EPOLLIN, inotify_ready, NULL, &contd.inotify_io);
     if (ret < 0)
         return error_set(err, -ret, "container.internal", NULL, "inotify: %s", strerror(-ret));
+    exec_clean_all(&contd);
     ret = adopt_all(&contd, err);
     *ret_state = &contd;
     return ret;

@@ -274,7 +274,7 @@ static void method_remove(struct varlink_call *call, yyjson_val *params, void *d
 /* ---- the table ---- */
 
 /* Who may call. provd reconciles; gated forwards what its own table of method and role allows. */
-extern uid_t contd_uids_provd[], contd_uids_readers[];
+extern uid_t contd_uids_provd[], contd_uids_gated[], contd_uids_readers[];
 
 static const struct varlink_method methods[] = {
     {"org.croft.container.Prepare", method_prepare, contd_uids_provd},
@@ -285,6 +285,7 @@ static const struct varlink_method methods[] = {
     {"org.croft.container.List", method_list, contd_uids_readers},
     {"org.croft.container.Watch", method_watch, contd_uids_readers},
     {"org.croft.container.GetLog", method_get_log, contd_uids_readers},
+    {"org.croft.container.Exec", method_exec, contd_uids_gated},
 };
 
 const struct varlink_interface contd_interface = {

@@ -250,14 +250,19 @@ static void control_hang(struct varlink_call *call, yyjson_val *params, void *da
         pause();
 }
 
+/* gated shows the farmer how the machine is; its number is that of the image's passwd file. Whoever is not in its group cannot open the
+ * socket at all. */
+#define GATED_ID 108
+static const uid_t watchers[] = {GATED_ID, VARLINK_UID_END};
+
 static const struct varlink_method control_methods[] = {
-    {"org.croft.core.GetStatus", control_get_status, NULL},
-    {"org.croft.core.ListServices", control_list_services, NULL},
-    {"org.croft.core.GetService", control_get_service, NULL},
+    {"org.croft.core.GetStatus", control_get_status, watchers},
+    {"org.croft.core.ListServices", control_list_services, watchers},
+    {"org.croft.core.GetService", control_get_service, watchers},
     {"org.croft.core.StartService", control_start_service, NULL},
     {"org.croft.core.StopService", control_stop_service, NULL},
     {"org.croft.core.RestartService", control_restart_service, NULL},
-    {"org.croft.core.GetLog", control_get_log, NULL},
+    {"org.croft.core.GetLog", control_get_log, watchers},
     {"org.croft.core.PowerOff", control_power_off, NULL},
     {"org.croft.core.Reboot", control_reboot, NULL},
     {"org.croft.core.Hang", control_hang, NULL},
@@ -285,8 +290,11 @@ int control_open(struct core *core, struct error *err)
     }
     varlink_server_set_message_max(control->server, CONTROL_MESSAGE_MAX);
     core->control = control;
-    return varlink_server_listen(
-        control->server, core_path(core, path, sizeof(path), "/run/croft/core0"), 0660, err);
+    ret = varlink_server_listen(control->server,
+                                core_path(core, path, sizeof(path), "/run/croft/core0"), 0660, err);
+    if (ret == 0 && chown(path, (uid_t)-1, GATED_ID) < 0 && errno != EINVAL && errno != EPERM)
+        return error_set(err, errno, "core.control", NULL, "%s: %s", path, strerror(errno));
+    return ret;
 }
 
 void control_close(struct core *core)

@@ -16,6 +16,7 @@
 
 #include "address.h"
 #include "resp.h"
+#include "tls.h"
 
 #define PATIENCE_MS 30000 /* without a byte; an idle primary answers FOLLOW every second */
 #define LINE_MAX_BYTES 512
@@ -93,16 +94,22 @@ static int open_transport(struct replica_client *c, const struct replica_primary
 {
     char host[ADDRESS_HOST_MAX];
     const char *port;
+    mbedtls_ssl_context *ssl;
     int fd = c->fd, r;
 
     if (tls == NULL)
         return transport_plain_new(fd, &c->transport);
     if (primary->name == NULL && address_split(strchr(primary->address, ':') + 1, host, &port) < 0)
         return -EINVAL;
-    r = transport_tls_connect(tls, primary->name != NULL ? primary->name : host, fd, &c->transport);
+    ssl = tls_session_new(tls, primary->name != NULL ? primary->name : host);
+    if (ssl == NULL)
+        return -ENOMEM;
+    r = transport_tls_new(ssl, fd, &c->transport);
     while (r == 0) {
         int done = transport_handshake(c->transport);
 
+        if (done == 0)
+            done = tls_session_verify(tls, ssl);
         r = wait_again(c, done);
         if (done != -EAGAIN)
             break;

@@ -9,7 +9,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "session_transport.h"
+#include "lib/tls/transport.h"
+
+struct tls;
 
 struct replica_client {
     int fd; /* the transport's */

@@ -15,7 +15,7 @@
 
 #include "lib/error.h"
 #include "lib/loop.h"
-#include "session_transport.h"
+#include "lib/tls/transport.h"
 #include "store.h"
 
 #define SERVER_LISTENERS_MAX 16

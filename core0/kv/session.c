@@ -11,6 +11,7 @@
 
 #include "command.h"
 #include "session_buffer.h"
+#include "tls.h"
 
 #define READS_PER_EVENT                                                                            \
     8 /* of a TLS session, which hides bytes from epoll; then the others have a turn */
@@ -90,6 +91,21 @@ static void enter_default(struct session *s)
     session_enter(s, ns, info.id, s->admin);
 }
 
+/* Takes the descriptor over, also when it fails. */
+static int open_transport(struct tls *tls, int fd, struct transport **ret_transport)
+{
+    mbedtls_ssl_context *ssl;
+
+    if (tls == NULL)
+        return transport_plain_new(fd, ret_transport);
+    ssl = tls_session_new(tls, NULL);
+    if (ssl == NULL) {
+        close(fd);
+        return -ENOMEM;
+    }
+    return transport_tls_new(ssl, fd, ret_transport);
+}
+
 void session_adopt(struct worker *worker, int fd, struct tls *tls, bool local)
 {
     struct session *s = calloc(1, sizeof(*s));
@@ -102,8 +118,7 @@ void session_adopt(struct worker *worker, int fd, struct tls *tls, bool local)
     s->local = local;
     s->tls = tls != NULL;
     s->admin = worker->server->options.password[0] == '\0';
-    if ((tls != NULL ? transport_tls_new(tls, fd, &s->transport)
-                     : transport_plain_new(fd, &s->transport)) < 0)
+    if (open_transport(tls, fd, &s->transport) < 0)
         goto fail;
     if (loop_io_add(worker->loop, fd, EPOLLIN, session_event, s, &s->io) < 0)
         goto fail;

@@ -15,7 +15,7 @@
 #include "lib/loop.h"
 
 #define VARLINK_MESSAGE_MAX ((size_t)16 << 20) /* bytes of one message */
-#define VARLINK_CONNECTIONS_MAX 64             /* per server; one more is closed at once */
+#define VARLINK_CONNECTIONS_MAX 256            /* per server; one more is closed at once */
 
 struct varlink_server;
 struct varlink_call;

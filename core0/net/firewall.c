@@ -26,6 +26,7 @@
 #define IP4_DESTINATION 16
 #define IP6_SOURCE 8
 #define IP6_DESTINATION 24
+#define GATE_PORT 4443
 #define ND_TARGET 8 /* in the ICMPv6 message */
 #define ICMP6_SOLICIT 135
 #define ICMP6_ADVERTISE 136
@@ -142,6 +143,10 @@ static void rules_input(struct nft *nft)
         nft_match_icmp_type(nft, IPPROTO_ICMPV6, nd_types[i]);
         nft_verdict(nft, NF_ACCEPT, NULL);
     }
+    /* The node's one remote listener (gated), from outside only: what comes from containers has left this chain above. */
+    nft_rule(nft, "input");
+    nft_match_port(nft, IPPROTO_TCP, false, GATE_PORT);
+    nft_verdict(nft, NF_ACCEPT, NULL);
     /* Answers of DHCP servers to questions that were broadcast belong to no connection. */
     nft_rule(nft, "input");
     nft_match_nfproto(nft, NFPROTO_IPV4);

@@ -198,6 +198,31 @@ static void on_number(yyjson_val *result, const struct error *err, void *data)
     ask_final(node, block);
 }
 
+static void after_record(struct node *node)
+{
+    bool finalizes = node->boot.trust != NULL && strcmp(node->boot.trust, "rpc") != 0;
+    if (node->queue.count > 0 && finalizes)
+        ask_final(node, "finalized");
+    else if (node->queue.count == 0 ||
+             eth_rpc_call(node->rpc, -1, "eth_blockNumber", "[]", on_number, node, NULL) < 0)
+        learned(node);
+}
+
+/* Only the gate wants to know who the farmer is: without an answer it is asked again at the next look. */
+static void on_farm(yyjson_val *result, const struct error *err, void *data)
+{
+    struct node *node = data;
+    struct buffer bytes;
+    buffer_init(&bytes, 0);
+    /* one dynamic tuple, which begins with the farmer */
+    if (err == NULL && eth_rpc_bytes_buffer(result, &bytes) >= 0 && bytes.len >= 64) {
+        memcpy(node->farmer, bytes.data + 32 + 12, sizeof(node->farmer));
+        node->farmer_of = node->record.farm;
+    }
+    buffer_done(&bytes);
+    after_record(node);
+}
+
 static void on_record(yyjson_val *result, const struct error *err, void *data)
 {
     struct node *node = data;
@@ -207,12 +232,12 @@ static void on_record(yyjson_val *result, const struct error *err, void *data)
     take_record(decoded.values[0].items, node->record.id, &node->record);
     abi_decoded_done(&decoded);
     node->has_record = true;
-    bool finalizes = node->boot.trust != NULL && strcmp(node->boot.trust, "rpc") != 0;
-    if (node->queue.count > 0 && finalizes)
-        ask_final(node, "finalized");
-    else if (node->queue.count == 0 ||
-             eth_rpc_call(node->rpc, -1, "eth_blockNumber", "[]", on_number, node, NULL) < 0)
-        learned(node);
+    if (node->farmer_of != node->record.farm) {
+        struct abi_value argument = abi_uint(node->record.farm);
+        call_view(node, "farm(uint64)", &argument, 1, "latest", on_farm);
+    } else {
+        after_record(node);
+    }
 }
 
 static void on_id(yyjson_val *result, const struct error *err, void *data)

@@ -44,13 +44,15 @@ struct pools {
     size_t count;
 };
 
+#define TLS_KEY_LABEL "croft-tls-p256-v1"
+
 /* SHA-256 of the SubjectPublicKeyInfo of the P-256 key that the seed gives. */
 static void tls_key_hash(const uint8_t seed[32], uint8_t ret_hash[32])
 {
     uint8_t scalar[32], der[256];
     mbedtls_pk_context pk;
     mbedtls_ecp_keypair *pair;
-    ecdsa_key_derive(seed, "croft-tls-p256-v1", ECDSA_P256, scalar);
+    ecdsa_key_derive(seed, TLS_KEY_LABEL, ECDSA_P256, scalar);
     mbedtls_pk_init(&pk);
     int r = mbedtls_pk_setup(&pk, mbedtls_pk_info_from_type(MBEDTLS_PK_ECKEY));
     if (r != 0)
@@ -70,6 +72,11 @@ static void derive(struct identity *identity)
     ecdsa_key_derive(identity->seed, "croft-identity-secp256k1-v1", ECDSA_SECP256K1, identity->key);
     (void)ecdsa_address(identity->key, identity->address);
     tls_key_hash(identity->seed, identity->tls_key_hash);
+}
+
+void identity_tls_key(const struct identity *identity, uint8_t ret_key[32])
+{
+    ecdsa_key_derive(identity->seed, TLS_KEY_LABEL, ECDSA_P256, ret_key);
 }
 
 void identity_wipe(struct identity *identity)

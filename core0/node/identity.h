@@ -53,6 +53,8 @@ int identity_forget(const char *pools, struct identity *identity,
                     const void *data, struct error *err);
 /* Whether a new key is due at this time. */
 bool identity_due(const struct identity *identity, int64_t now);
+/* The P-256 key of the node's listener, which the seed gives and whose hash the registration holds. The caller wipes it. */
+void identity_tls_key(const struct identity *identity, uint8_t ret_key[32]);
 const struct sealing_key *identity_key(const struct identity *identity,
                                        uint32_t epoch); /* NULL: unknown */
 const struct sealing_key *identity_current(const struct identity *identity);

@@ -79,6 +79,9 @@ struct node { // NOLINT(clang-analyzer-optin.performance.Padding)
     uint64_t report_interval; /* seconds */
     struct record record;
     bool has_record; /* the registry was read once */
+    uint64_t
+        farmer_of; /* the farm whose farmer is known; 0: none yet. A farm keeps its farmer for ever */
+    uint8_t farmer[20];
     struct loop_timer *tick;
     uint64_t backoff;
     bool looking; /* a read is under way */

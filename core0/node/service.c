@@ -62,6 +62,7 @@ static void get_status(struct varlink_call *call, yyjson_val *params, void *data
     yyjson_mut_obj_add_strcpy(doc, root, "identity", identity);
     add_address(doc, root, "registry", node->boot.has_registry, node->boot.registry);
     add_address(doc, root, "reservations", node->chain_checked, node->chain.reservations);
+    add_address(doc, root, "farmer", node->farmer_of != 0, node->farmer);
     add_optional(doc, root, "chainId", node->boot.chain_id);
     yyjson_mut_obj_add_bool(doc, root, "ephemeral", node->ephemeral);
     /* pools of another node, which are left alone */
@@ -328,9 +329,31 @@ static void get_pending(struct varlink_call *call, yyjson_val *params, void *dat
     reply(call, doc);
 }
 
-/* Only provd opens and submits; the user ids are those of the image's passwd file. */
+static void get_tls_key(struct varlink_call *call, yyjson_val *params, void *data)
+{
+    (void)params;
+    struct node *node = data;
+    uint8_t key[32];
+    char text[65];
+    if (!node->has_identity) {
+        fail(call, "node.not-registered", "the node has no identity yet", "try again");
+        return;
+    }
+    identity_tls_key(&node->identity, key);
+    hex_encode(key, sizeof(key), text);
+    yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
+    yyjson_mut_val *root = yyjson_mut_obj(doc);
+    yyjson_mut_doc_set_root(doc, root);
+    yyjson_mut_obj_add_strcpy(doc, root, "key", text);
+    crypto_wipe(key, sizeof(key));
+    crypto_wipe(text, sizeof(text));
+    reply(call, doc);
+}
+
+/* Only provd opens and submits, only gated serves with the key of the listener; the user ids are those of the image's passwd file. */
 static const uid_t only_provd[] = {106, VARLINK_UID_END};
 static const uid_t only_root[] = {VARLINK_UID_END};
+static const uid_t only_gated[] = {108, VARLINK_UID_END};
 static const uid_t anybody[] = {VARLINK_UID_ANY, VARLINK_UID_END};
 
 static const struct varlink_method methods[] = {
@@ -340,6 +363,7 @@ static const struct varlink_method methods[] = {
     {"org.croft.node.KeepKeys", keep_keys, only_provd},
     {"org.croft.node.RotateKey", rotate_key, only_root},
     {"org.croft.node.GetPending", get_pending, only_provd},
+    {"org.croft.node.GetTlsKey", get_tls_key, only_gated},
 };
 
 const struct varlink_interface node_interface = {

@@ -167,7 +167,9 @@ static int runc_run(const int out[2])
         sigset_t none;
         int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
-        signal(SIGPIPE, SIG_DFL);
+        /* what is ignored stays ignored through execve(2), in the container too */
+        for (int signo = 1; signo < 32; signo++)
+            signal(signo, SIG_DFL);
         sigemptyset(&none);
         sigprocmask(SIG_SETMASK, &none, NULL);
         dup2(null, 0);

@@ -1,5 +1,5 @@
 // runc's sentences, as seen with runc 1.5.2, in our words.
-// sources: core0/container/runc_error.c
+// sources:
 // packages: yyjson
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "container/runc_error.h"
+#include "lib/runc_error.h"
 
 #define CHAIN "runc run failed: unable to start container process: error during container init: "
 

@@ -1,8 +1,12 @@
 /*
  * server.c - HTTP/1.1 server.
  *
- * A connection is READING (head, then body, into one buffer), HANDLED (the handler has the exchange), or WRITING (the answer).
- * Nothing is read while a request is handled or answered, so a peer that sends faster than it reads stops itself.
+ * A connection is READING (head, then body, into one buffer), HANDLED (the handler has the exchange), WRITING (the answer),
+ * STREAMING (the handler writes on) or UPGRADED (bytes both ways). Nothing is read while a request is handled or answered, so a peer
+ * that sends faster than it reads stops itself.
+ *
+ * What a handler calls never calls back and never frees: sending, and with it learning that the peer is lost, happens in the
+ * callbacks of descriptor and timer (http_exchange_reply() and _finish() may free, and are the handler's last words).
  */
 #include "lib/http/server.h"
 
@@ -21,15 +25,17 @@
 #include <unistd.h>
 
 #include "lib/buffer.h"
+#include "lib/tls/transport.h"
 
 #define LISTENERS_MAX 4
+#define USER_TIMEOUT_MS 60000u /* unacknowledged bytes: the peer is lost (tcp(7)) */
 
-enum state { READING, HANDLED, WRITING };
+enum state { READING, HANDLED, WRITING, STREAMING, UPGRADED };
 
 struct http_exchange {
     struct http_server *server;
     struct http_exchange *next, *previous;
-    int fd;
+    struct transport *transport;
     struct loop_io *io;
     struct loop_timer *timer;
     enum state state;
@@ -37,13 +43,21 @@ struct http_exchange {
     struct buffer in;
     struct buffer out;
     size_t sent;
-    bool close;   /* after the answer */
-    bool started; /* the first byte of a request is there */
+    bool close;       /* after the answer */
+    bool started;     /* the first byte of a request is there */
+    bool chunked;     /* STREAMING to a peer that knows chunks */
+    bool held;        /* UPGRADED: the owner takes nothing now */
+    bool finished;    /* STREAMING, UPGRADED: closes when all is sent; nobody is called any more */
+    unsigned blocked; /* enum transport_wants of a write that must be tried again; 0: none */
+    unsigned read_with; /* the same of a read: TLS may have to write first */
     struct http_head head;
     char *text; /* copies of method and path, each ended by NUL */
     const char *path;
     void (*on_gone)(struct http_exchange *, void *);
     void *gone_data;
+    http_drained_fn *on_drained;
+    http_bytes_fn *on_data;
+    void *stream_data;
 };
 
 struct http_server {
@@ -59,6 +73,8 @@ struct http_server {
     } listeners[LISTENERS_MAX];
     size_t listener_count;
     struct loop_timer *resume; /* accepting again after the descriptors had run out */
+    mbedtls_ssl_context *(*session_new)(void *);
+    void *session_data;
 };
 
 int http_server_new(struct loop *loop, const struct http_server_limits *limits,
@@ -71,6 +87,7 @@ int http_server_new(struct loop *loop, const struct http_server_limits *limits,
         .body = 65536,
         .request_us = 10000000,
         .idle_us = 30000000,
+        .stall_us = 60000000,
     };
     struct http_server *server = calloc(1, sizeof(*server));
     if (server == NULL)
@@ -87,6 +104,7 @@ int http_server_new(struct loop *loop, const struct http_server_limits *limits,
         own->body = limits->body > 0 ? limits->body : own->body;
         own->request_us = limits->request_us > 0 ? limits->request_us : own->request_us;
         own->idle_us = limits->idle_us > 0 ? limits->idle_us : own->idle_us;
+        own->stall_us = limits->stall_us > 0 ? limits->stall_us : own->stall_us;
     }
     *ret_server = server;
     return 0;
@@ -104,7 +122,7 @@ static void connection_free(struct http_exchange *connection)
     server->count--;
     loop_io_del(connection->io);
     loop_timer_del(connection->timer);
-    close(connection->fd);
+    transport_free(connection->transport);
     buffer_done(&connection->in);
     buffer_done(&connection->out);
     free(connection->text);
@@ -114,9 +132,31 @@ static void connection_free(struct http_exchange *connection)
 /* The peer is gone: tell the handler if it still has the exchange. */
 static void connection_lost(struct http_exchange *connection)
 {
-    if (connection->state == HANDLED && connection->on_gone != NULL)
+    bool owned = connection->state == HANDLED ||
+                 ((connection->state == STREAMING || connection->state == UPGRADED) &&
+                  !connection->finished);
+    if (owned && connection->on_gone != NULL)
         connection->on_gone(connection, connection->gone_data);
     connection_free(connection);
+}
+
+/* What the descriptor is to wake us for. */
+static void connection_update(struct http_exchange *connection)
+{
+    bool reads = connection->state == READING ||
+                 (connection->state == UPGRADED && !connection->held && !connection->finished);
+    bool early = connection->in.len > 0 && (connection->started || connection->state == UPGRADED);
+    /* a half-closed peer may still take its answer */
+    uint32_t events = connection->state == WRITING ? 0 : EPOLLRDHUP;
+    if (reads)
+        events |= connection->read_with == TRANSPORT_WRITE ? EPOLLOUT : EPOLLIN;
+    /* a request or bytes that came behind the last ones wait already: they have their turn when the loop comes round */
+    if (reads && connection->read_with == 0 &&
+        (early || transport_pending(connection->transport) > 0))
+        events |= EPOLLOUT;
+    if (connection->sent < connection->out.len || connection->finished)
+        events |= connection->blocked == TRANSPORT_READ ? EPOLLIN : EPOLLOUT;
+    loop_io_set(connection->io, events);
 }
 
 static void next_request(struct http_exchange *connection)
@@ -124,48 +164,90 @@ static void next_request(struct http_exchange *connection)
     connection->state = READING;
     connection->started = connection->in.len > 0;
     connection->on_gone = NULL;
+    connection->finished = false;
+    connection->read_with = 0;
     free(connection->text);
     connection->text = NULL;
-    buffer_clear(&connection->out);
+    buffer_done(&connection->out);
     connection->sent = 0;
     loop_timer_set(connection->timer,
                    loop_clock() + (connection->started ? connection->server->limits.request_us
                                                        : connection->server->limits.idle_us));
-    /* a request that came behind the last one waits in the buffer: it has its turn when the loop comes round */
-    loop_io_set(connection->io, connection->started ? EPOLLIN | EPOLLOUT : EPOLLIN);
+    connection_update(connection);
 }
 
-static void write_more(struct http_exchange *connection)
+/* Sends what the peer takes. False: it is lost, and nothing was freed. */
+static bool send_some(struct http_exchange *connection)
 {
+    size_t before = connection->sent;
+    connection->blocked = 0;
     while (connection->sent < connection->out.len) {
-        ssize_t n = send(connection->fd, connection->out.data + connection->sent,
-                         connection->out.len - connection->sent, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-            loop_io_set(connection->io, EPOLLOUT);
-            return;
+        ssize_t n = transport_write(connection->transport, connection->out.data + connection->sent,
+                                    connection->out.len - connection->sent);
+        if (n == -EAGAIN) {
+            connection->blocked = transport_wants(connection->transport);
+            break;
         }
-        if (n < 0) {
-            connection_free(connection);
-            return;
-        }
+        if (n <= 0)
+            return false;
         connection->sent += (size_t)n;
     }
-    if (connection->close)
+    /* TLS must see the bytes of a write that it wants again at the same place: they are moved between writes only */
+    if (connection->blocked == 0) {
+        buffer_done(&connection->out);
+        connection->sent = 0;
+    }
+    if (connection->state != WRITING && connection->sent != before && connection->blocked != 0)
+        loop_timer_set(connection->timer, loop_clock() + connection->server->limits.stall_us);
+    return true;
+}
+
+/* The whole answer. May free. */
+static void write_more(struct http_exchange *connection)
+{
+    if (!send_some(connection))
+        connection_free(connection);
+    else if (connection->sent < connection->out.len)
+        connection_update(connection);
+    else if (connection->close)
         connection_free(connection);
     else
         next_request(connection);
+}
+
+/* A stream's waiting bytes. May free. */
+static void stream_more(struct http_exchange *connection)
+{
+    if (!send_some(connection)) {
+        connection_lost(connection);
+        return;
+    }
+    if (connection->sent < connection->out.len) {
+        connection_update(connection);
+        return;
+    }
+    loop_timer_stop(connection->timer);
+    if (connection->finished && (connection->close || connection->state == UPGRADED)) {
+        connection_free(connection);
+    } else if (connection->finished) {
+        next_request(connection);
+    } else {
+        connection_update(connection);
+        if (connection->on_drained != NULL)
+            connection->on_drained(connection, connection->stream_data);
+    }
 }
 
 static const struct {
     int status;
     const char *reason;
 } reasons[] = {
+    {101, "Switching Protocols"},
     {200, "OK"},
     {202, "Accepted"},
     {204, "No Content"},
     {400, "Bad Request"},
+    {401, "Unauthorized"},
     {403, "Forbidden"},
     {404, "Not Found"},
     {405, "Method Not Allowed"},
@@ -183,21 +265,26 @@ static const struct {
     {505, "HTTP Version Not Supported"},
 };
 
+static const char *reason_of(int status)
+{
+    for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++) {
+        if (reasons[i].status == status)
+            return reasons[i].reason;
+    }
+    return "Unknown";
+}
+
 /* consume: bytes of the request, dropped once the answer (which may quote them) is built. */
 static void answer(struct http_exchange *connection, int status, const char *content_type,
                    const void *body, size_t len, size_t consume)
 {
-    const char *reason = "Unknown";
-    for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++) {
-        if (reasons[i].status == status)
-            reason = reasons[i].reason;
-    }
     connection->state = WRITING;
     connection->sent = 0;
     buffer_clear(&connection->out);
-    int r = buffer_printf(
-        &connection->out, "HTTP/1.1 %d %s\r\nContent-Length: %zu\r\nContent-Type: %s\r\n%s\r\n",
-        status, reason, len, content_type, connection->close ? "Connection: close\r\n" : "");
+    int r = buffer_printf(&connection->out,
+                          "HTTP/1.1 %d %s\r\nContent-Length: %zu\r\nContent-Type: %s\r\n%s\r\n",
+                          status, reason_of(status), len, content_type,
+                          connection->close ? "Connection: close\r\n" : "");
     if (r >= 0 && len > 0)
         r = buffer_append(&connection->out, body, len);
     buffer_consume(&connection->in, consume);
@@ -257,17 +344,30 @@ static void try_request(struct http_exchange *connection)
     connection->close = !head->keep_alive;
     connection->state = HANDLED;
     loop_timer_stop(connection->timer);
-    loop_io_set(connection->io, EPOLLRDHUP);
+    connection_update(connection);
     connection->server->handler(connection, connection->server->data);
 }
 
 static void read_more(struct http_exchange *connection)
 {
-    char data[16384];
-    ssize_t n = recv(connection->fd, data, sizeof(data), MSG_DONTWAIT);
-    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
+    uint8_t data[16384];
+    ssize_t n = transport_read(connection->transport, data, sizeof(data));
+    connection->read_with = 0;
+    if (n == -EAGAIN) {
+        connection->read_with = transport_wants(connection->transport);
+        connection_update(connection);
         return;
-    if (n <= 0 || buffer_append(&connection->in, data, (size_t)n) < 0) {
+    }
+    if (n <= 0) {
+        connection_lost(connection);
+        return;
+    }
+    if (connection->state == UPGRADED) {
+        connection_update(connection);
+        connection->on_data(connection, data, (size_t)n, connection->stream_data);
+        return;
+    }
+    if (buffer_append(&connection->in, data, (size_t)n) < 0) {
         connection_lost(connection);
         return;
     }
@@ -275,7 +375,23 @@ static void read_more(struct http_exchange *connection)
         connection->started = true;
         loop_timer_set(connection->timer, loop_clock() + connection->server->limits.request_us);
     }
+    /* only what is more than this request makes the loop come round at once */
+    loop_io_set(connection->io,
+                transport_pending(connection->transport) > 0 ? EPOLLIN | EPOLLOUT : EPOLLIN);
     try_request(connection);
+}
+
+/* Bytes that belong to the new protocol came with the request for it. */
+static bool give_early_bytes(struct http_exchange *connection)
+{
+    if (connection->in.len == 0)
+        return false;
+    size_t len;
+    uint8_t *bytes = buffer_steal(&connection->in, &len);
+    connection_update(connection);
+    connection->on_data(connection, bytes, len, connection->stream_data);
+    free(bytes);
+    return true;
 }
 
 static void on_connection(struct loop_io *io, int fd, uint32_t events, void *data)
@@ -283,22 +399,51 @@ static void on_connection(struct loop_io *io, int fd, uint32_t events, void *dat
     (void)io;
     (void)fd;
     struct http_exchange *connection = data;
-    if (connection->state == READING && (events & EPOLLOUT) != 0) {
-        loop_io_set(connection->io, EPOLLIN);
-        try_request(connection);
-    } else if (connection->state == READING)
-        read_more(connection);
-    else if (connection->state == WRITING && (events & (EPOLLERR | EPOLLHUP)) == 0)
-        write_more(connection);
-    else if ((events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP)) != 0)
-        connection_lost(connection);
+    bool writes = connection->sent < connection->out.len || connection->finished;
+    switch (connection->state) {
+    case READING:
+        if (connection->started && (events & EPOLLOUT) != 0 && connection->read_with == 0 &&
+            transport_pending(connection->transport) == 0) {
+            loop_io_set(connection->io, EPOLLIN);
+            try_request(connection);
+        } else {
+            read_more(connection);
+        }
+        break;
+    case WRITING:
+        if ((events & (EPOLLERR | EPOLLHUP)) != 0)
+            connection_lost(connection);
+        else
+            write_more(connection);
+        break;
+    case HANDLED:
+        if ((events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP)) != 0)
+            connection_lost(connection);
+        break;
+    case STREAMING:
+        if ((events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP)) != 0)
+            connection_lost(connection);
+        else if (writes)
+            stream_more(connection);
+        break;
+    case UPGRADED:
+        if ((events & (EPOLLERR | EPOLLHUP)) != 0 || (connection->finished && !writes))
+            connection_lost(connection);
+        else if (writes && (events & (connection->blocked == TRANSPORT_READ ? EPOLLIN : EPOLLOUT)))
+            stream_more(connection);
+        else if (connection->held)
+            connection_lost(connection); /* only the end of the peer wakes us */
+        else if (!give_early_bytes(connection))
+            read_more(connection);
+        break;
+    }
 }
 
 static void on_timeout(struct loop_timer *timer, void *data)
 {
     (void)timer;
     struct http_exchange *connection = data;
-    if (connection->state == READING && connection->started)
+    if (connection->state == READING && connection->started && connection->in.len > 0)
         refuse(connection, 408);
     else
         connection_lost(connection);
@@ -319,24 +464,44 @@ static bool too_many(struct http_server *server, const char *peer)
     return server->count >= server->limits.connections || same >= server->limits.per_address;
 }
 
+/* Takes the descriptor over, also when it fails. */
+static int open_transport(struct http_server *server, int fd, struct transport **ret_transport)
+{
+    if (server->session_new == NULL)
+        return transport_plain_new(fd, ret_transport);
+    mbedtls_ssl_context *ssl = server->session_new(server->session_data);
+    if (ssl == NULL) {
+        close(fd);
+        return -ENOMEM;
+    }
+    return transport_tls_new(ssl, fd, ret_transport);
+}
+
 static void add_connection(struct http_server *server, int fd, const char *peer)
 {
     int one = 1;
+    unsigned patience = USER_TIMEOUT_MS;
     struct http_exchange *connection = calloc(1, sizeof(*connection));
     if (connection == NULL) {
         close(fd);
         return;
     }
+    if (open_transport(server, fd, &connection->transport) < 0) {
+        free(connection);
+        return;
+    }
     connection->server = server;
-    connection->fd = fd;
+    connection->started = server->session_new != NULL; /* the handshake is part of the request */
     memcpy(connection->peer, peer, sizeof(connection->peer));
     buffer_init(&connection->in, server->limits.head + server->limits.body + 32768);
     buffer_init(&connection->out, 0);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+    setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &patience, sizeof(patience));
     if (loop_timer_add(server->loop, on_timeout, connection, &connection->timer) < 0 ||
         loop_io_add(server->loop, fd, EPOLLIN, on_connection, connection, &connection->io) < 0) {
         loop_timer_del(connection->timer);
-        close(fd);
+        transport_free(connection->transport);
         free(connection);
         return;
     }
@@ -345,7 +510,9 @@ static void add_connection(struct http_server *server, int fd, const char *peer)
         server->connections->previous = connection;
     server->connections = connection;
     server->count++;
-    loop_timer_set(connection->timer, loop_clock() + server->limits.idle_us);
+    loop_timer_set(connection->timer,
+                   loop_clock() +
+                       (connection->started ? server->limits.request_us : server->limits.idle_us));
 }
 
 static void on_accept(struct loop_io *io, int fd, uint32_t events, void *data)
@@ -428,6 +595,13 @@ int http_server_listen(struct http_server *server, const char *host, uint16_t po
     return 0;
 }
 
+void http_server_set_tls(struct http_server *server, mbedtls_ssl_context *(*session_new)(void *),
+                         void *data)
+{
+    server->session_new = session_new;
+    server->session_data = data;
+}
+
 void http_server_free(struct http_server *server)
 {
     if (server == NULL)
@@ -493,4 +667,102 @@ void http_exchange_reply(struct http_exchange *exchange, int status, const char 
 {
     answer(exchange, status, content_type, body, len,
            exchange->head.size + (size_t)exchange->head.content_length);
+}
+
+/* ---- streams ---- */
+
+/* The request is done with; its answer begins with this head. */
+static void stream_begin(struct http_exchange *exchange, enum state state, const char *head,
+                         http_drained_fn *on_drained, void *data)
+{
+    buffer_consume(&exchange->in, exchange->head.size + (size_t)exchange->head.content_length);
+    if (exchange->in.len == 0)
+        buffer_done(&exchange->in); /* streams are long */
+    exchange->state = state;
+    exchange->on_drained = on_drained;
+    exchange->stream_data = data;
+    exchange->sent = 0;
+    buffer_clear(&exchange->out);
+    /* a stream that cannot begin shows itself at the next turn: nothing waits, so the peer gets no head and is lost by its own time-out */
+    if (buffer_append_str(&exchange->out, head) == 0)
+        loop_timer_set(exchange->timer, loop_clock() + exchange->server->limits.stall_us);
+    connection_update(exchange);
+}
+
+void http_exchange_stream(struct http_exchange *exchange, int status, const char *content_type,
+                          http_drained_fn *on_drained, void *data)
+{
+    char head[320];
+    exchange->chunked = exchange->head.minor >= 1;
+    exchange->close = exchange->close || !exchange->chunked;
+    snprintf(head, sizeof(head), "HTTP/1.1 %d %s\r\nContent-Type: %s\r\n%s%s\r\n", status,
+             reason_of(status), content_type,
+             exchange->chunked ? "Transfer-Encoding: chunked\r\n" : "",
+             exchange->close ? "Connection: close\r\n" : "");
+    stream_begin(exchange, STREAMING, head, on_drained, data);
+}
+
+void http_exchange_upgrade(struct http_exchange *exchange, const char *headers,
+                           http_bytes_fn *on_data, http_drained_fn *on_drained, void *data)
+{
+    char head[512];
+    snprintf(head, sizeof(head), "HTTP/1.1 101 %s\r\n%s\r\n", reason_of(101), headers);
+    exchange->on_data = on_data;
+    exchange->chunked = false;
+    exchange->held = false;
+    stream_begin(exchange, UPGRADED, head, on_drained, data);
+}
+
+size_t http_exchange_waiting(const struct http_exchange *exchange)
+{
+    return exchange->out.len - exchange->sent;
+}
+
+int http_exchange_write(struct http_exchange *exchange, const void *data, size_t len)
+{
+    if (http_exchange_waiting(exchange) > HTTP_STREAM_MAX)
+        return -EAGAIN;
+    if (len == 0)
+        return 0;
+    if (exchange->blocked == 0 && exchange->sent > 0) {
+        buffer_consume(&exchange->out, exchange->sent);
+        exchange->sent = 0;
+    }
+    size_t before = exchange->out.len;
+    int r = exchange->chunked ? buffer_printf(&exchange->out, "%zx\r\n", len) : 0;
+    if (r >= 0)
+        r = buffer_append(&exchange->out, data, len);
+    if (r >= 0 && exchange->chunked)
+        r = buffer_append_str(&exchange->out, "\r\n");
+    if (r < 0) {
+        exchange->out.len = before;
+        return -ENOMEM;
+    }
+    if (before == exchange->sent)
+        loop_timer_set(exchange->timer, loop_clock() + exchange->server->limits.stall_us);
+    connection_update(exchange);
+    return 0;
+}
+
+void http_exchange_finish(struct http_exchange *exchange)
+{
+    if (exchange->state == STREAMING && exchange->chunked &&
+        buffer_append_str(&exchange->out, "0\r\n\r\n") < 0)
+        exchange->close = true; /* the peer sees that the end is missing */
+    exchange->finished = true;
+    exchange->on_gone = NULL;
+    loop_timer_set(exchange->timer, loop_clock() + exchange->server->limits.stall_us);
+    connection_update(exchange);
+}
+
+void http_exchange_abort(struct http_exchange *exchange)
+{
+    exchange->on_gone = NULL;
+    connection_free(exchange);
+}
+
+void http_exchange_hold(struct http_exchange *exchange, bool hold)
+{
+    exchange->held = hold;
+    connection_update(exchange);
 }

@@ -1,7 +1,7 @@
 /*
- * session_transport.c - see session_transport.h.
+ * transport.c - see transport.h.
  */
-#include "session_transport.h"
+#include "lib/tls/transport.h"
 
 #include <errno.h>
 #include <stdint.h>
@@ -9,14 +9,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <mbedtls/ssl.h>
-
-#include "tls.h"
-
 struct transport {
     int fd;
     unsigned wants;
-    struct tls *tls;
     mbedtls_ssl_context *ssl; /* NULL: plain */
     size_t unsent; /* length of the write that answered "later": TLS wants to see it again */
 };
@@ -81,45 +76,33 @@ static ssize_t tls_result(struct transport *transport, int r)
     }
 }
 
-/* A session of `tls`; `name`: whom we call, NULL: we are called. Takes the descriptor over. */
-static int transport_tls(struct tls *tls, const char *name, int fd,
-                         struct transport **ret_transport)
+int transport_tls_new(mbedtls_ssl_context *ssl, int fd, struct transport **ret_transport)
 {
     struct transport *transport;
     int r = transport_new(fd, &transport);
 
-    if (r < 0)
+    if (r < 0) {
+        mbedtls_ssl_free(ssl);
+        free(ssl);
         return r;
-    transport->tls = tls;
-    transport->ssl = tls_session_new(tls, name);
-    if (transport->ssl == NULL) {
-        transport_free(transport);
-        return -ENOMEM;
     }
-    mbedtls_ssl_set_bio(transport->ssl, transport, tls_send, tls_receive, NULL);
+    transport->ssl = ssl;
+    mbedtls_ssl_set_bio(ssl, transport, tls_send, tls_receive, NULL);
     *ret_transport = transport;
     return 0;
 }
 
-int transport_tls_new(struct tls *tls, int fd, struct transport **ret_transport)
-{
-    return transport_tls(tls, NULL, fd, ret_transport);
-}
-
-int transport_tls_connect(struct tls *tls, const char *name, int fd,
-                          struct transport **ret_transport)
-{
-    return transport_tls(tls, name, fd, ret_transport);
-}
-
 int transport_handshake(struct transport *transport)
 {
-    ssize_t r;
-
     if (transport->ssl == NULL)
         return 0;
-    r = tls_result(transport, mbedtls_ssl_handshake(transport->ssl));
-    return r < 0 ? (int)r : tls_session_verify(transport->tls, transport->ssl);
+    ssize_t r = tls_result(transport, mbedtls_ssl_handshake(transport->ssl));
+    return r < 0 ? (int)r : 0;
+}
+
+size_t transport_pending(const struct transport *transport)
+{
+    return transport->ssl != NULL ? mbedtls_ssl_get_bytes_avail(transport->ssl) : 0;
 }
 
 /* ---- both ---- */
@@ -168,7 +151,8 @@ void transport_free(struct transport *transport)
         return;
     if (transport->ssl != NULL) {
         mbedtls_ssl_close_notify(transport->ssl);
-        tls_session_free(transport->ssl);
+        mbedtls_ssl_free(transport->ssl);
+        free(transport->ssl);
     }
     close(transport->fd);
     free(transport);

@@ -1,7 +1,7 @@
 /*
  * runc_error.c - see runc_error.h.
  */
-#include "container/runc_error.h"
+#include "lib/runc_error.h"
 
 #include <errno.h>
 #include <stdio.h>

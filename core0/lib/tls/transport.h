@@ -1,12 +1,12 @@
 /*
- * session_transport.h - how a session's bytes travel: plain socket or TLS, behind one small table.
+ * transport.h - how a connection's bytes travel: plain socket or TLS.
  */
 #pragma once
 
 #include <stddef.h>
 #include <sys/types.h>
 
-#include "lib/error.h"
+#include <mbedtls/ssl.h>
 
 struct transport;
 
@@ -25,12 +25,11 @@ void transport_free(struct transport *transport);
 /* Takes the descriptor over, also when it fails. */
 int transport_plain_new(int fd, struct transport **ret_transport);
 
-/* TLS 1.2 and 1.3, as server (tls_new()) and as client (tls_client_new()) that calls `name`, a host or an address. `tls` must outlive
- * it. Takes the descriptor over, also when it fails. */
-struct tls;
-int transport_tls_new(struct tls *tls, int fd, struct transport **ret_transport);
-int transport_tls_connect(struct tls *tls, const char *name, int fd,
-                          struct transport **ret_transport);
-/* For clients, before the first byte: 0 when the other side is who it must be; -EAGAIN (then transport_wants()), -EKEYREJECTED, or
- * another -errno. Nothing to do without TLS. */
+/* A TLS session (server or client, set up and allocated with malloc(3)) over the descriptor. Takes both over, also when it fails;
+ * the configuration of the session must outlive it. */
+int transport_tls_new(mbedtls_ssl_context *ssl, int fd, struct transport **ret_transport);
+/* Before the first byte, for who wants to know when it is done: 0; -EAGAIN (then transport_wants()), or another -errno. Nothing to
+ * do without TLS. transport_read() and transport_write() do it too. */
 int transport_handshake(struct transport *transport);
+/* Bytes that were received and decrypted already: reading gives them without the descriptor becoming ready. */
+size_t transport_pending(const struct transport *transport);

@@ -1,0 +1,2 @@
+PROGRAM := croft-exec
+PACKAGES := yyjson

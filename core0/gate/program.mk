@@ -1,0 +1,2 @@
+PROGRAM := gated
+PACKAGES := yyjson mbedtls secp256k1 picohttpparser

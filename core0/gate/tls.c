@@ -1,0 +1,185 @@
+/*
+ * tls.c - TLS 1.3 with the node's own key, in a certificate that signs itself: callers know the key from the chain and look at
+ * nothing else of it.
+ *
+ * A session of mbedTLS takes two buffers of 16 KiB for records, of which a caller that only reads touches a page or two. They come from
+ * anonymous mappings of their own, so that what is not touched costs no memory: a thousand waiting readers then take a few MiB.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include <mbedtls/ecp.h>
+#include <mbedtls/error.h>
+#include <mbedtls/pk.h>
+#include <mbedtls/platform.h>
+#include <mbedtls/x509_crt.h>
+#include <psa/crypto.h>
+
+#include "gate.h"
+#include "lib/crypto/hash.h"
+#include "lib/crypto/text.h"
+
+#define MAPPED_FROM ((size_t)8 << 10) /* bytes; smaller ones come from the heap */
+#define HEAD 16                       /* in front of each: its length; keeps what follows aligned */
+
+struct gate_tls {
+    mbedtls_ssl_config config;
+    mbedtls_x509_crt certificate;
+    mbedtls_pk_context key;
+};
+
+/* ---- memory ---- */
+
+/* The length in front tells later which of the two it was. */
+static void *gate_calloc(size_t count, size_t size)
+{
+    size_t bytes;
+    char *memory;
+
+    if (__builtin_mul_overflow(count, size, &bytes) || bytes > SIZE_MAX - HEAD)
+        return NULL;
+    if (bytes < MAPPED_FROM) {
+        memory = calloc(1, bytes + HEAD);
+        if (memory == NULL)
+            return NULL;
+    } else {
+        memory =
+            mmap(NULL, bytes + HEAD, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (memory == MAP_FAILED)
+            return NULL;
+    }
+    memcpy(memory, &bytes, sizeof(bytes));
+    return memory + HEAD;
+}
+
+static void gate_free(void *data)
+{
+    char *memory = data;
+    size_t bytes;
+
+    if (memory == NULL)
+        return;
+    memory -= HEAD;
+    memcpy(&bytes, memory, sizeof(bytes));
+    if (bytes < MAPPED_FROM)
+        free(memory);
+    else
+        munmap(memory, bytes + HEAD);
+}
+
+/* ---- key and certificate ---- */
+
+static int take_key(struct gate_tls *tls, const char *hex)
+{
+    uint8_t scalar[32];
+    int r = hex_decode(hex, scalar, sizeof(scalar)) < 0 ? MBEDTLS_ERR_PK_KEY_INVALID_FORMAT : 0;
+
+    if (r == 0)
+        r = mbedtls_pk_setup(&tls->key, mbedtls_pk_info_from_type(MBEDTLS_PK_ECKEY));
+    if (r == 0)
+        r = mbedtls_ecp_read_key(MBEDTLS_ECP_DP_SECP256R1, mbedtls_pk_ec(tls->key), scalar,
+                                 sizeof(scalar));
+    if (r == 0)
+        r = mbedtls_ecp_keypair_calc_public(mbedtls_pk_ec(tls->key), crypto_random_mbedtls, NULL);
+    crypto_wipe(scalar, sizeof(scalar));
+    return r;
+}
+
+static int make_certificate(struct gate_tls *tls)
+{
+    static const char name[] = "CN=croft node";
+    mbedtls_x509write_cert cert;
+    unsigned char serial[16], der[1024];
+
+    crypto_random(serial, sizeof(serial));
+    serial[0] = (serial[0] & 0x7f) | 0x40; /* positive, and of full length */
+    mbedtls_x509write_crt_init(&cert);
+    mbedtls_x509write_crt_set_version(&cert, MBEDTLS_X509_CRT_VERSION_3);
+    mbedtls_x509write_crt_set_md_alg(&cert, MBEDTLS_MD_SHA256);
+    mbedtls_x509write_crt_set_subject_key(&cert, &tls->key);
+    mbedtls_x509write_crt_set_issuer_key(&cert, &tls->key);
+    int r = mbedtls_x509write_crt_set_serial_raw(&cert, serial, sizeof(serial));
+    if (r == 0)
+        r = mbedtls_x509write_crt_set_subject_name(&cert, name);
+    if (r == 0)
+        r = mbedtls_x509write_crt_set_issuer_name(&cert, name);
+    /* the node's clock may be years off: RFC 5280, section 4.1.2.5, for a certificate without an end */
+    if (r == 0)
+        r = mbedtls_x509write_crt_set_validity(&cert, "20000101000000", "99991231235959");
+    if (r == 0)
+        r = mbedtls_x509write_crt_der(&cert, der, sizeof(der), crypto_random_mbedtls, NULL);
+    mbedtls_x509write_crt_free(&cert);
+    if (r < 0)
+        return r;
+    return mbedtls_x509_crt_parse_der(&tls->certificate, der + sizeof(der) - r, (size_t)r);
+}
+
+static int configure(struct gate_tls *tls)
+{
+    int r = mbedtls_ssl_config_defaults(&tls->config, MBEDTLS_SSL_IS_SERVER,
+                                        MBEDTLS_SSL_TRANSPORT_STREAM, MBEDTLS_SSL_PRESET_DEFAULT);
+    if (r != 0)
+        return r;
+    mbedtls_ssl_conf_rng(&tls->config, crypto_random_mbedtls, NULL);
+    mbedtls_ssl_conf_min_tls_version(&tls->config, MBEDTLS_SSL_VERSION_TLS1_3);
+    mbedtls_ssl_conf_max_tls_version(&tls->config, MBEDTLS_SSL_VERSION_TLS1_3);
+    mbedtls_ssl_conf_new_session_tickets(&tls->config, 0);
+    return mbedtls_ssl_conf_own_cert(&tls->config, &tls->certificate, &tls->key);
+}
+
+int gate_tls_new(const char *key, struct gate_tls **ret_tls, struct error *err)
+{
+    struct gate_tls *tls = calloc(1, sizeof(*tls));
+    char text[128];
+    int r;
+
+    if (tls == NULL)
+        return error_set(err, ENOMEM, "gate.tls", NULL, "no memory");
+    mbedtls_platform_set_calloc_free(gate_calloc, gate_free);
+    mbedtls_ssl_config_init(&tls->config);
+    mbedtls_x509_crt_init(&tls->certificate);
+    mbedtls_pk_init(&tls->key);
+    r = psa_crypto_init() == PSA_SUCCESS ? 0 : MBEDTLS_ERR_SSL_INTERNAL_ERROR;
+    if (r == 0)
+        r = take_key(tls, key);
+    if (r == 0)
+        r = make_certificate(tls);
+    if (r == 0)
+        r = configure(tls);
+    if (r != 0) {
+        mbedtls_strerror(r, text, sizeof(text));
+        gate_tls_free(tls);
+        return error_set(err, EINVAL, "gate.tls", "restart the node", "TLS cannot start: %s", text);
+    }
+    *ret_tls = tls;
+    return 0;
+}
+
+void gate_tls_free(struct gate_tls *tls)
+{
+    if (tls == NULL)
+        return;
+    mbedtls_ssl_config_free(&tls->config);
+    mbedtls_x509_crt_free(&tls->certificate);
+    mbedtls_pk_free(&tls->key);
+    free(tls);
+}
+
+mbedtls_ssl_context *gate_tls_session(void *data)
+{
+    struct gate_tls *tls = data;
+    mbedtls_ssl_context *ssl = calloc(1, sizeof(*ssl));
+
+    if (ssl == NULL)
+        return NULL;
+    mbedtls_ssl_init(ssl);
+    if (mbedtls_ssl_setup(ssl, &tls->config) != 0) {
+        mbedtls_ssl_free(ssl);
+        free(ssl);
+        return NULL;
+    }
+    return ssl;
+}
