@@ -26,7 +26,6 @@
 #define IP4_DESTINATION 16
 #define IP6_SOURCE 8
 #define IP6_DESTINATION 24
-#define GATE_PORT 4443
 #define ND_TARGET 8 /* in the ICMPv6 message */
 #define ICMP6_SOLICIT 135
 #define ICMP6_ADVERTISE 136
@@ -143,9 +142,9 @@ static void rules_input(struct nft *nft)
         nft_match_icmp_type(nft, IPPROTO_ICMPV6, nd_types[i]);
         nft_verdict(nft, NF_ACCEPT, NULL);
     }
-    /* The node's one remote listener (gated), from outside only: what comes from containers has left this chain above. */
+    /* The remote listener, for the world; a container's frames went to from-containers above. */
     nft_rule(nft, "input");
-    nft_match_port(nft, IPPROTO_TCP, false, GATE_PORT);
+    nft_match_port(nft, IPPROTO_TCP, false, STATE_GATE_PORT);
     nft_verdict(nft, NF_ACCEPT, NULL);
     /* Answers of DHCP servers to questions that were broadcast belong to no connection. */
     nft_rule(nft, "input");

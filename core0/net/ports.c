@@ -24,7 +24,7 @@ static const struct {
     uint16_t first, last;
     const char *owner;
 } reserved[] = {
-    {IPPROTO_TCP, 4443, 4443, "the node's remote listener"},
+    {IPPROTO_TCP, STATE_GATE_PORT, STATE_GATE_PORT, "the node's remote listener"},
     {IPPROTO_TCP, STATE_LOCAL_FIRST, STATE_LOCAL_LAST, "the node's key-value servers"},
     {IPPROTO_UDP, 68, 68, "the node's DHCP client"},
     {IPPROTO_UDP, 546, 546, "the node's DHCP client"},

@@ -22,6 +22,7 @@
 #define STATE_NAMES_MAX 16384      /* of the node */
 #define STATE_SERVICE_MAX 63
 #define STATE_NAME_MAX 253
+#define STATE_GATE_PORT 4443 /* TCP: the remote listener, as in lib/grid/access.h */
 /* Targets that a local port may have: the node's key-value servers (core0/storage/space_server.c). */
 #define STATE_LOCAL_FIRST 61000
 #define STATE_LOCAL_LAST 61063

@@ -59,6 +59,18 @@ def test_nothing_enters_the_node_from_outside(farm):
     farm.lanhost.sh(f"ping -c 1 -W 2 {farm.addresses(family=6)[0]}")
 
 
+def test_the_gate_is_open_to_the_world_and_closed_to_containers(farm):
+    farm.node.serve(4443)
+    for family in (4, 6):
+        assert farm.lanhost.reaches(farm.addresses(family=family)[0], 4443)
+    assert farm.lanhost.cut_off(farm.addresses()[0], 4444)
+    for line in farm.node.sh("ip -o addr show").splitlines():
+        address = line.split()[3].split("/")[0]
+        if not address.startswith(("127.", "::1", "fe80:")):
+            assert farm.node.reaches(address, 4443), "the control does not answer"
+            assert farm.a.cut_off(address, 4443), line
+
+
 def test_services_of_a_network_reach_each_other(farm):
     for address in (farm.b.address4, farm.b.address6):
         assert farm.a.reaches(address)

@@ -45,6 +45,7 @@ class Lan:
         self._sock.bind(("127.0.0.1", self._here))
         self._macs = {}
         self._answers = set()
+        self._refusals = set()
         self._changed = threading.Condition()
         threading.Thread(target=self._loop, daemon=True).start()
 
@@ -119,6 +120,8 @@ class Lan:
             with self._changed:
                 if flags & 0x12 == 0x12:
                     self._answers.add((source, source_port, port))
+                elif flags & 4:
+                    self._refusals.add((source, source_port))
                 self._changed.notify_all()
 
     def _ntp(self, mac, source, own, body):
@@ -190,26 +193,58 @@ class Lan:
         self._send(bytes.fromhex("333300000001"), 0x86dd,
                    struct.pack(">IHBB", 0x60000000, len(body), 58, 255) + source + target + body)
 
-    def knock(self, address, port, timeout=5):
-        """Whether a TCP connection to that address is accepted (a SYN is answered by SYN and ACK)."""
-        with self._changed:
-            self._macs.pop(address, None)
+    def _resolve(self, address, end):
+        """The MAC that answers for an address now; None: nobody does."""
         request = struct.pack(">HHBBH6s4s6s4s", 1, 0x0800, 6, 4, 1, MAC, _ip(self.host_ip), bytes(6),
                               _ip(address))
-        own = random.randint(40000, 60000)
-        head = struct.pack(">HHIIBBHHH", own, port, random.getrandbits(32), 0, 0x50, 2, 8192, 0, 0)
-        pseudo = _ip(self.host_ip) + _ip(address) + struct.pack(">HH", 6, len(head))
-        head = head[:16] + struct.pack(">H", _sum(pseudo + head)) + head[18:]
-        end = time.monotonic() + timeout * paths.SCALE
+        with self._changed:
+            self._macs.pop(address, None)
         while time.monotonic() < end:
             self._send(BROADCAST, 0x0806, request)
             with self._changed:
                 self._changed.wait_for(lambda: address in self._macs, 1)
-                mac = self._macs.get(address)
+                if address in self._macs:
+                    return self._macs[address]
+        return None
+
+    def _syn(self, mac, address, port, own):
+        head = struct.pack(">HHIIBBHHH", own, port, random.getrandbits(32), 0, 0x50, 2, 8192, 0, 0)
+        pseudo = _ip(self.host_ip) + _ip(address) + struct.pack(">HH", 6, len(head))
+        head = head[:16] + struct.pack(">H", _sum(pseudo + head)) + head[18:]
+        self._send_ip(mac, self.host_ip, address, 6, head)
+
+    def knock(self, address, port, timeout=5):
+        """Whether a TCP connection to that address is accepted (a SYN is answered by SYN and ACK)."""
+        own = random.randint(40000, 60000)
+        end = time.monotonic() + timeout * paths.SCALE
+        while time.monotonic() < end:
+            mac = self._resolve(address, end)
             if not mac:
                 continue
-            self._send_ip(mac, self.host_ip, address, 6, head)
+            self._syn(mac, address, port, own)
             with self._changed:
                 if self._changed.wait_for(lambda: (address, port, own) in self._answers, 1):
                     return True
         return False
+
+    def scan(self, address, known, timeout=60):
+        """Every TCP port of an address: those that accept connections, and those that refuse them (which a
+        firewall that drops does not). The port `known` is open: it is knocked at after each batch, and its
+        answer shows that the batch before it was looked at, as frames keep their order."""
+        mac = self._resolve(address, time.monotonic() + timeout * paths.SCALE)
+        assert mac, f"nobody is {address}"
+        self._refusals.clear()
+        batch, own = 128, 33000
+        for first in range(0, 1 << 16, batch):
+            for port in range(first, first + batch):
+                self._syn(mac, address, port, own)
+            end = time.monotonic() + timeout * paths.SCALE
+            probe = own + 1 + first // batch
+            while True:
+                self._syn(mac, address, known, probe)
+                with self._changed:
+                    if self._changed.wait_for(lambda: (address, known, probe) in self._answers, 1):
+                        break
+                assert time.monotonic() < end, f"{address} port {known} fell silent at port {first}"
+        return ({port for host, port, mine in self._answers if (host, mine) == (address, own)},
+                {port for host, port in self._refusals if host == address})
