@@ -8,6 +8,7 @@
 
 #include "gate.h"
 
+#define KEEP_ALIVE_US (20 * UINT64_C(1000000))
 #define NODE_LOGS_MAX 8 /* read at a time */
 #define NDJSON "application/x-ndjson"
 
@@ -90,6 +91,7 @@ struct node_log {
     struct gate *gate;
     struct http_exchange *exchange;
     struct varlink_client *client;
+    struct loop_timer *keep_alive;
     bool begun; /* the head of the answer was sent */
 };
 
@@ -102,7 +104,18 @@ static void log_free(struct node_log *log)
     if (*at != NULL)
         *at = log->next;
     varlink_client_free(log->client);
+    loop_timer_del(log->keep_alive);
     free(log);
+}
+
+/* So that a reader who waits knows that the node is there, and we that he is. */
+static void log_keep_alive(struct loop_timer *timer, void *data)
+{
+    struct node_log *log = data;
+
+    if (log->begun && http_exchange_waiting(log->exchange) == 0)
+        http_exchange_write(log->exchange, "\n", 1);
+    loop_timer_in(timer, KEEP_ALIVE_US);
 }
 
 static void log_gone(struct http_exchange *exchange, void *data)
@@ -192,7 +205,10 @@ void node_log_handle(struct request *request)
     }
     struct node_log *log = count < NODE_LOGS_MAX ? calloc(1, sizeof(*log)) : NULL;
     snprintf(path, sizeof(path), "%s/core0", gate->opt.run);
-    if (log == NULL || varlink_client_new(gate->loop, path, &log->client) < 0) {
+    if (log == NULL || loop_timer_add(gate->loop, log_keep_alive, log, &log->keep_alive) < 0 ||
+        varlink_client_new(gate->loop, path, &log->client) < 0) {
+        if (log != NULL)
+            loop_timer_del(log->keep_alive);
         free(log);
         request_fail_with(request, "gate.busy", "end one of them, or try again later",
                           "the node's log is being read by too many");
@@ -202,6 +218,7 @@ void node_log_handle(struct request *request)
     yyjson_mut_obj_add_strcpy(doc, root, "service",
                               service != NULL && service[0] != '\0' ? service : "core0");
     yyjson_mut_obj_add_int(doc, root, "tail", tail);
+    loop_timer_in(log->keep_alive, KEEP_ALIVE_US);
     log->gate = gate;
     log->next = gate->node_logs;
     gate->node_logs = log;

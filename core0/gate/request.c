@@ -86,15 +86,26 @@ void request_reply(struct request *request, yyjson_mut_doc *doc)
     send_document(request_detach(request), 200, doc);
 }
 
+/* The body is JSON; a header says the same, because WebSocket clients show no body of an upgrade that was refused. */
 void request_fail(struct request *request, const struct error *err)
 {
+    struct http_exchange *exchange;
     yyjson_mut_val *root;
     yyjson_mut_doc *doc = gate_parameters(&root);
+    char header[2048];
+    size_t len;
 
     yyjson_mut_obj_add_strcpy(doc, root, "code", err->code);
     yyjson_mut_obj_add_strcpy(doc, root, "message", err->message);
     yyjson_mut_obj_add_strcpy(doc, root, "hint", err->hint);
-    send_document(request_detach(request), gate_status_of(err->code), doc);
+    int status = gate_status_of(err->code);
+    exchange = request_detach(request);
+    char *text = yyjson_mut_write(doc, YYJSON_WRITE_ESCAPE_UNICODE, &len);
+    if (text != NULL &&
+        (size_t)snprintf(header, sizeof(header), "Croft-Error: %s\r\n", text) < sizeof(header))
+        http_exchange_set_headers(exchange, header);
+    free(text);
+    send_document(exchange, status, doc);
 }
 
 void request_fail_with(struct request *request, const char *code, const char *hint, const char *fmt,

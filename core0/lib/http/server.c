@@ -51,7 +51,8 @@ struct http_exchange {
     unsigned blocked; /* enum transport_wants of a write that must be tried again; 0: none */
     unsigned read_with; /* the same of a read: TLS may have to write first */
     struct http_head head;
-    char *text; /* copies of method and path, each ended by NUL */
+    char *text;    /* copies of method and path, each ended by NUL */
+    char *headers; /* further ones of the answer; NULL: none */
     const char *path;
     void (*on_gone)(struct http_exchange *, void *);
     void *gone_data;
@@ -126,6 +127,7 @@ static void connection_free(struct http_exchange *connection)
     buffer_done(&connection->in);
     buffer_done(&connection->out);
     free(connection->text);
+    free(connection->headers);
     free(connection);
 }
 
@@ -168,6 +170,8 @@ static void next_request(struct http_exchange *connection)
     connection->read_with = 0;
     free(connection->text);
     connection->text = NULL;
+    free(connection->headers);
+    connection->headers = NULL;
     buffer_done(&connection->out);
     connection->sent = 0;
     loop_timer_set(connection->timer,
@@ -282,8 +286,9 @@ static void answer(struct http_exchange *connection, int status, const char *con
     connection->sent = 0;
     buffer_clear(&connection->out);
     int r = buffer_printf(&connection->out,
-                          "HTTP/1.1 %d %s\r\nContent-Length: %zu\r\nContent-Type: %s\r\n%s\r\n",
+                          "HTTP/1.1 %d %s\r\nContent-Length: %zu\r\nContent-Type: %s\r\n%s%s\r\n",
                           status, reason_of(status), len, content_type,
+                          connection->headers != NULL ? connection->headers : "",
                           connection->close ? "Connection: close\r\n" : "");
     if (r >= 0 && len > 0)
         r = buffer_append(&connection->out, body, len);
@@ -660,6 +665,12 @@ void http_exchange_set_gone(struct http_exchange *exchange,
 {
     exchange->on_gone = on_gone;
     exchange->gone_data = data;
+}
+
+void http_exchange_set_headers(struct http_exchange *exchange, const char *lines)
+{
+    free(exchange->headers);
+    exchange->headers = strdup(lines);
 }
 
 void http_exchange_reply(struct http_exchange *exchange, int status, const char *content_type,

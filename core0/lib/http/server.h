@@ -61,6 +61,9 @@ void http_exchange_set_gone(struct http_exchange *exchange,
 void http_exchange_reply(struct http_exchange *exchange, int status, const char *content_type,
                          const void *body, size_t len);
 
+/* Further header lines of the answer, each ended by CRLF; before http_exchange_reply(). Copied; without memory they are left out. */
+void http_exchange_set_headers(struct http_exchange *exchange, const char *lines);
+
 /*
  * Instead of http_exchange_reply(): an answer whose length is not known, in chunks (RFC 9112, section 7.1). What is written is sent as the
  * peer reads; when it has taken everything, on_drained (may be NULL) is called from the loop. A peer that takes nothing for limits.stall_us
