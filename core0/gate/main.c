@@ -59,6 +59,7 @@ static void on_key(yyjson_val *parameters, const struct error *err, bool more, v
 {
     static const struct http_server_limits limits = {.connections = ADDRESS_MAX,
                                                      .per_address = PER_ADDRESS_MAX,
+                                                     .upgrades = true,
                                                      .head = (size_t)64 << 10,
                                                      .body = (size_t)16 << 10};
     const char *key = yyjson_get_str(yyjson_obj_get(parameters, "key"));

@@ -68,7 +68,7 @@ int http_head_parse(const char *data, size_t len, struct http_head *ret_head)
             strncasecmp(header->value, "close", 5) == 0)
             head.keep_alive = 0;
         if (is_name(header, "upgrade"))
-            return -501;
+            head.upgrade = 1;
     }
     if (head.minor == 1 && hosts == 0)
         return -400; /* RFC 9112 section 3.2 */

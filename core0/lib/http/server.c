@@ -105,6 +105,7 @@ int http_server_new(struct loop *loop, const struct http_server_limits *limits,
         own->body = limits->body > 0 ? limits->body : own->body;
         own->request_us = limits->request_us > 0 ? limits->request_us : own->request_us;
         own->idle_us = limits->idle_us > 0 ? limits->idle_us : own->idle_us;
+        own->upgrades = limits->upgrades;
         own->stall_us = limits->stall_us > 0 ? limits->stall_us : own->stall_us;
     }
     *ret_server = server;
@@ -326,6 +327,10 @@ static void try_request(struct http_exchange *connection)
     }
     if (r == 0)
         return;
+    if (connection->head.upgrade && !limits->upgrades) {
+        refuse(connection, 501);
+        return;
+    }
     if (connection->head.content_length > limits->body) {
         refuse(connection, 413);
         return;

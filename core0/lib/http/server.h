@@ -28,6 +28,7 @@ struct http_server_limits {
     size_t body;          /* bytes; 0: 64 KiB, then 413 */
     uint64_t request_us;  /* from the first byte to the last of a request; 0: 10 s, then 408 */
     uint64_t idle_us;     /* between requests; 0: 30 s */
+    bool upgrades;        /* requests may ask for another protocol; false: 501 */
     uint64_t stall_us;    /* without a byte taken, while a stream waits to be sent; 0: 60 s */
 };
 
@@ -108,7 +109,8 @@ struct http_head {
     size_t header_count;
     uint64_t content_length;
     int keep_alive;
+    int upgrade; /* it asks for another protocol */
     size_t size; /* bytes of the head */
 };
-/* 1: whole, 0: more bytes are needed, or the negated status to answer (-400, -411, -431, -501, -505). */
+/* 1: whole, 0: more bytes are needed, or the negated status to answer (-400, -411). */
 int http_head_parse(const char *data, size_t len, struct http_head *ret_head);
