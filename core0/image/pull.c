@@ -19,6 +19,8 @@
 #include "lib/log.h"
 
 #define PROGRESS_US ((uint64_t)250000)
+#define SLOWEST                                                                                    \
+    1024u /* bytes per second of one file: a hub that trickles less for 30 s is left for the next */
 
 struct waiter {
     struct waiter *next;
@@ -488,12 +490,14 @@ static void fetch_try(struct fetch *fetch)
     struct http_request request = {
         .url = url,
         .timeout_us = UINT64_MAX,
+        .stall_rate = SLOWEST,
         /* zstd adds a little to what does not compress. */
         .max_body = fetch->kind == FETCH_CONFIG ? IMAGE_CONFIG_MAX : size + size / 64 + 65536,
         .data = fetch->kind == FETCH_CONFIG ? NULL : fetch_data,
         .done = fetch_done,
         .user = fetch,
-        .flags = HTTP_FAIL_ON_STATUS,
+        /* A hub is where the tenant said; it does not send this node's requests somewhere else. */
+        .flags = HTTP_FAIL_ON_STATUS | HTTP_NO_REDIRECT,
     };
     r = http_request_start(pull->images->http, &request, &fetch->transfer);
     free(url);

@@ -414,8 +414,12 @@ static void decide_registered(struct node *node)
                         memcmp(record->image_digest, node->image_digest, 32) == 0 &&
                         record->host_count == node->host_count &&
                         memcmp(record->hosts, node->hosts, sizeof(record->hosts)) == 0;
-    uint64_t now = (uint64_t)time(NULL);
-    bool due = now > record->last_report && now - record->last_report >= node->report_interval;
+    uint64_t now = loop_clock();
+    if (node->report_known_at == 0 || node->report_known != record->last_report) {
+        node->report_known = record->last_report;
+        node->report_known_at = now;
+    }
+    bool due = (now - node->report_known_at) / 1000000 >= node->report_interval;
     if (!node->has_capacity)
         return;
     if (!queue_has(queue, GRID_REPORT) &&

@@ -82,6 +82,9 @@ struct node { // NOLINT(clang-analyzer-optin.performance.Padding)
     uint64_t
         farmer_of; /* the farm whose farmer is known; 0: none yet. A farm keeps its farmer for ever */
     uint8_t farmer[20];
+    uint64_t report_known; /* the last report's time, as the chain has it … */
+    uint64_t
+        report_known_at; /* … and when it was seen first, in loop time: the clock may be wrong by years */
     struct loop_timer *tick;
     uint64_t backoff;
     bool looking; /* a read is under way */

@@ -57,6 +57,8 @@ static void get_status(struct varlink_call *call, yyjson_val *params, void *data
     yyjson_mut_obj_add_str(doc, root, "state", node_state_name(node->state));
     yyjson_mut_obj_add_strcpy(doc, root, "detail",
                               node->error.code[0] != '\0' ? node->error.message : node->detail);
+    if (node->error.code[0] != '\0')
+        yyjson_mut_obj_add_strcpy(doc, root, "code", node->error.code);
     add_optional(doc, root, "farm", node->boot.farm);
     add_optional(doc, root, "node", node->record.id);
     yyjson_mut_obj_add_strcpy(doc, root, "identity", identity);

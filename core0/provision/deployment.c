@@ -7,12 +7,13 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "lib/crypto/hash.h"
 #include "lib/log.h"
 #include "lib/notify.h"
 #include "provision/steps.h"
+
+#define UNTIMED_US ((uint64_t)2 * 1000 * 1000) /* until it is looked whether the time is known */
 
 static void on_timer(struct loop_timer *timer, void *data)
 {
@@ -20,13 +21,34 @@ static void on_timer(struct loop_timer *timer, void *data)
     deployment_run(data);
 }
 
+static void arm_deadline(struct deployment *deployment)
+{
+    uint64_t by = deployment->content.deploy_by, now = 0;
+
+    if (deployment->chain_state >= CHAIN_ACTIVE || by == 0) {
+        loop_timer_stop(deployment->deadline);
+        return;
+    }
+    if (!provision_now(deployment->provision, &now)) {
+        loop_timer_in(deployment->deadline, UNTIMED_US);
+        return;
+    }
+    uint64_t left = by > now ? by - now : 0;
+    loop_timer_in(deployment->deadline, left * 1000 * 1000);
+}
+
 static void on_deadline(struct loop_timer *timer, void *data)
 {
     struct deployment *deployment = data;
     struct error err = {0};
+    uint64_t now;
 
     (void)timer;
     if (deployment->phase != PHASE_MAKING) {
+        return;
+    }
+    if (!provision_now(deployment->provision, &now) || now < deployment->content.deploy_by) {
+        arm_deadline(deployment); /* the time was not known yet, or was corrected */
         return;
     }
     error_set(&err, ETIMEDOUT, "provision.timed-out", deployment->error.hint,
@@ -34,19 +56,6 @@ static void on_deadline(struct loop_timer *timer, void *data)
               error_is_set(&deployment->error) ? deployment->error.message
                                                : deployment_step_name(deployment));
     deployment_fail(deployment, &err);
-}
-
-static void arm_deadline(struct deployment *deployment)
-{
-    time_t now = time(NULL);
-    uint64_t by = deployment->content.deploy_by;
-
-    if (deployment->chain_state >= CHAIN_ACTIVE || by == 0) {
-        loop_timer_stop(deployment->deadline);
-        return;
-    }
-    uint64_t left = by > (uint64_t)now ? by - (uint64_t)now : 0;
-    loop_timer_in(deployment->deadline, left * 1000 * 1000);
 }
 
 static int add(struct deployment *deployment, enum step_id id, size_t service, size_t item)
@@ -139,6 +148,7 @@ int deployment_new(struct provision *provision, const struct ledger_revision *re
     deployment->retry_us = DEPLOYMENT_RETRY_US;
     deployment->content = *revision->content;
     deployment->content.sealed = NULL;
+    memcpy(deployment->commitment, revision->commitment, 32);
     lane_init(&deployment->lane, provision->loop, provision->run);
     if (revision->content->sealed_len > 0) {
         deployment->sealed = malloc(revision->content->sealed_len);
@@ -201,6 +211,9 @@ struct deployment *deployment_successor(const struct deployment *deployment)
 const char *deployment_step_name(const struct deployment *deployment)
 {
     static const char *const phases[] = {"done", "running", "reporting failure", "failed"};
+    if (deployment->dead) {
+        return "ended";
+    }
     if (deployment->cursor < deployment->plan_count) {
         return deployment->plan[deployment->cursor].step->name;
     }

@@ -53,6 +53,7 @@ struct deployment {
     uint32_t revision;
     uint32_t round;                /* of the list: funded again, it is another deployment */
     struct ledger_content content; /* sealed is owned */
+    uint8_t commitment[32];
     enum chain_state chain_state;
     bool candidate; /* another revision of the reservation runs */
     uint32_t other; /* that revision */
@@ -74,6 +75,9 @@ struct deployment {
     size_t cursor;
     bool busy; /* a request is under way */
     bool dead; /* not wanted; freed when the request under way has ended */
+    /* Dead, and a reorganisation put another proposal under its numbers: it stays in the way of that one until a sweep that
+     * began after it died has removed what it made. */
+    enum { REPLACED_NOT, REPLACED, REPLACED_SWEEPING } replaced;
     bool deploying_reported;
     bool exposed; /* ports and names of the reservation are this revision's */
     uint64_t step_started;
@@ -82,7 +86,8 @@ struct deployment {
     struct loop_timer *deadline; /* deployBy */
     struct lane lane;
     struct http_transfer *transfer;
-    size_t hub; /* which of the hubs is being tried */
+    bool blob_altered; /* a hub gave other bytes than were proposed */
+    size_t hub;        /* which of the hubs is being tried */
 };
 
 /* content is copied. */

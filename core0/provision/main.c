@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "gen/interfaces.h"
 #include "lib/crypto/text.h"
@@ -21,6 +22,7 @@
 
 #define IDENTITY_AGAIN_US ((uint64_t)500 * 1000)
 #define SECOND ((uint64_t)1000 * 1000)
+#define CLOCK_APART_S 3600 /* more is told */
 
 static const char *option_state = "/var/croft/state/provd";
 static const char *option_run = "/run/croft";
@@ -56,10 +58,14 @@ static void get_status(struct varlink_call *call, yyjson_val *parameters, void *
     if (provision->watch != NULL) {
         watch_status(provision->watch, &status);
     }
-    const struct error *why =
-        error_is_set(&provision->refused) ? &provision->refused : &provision->chain_error;
+    const struct error *why = error_is_set(&provision->refused)       ? &provision->refused
+                              : error_is_set(&provision->chain_error) ? &provision->chain_error
+                                                                      : &provision->clock_error;
     yyjson_mut_obj_add_strcpy(doc, root, "state", state_name(provision));
     yyjson_mut_obj_add_strcpy(doc, root, "detail", why->message);
+    if (error_is_set(why)) {
+        yyjson_mut_obj_add_strcpy(doc, root, "code", why->code);
+    }
     if (status.block != 0) {
         hex_encode_0x(status.block_hash, 32, hash);
         yyjson_mut_obj_add_uint(doc, root, "block", status.block);
@@ -195,6 +201,35 @@ static void note_halt(struct provision *provision)
     reconcile_soon(provision);
 }
 
+/* A clock that nobody keeps and that is far from the chain's time. Reservations go by the chain's then (provision_now), but
+ * certificates and logs go by it. */
+static void tell_clock(struct provision *provision)
+{
+    uint64_t chain, now = (uint64_t)time(NULL);
+    struct error err = {0};
+
+    if (watch_clock_is_kept() || provision->watch == NULL ||
+        !watch_time(provision->watch, &chain)) {
+        return;
+    }
+    uint64_t apart = now > chain ? now - chain : chain - now;
+    if (apart < CLOCK_APART_S) {
+        error_clear(&provision->clock_error);
+        return;
+    }
+    if (error_is_set(&provision->clock_error)) {
+        return;
+    }
+    error_set(&err, ETIME, "node.clock-wrong",
+              "set the machine's clock, or name a time server with croft.ntp",
+              "this machine's clock is %" PRIu64
+              " days %s of the chain's time, and no time server keeps it",
+              apart / 86400, now > chain ? "ahead" : "behind");
+    provision->clock_error = err;
+    log_error(&err, "clock");
+    notify_error(&err);
+}
+
 static void on_chain_state(enum watch_state state, const struct error *err, void *data)
 {
     struct provision *provision = data;
@@ -209,6 +244,9 @@ static void on_chain_state(enum watch_state state, const struct error *err, void
         notify_error(NULL);
     }
     provision->chain_error = err != NULL ? *err : (struct error){0};
+    if (err == NULL) {
+        tell_clock(provision);
+    }
     if (err == NULL && state == WATCH_RUNNING) {
         note_halt(provision);
         keys_tell(provision);

@@ -42,6 +42,8 @@ struct provision {
     struct http_client *http;
     struct error refused;     /* set: nothing is run, and why */
     struct error chain_error; /* of the last round */
+    struct error
+        clock_error; /* the clock is far from the chain's time; nothing is refused for it */
     enum watch_state chain_state;
     /* Another machine reports with this node's identity: nothing runs here any more. */
     bool halted;
@@ -72,6 +74,12 @@ struct provision {
 const struct container *provision_container(const struct provision *provision, uint64_t reservation,
                                             uint32_t revision, const char *service);
 
+/*
+ * What time it is, in Unix seconds: by this machine's clock when a time server keeps it, else by the newest block that was proved.
+ * false: neither is known, and nothing may end because of its time.
+ */
+bool provision_now(const struct provision *provision, uint64_t *ret_now);
+
 /* Compares wanted and present: starts and ends deployments, then sweeps. */
 void reconcile(struct provision *provision);
 /* Something of a deployment ended: compare again at the end of this turn. */
@@ -79,6 +87,9 @@ void reconcile_soon(struct provision *provision);
 /* The live revision of a reservation that runs or is to run; several: candidate and current. */
 bool reconcile_wants(const struct provision *provision, uint64_t reservation, uint32_t revision);
 bool reconcile_wants_any(const struct provision *provision, uint64_t reservation);
+/* A sweep begins; it ended, and removed all it was to remove or not. */
+void reconcile_sweeps(struct provision *provision);
+void reconcile_swept(struct provision *provision, bool clean);
 void reconcile_stop(struct provision *provision); /* frees deployments and sweep */
 
 /* Contd's Watch: fills containers, pokes deployments. */

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "lib/log.h"
 #include "lib/notify.h"
@@ -21,6 +22,15 @@ const struct container *provision_container(const struct provision *provision, u
         }
     }
     return NULL;
+}
+
+bool provision_now(const struct provision *provision, uint64_t *ret_now)
+{
+    if (watch_clock_is_kept()) {
+        *ret_now = (uint64_t)time(NULL);
+        return true;
+    }
+    return provision->watch != NULL && watch_time(provision->watch, ret_now);
 }
 
 static struct deployment *find(const struct provision *provision, uint64_t id, uint32_t revision)
@@ -99,12 +109,24 @@ static void end_unwanted(struct provision *provision, const struct ledger *list)
         }
         /* Suspended and funded again between two looks: what was reported then does not count now. */
         bool wanted = entry != NULL && runs(provision, entry) && entry->round == d->round;
-        if (wanted && !d->dead) {
+        bool same = entry != NULL && memcmp(entry->commitment, d->commitment, 32) == 0;
+        if (wanted && same && !d->dead) {
             link = &d->next;
             continue;
         }
+        if (entry != NULL && !same && !d->dead) {
+            log_warn("reservation %" PRIu64 " revision %" PRIu32
+                     ": a reorganisation put another proposal in its place",
+                     d->id, d->revision);
+            d->replaced = REPLACED;
+            store_drop_sealed(&provision->store, d->id, d->revision);
+        }
         if (!deployment_end(d)) {
             link = &d->next; /* its request is under way: the next reconcile frees it */
+            continue;
+        }
+        if (d->replaced != REPLACED_NOT) {
+            link = &d->next;
             continue;
         }
         if (entry == NULL || chain_state_final(entry->state)) {
@@ -173,6 +195,25 @@ static void run_soon(void *data)
 void reconcile_soon(struct provision *provision)
 {
     loop_defer(provision->loop, run_soon, provision);
+}
+
+void reconcile_sweeps(struct provision *provision)
+{
+    for (struct deployment *d = provision->deployments; d != NULL; d = d->next) {
+        if (d->replaced == REPLACED && !d->busy) {
+            d->replaced = REPLACED_SWEEPING;
+        }
+    }
+}
+
+void reconcile_swept(struct provision *provision, bool clean)
+{
+    for (struct deployment *d = provision->deployments; d != NULL; d = d->next) {
+        if (d->replaced == REPLACED_SWEEPING) {
+            d->replaced = clean ? REPLACED_NOT : REPLACED;
+            reconcile_soon(provision);
+        }
+    }
 }
 
 void reconcile_stop(struct provision *provision)

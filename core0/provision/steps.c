@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "lib/crypto/text.h"
+#include "lib/file.h"
 #include "provision/steps_internal.h"
 
 #define SECOND ((uint64_t)1000 * 1000)
@@ -408,8 +409,8 @@ static yyjson_mut_doc *prepare_ask(struct deployment *deployment, const struct p
 {
     yyjson_mut_val *root;
 
-    if (store_take_uids(&deployment->provision->store, deployment->id, &deployment->uid_base, err) <
-        0) {
+    if (store_take_uids(&deployment->provision->store, deployment->id, step_uid_ranges(deployment),
+                        &deployment->uid_base, err) < 0) {
         return NULL;
     }
     yyjson_mut_doc *doc = parameters_instance(deployment->id, deployment->revision,
@@ -560,6 +561,21 @@ bool step_error_passes(const char *code)
         }
     }
     return false;
+}
+
+uint32_t step_uid_ranges(const struct deployment *deployment)
+{
+    char path[PATH_MAX];
+    cleanup_free char *text = NULL;
+    size_t len;
+
+    snprintf(path, sizeof(path), "%s/fault/provd.uid-ranges", deployment->provision->run);
+    if (deployment->provision->config.run_mode != RUN_MODE_DEV ||
+        file_read(path, 16, &text, &len) < 0) {
+        return STORE_SLOTS_MAX;
+    }
+    unsigned long limit = strtoul(text, NULL, 10);
+    return limit < STORE_SLOTS_MAX ? (uint32_t)limit : STORE_SLOTS_MAX;
 }
 
 void step_fault(const struct deployment *deployment, const struct step *step, const char *when)

@@ -19,6 +19,12 @@
 
 /* ---- fetch ---- */
 
+static int mismatch(struct error *err)
+{
+    return error_set(err, EBADMSG, "provision.blob-mismatch", "write the blob to the hub again",
+                     "the hub's sealed specification is not the one that was proposed");
+}
+
 static int check_sealed(const struct deployment *deployment, const uint8_t *data, size_t len,
                         struct error *err)
 {
@@ -30,8 +36,7 @@ static int check_sealed(const struct deployment *deployment, const uint8_t *data
     if (memcmp(hash, deployment->content.sealed_hash, 32) != 0 ||
         (memcmp(deployment->content.blob, zero, 32) != 0 &&
          memcmp(blob, deployment->content.blob, 32) != 0)) {
-        return error_set(err, EBADMSG, "provision.blob-mismatch", "write the blob to the hub again",
-                         "the hub's sealed specification is not the one that was proposed");
+        return mismatch(err);
     }
     return 0;
 }
@@ -46,13 +51,22 @@ static void on_blob(const struct http_response *response, const struct error *ht
     deployment->busy = false;
     deployment->hub++;
     loop_timer_in(deployment->timer, 0);
+    if (http_err != NULL && strcmp(http_err->code, "http.too-big") == 0) {
+        (void)mismatch(&err);
+        deployment->blob_altered = true;
+        deployment->error = err;
+        return;
+    }
     if (http_err != NULL) {
         deployment->error = *http_err;
         return;
     }
-    if (check_sealed(deployment, response->body, response->body_len, &err) < 0 ||
-        store_save_sealed(&deployment->provision->store, deployment->id, deployment->revision,
-                          response->body, response->body_len, &err) < 0) {
+    if (check_sealed(deployment, response->body, response->body_len, &err) < 0) {
+        deployment->blob_altered = true;
+        deployment->error = err;
+    } else if (store_save_sealed(&deployment->provision->store, deployment->id,
+                                 deployment->revision, response->body, response->body_len,
+                                 &err) < 0) {
         deployment->error = err;
     }
 }
@@ -71,7 +85,7 @@ static int fetch_start(struct deployment *deployment, struct error *err)
                                    .timeout_us = (uint64_t)60 * 1000 * 1000,
                                    .done = on_blob,
                                    .user = deployment,
-                                   .flags = HTTP_FAIL_ON_STATUS};
+                                   .flags = HTTP_FAIL_ON_STATUS | HTTP_NO_REDIRECT};
     int ret = http_request_start(deployment->provision->http, &request, &deployment->transfer);
     if (ret < 0) {
         deployment->hub++;
@@ -101,8 +115,11 @@ int fetch_check(struct deployment *deployment, const struct plan_item *item, str
     if (deployment->hub < deployment->content.hub_count) {
         return fetch_start(deployment, err);
     }
-    /* Every hub was tried: the last one's reason is kept, and all are tried again later. */
+    /* Every hub was tried. Other bytes are the end, as of an image; who is only away is asked again later. */
     deployment->hub = 0;
+    if (deployment->blob_altered) {
+        return mismatch(err);
+    }
     return error_set(err, ENOENT, "provision.blob-unreachable",
                      "write the blob to one of the hubs again",
                      "no hub gives the sealed specification; last: %s",

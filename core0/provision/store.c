@@ -279,7 +279,7 @@ static bool slot_taken(const struct store *store, uint32_t slot)
     return false;
 }
 
-int store_take_uids(struct store *store, uint64_t reservation, uint32_t *ret_base,
+int store_take_uids(struct store *store, uint64_t reservation, uint32_t limit, uint32_t *ret_base,
                     struct error *err)
 {
     for (size_t i = 0; i < store->slot_count; i++) {
@@ -289,10 +289,10 @@ int store_take_uids(struct store *store, uint64_t reservation, uint32_t *ret_bas
         }
     }
     uint32_t slot = 0;
-    while (slot < STORE_SLOTS_MAX && slot_taken(store, slot)) {
+    while (slot < limit && slot_taken(store, slot)) {
         slot++;
     }
-    if (slot == STORE_SLOTS_MAX) {
+    if (slot >= limit) {
         return error_set(err, ENOSPC, "provision.no-uid-range", "cancel reservations of this node",
                          "every range of user ids is taken");
     }

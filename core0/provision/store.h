@@ -54,8 +54,9 @@ int store_save_sealed(const struct store *store, uint64_t id, uint32_t revision,
                       size_t len, struct error *err);
 void store_drop_sealed(const struct store *store, uint64_t id, uint32_t revision);
 
-/* First id of the reservation's range; takes a free one when it has none. provision.no-uid-range when all are taken. */
-int store_take_uids(struct store *store, uint64_t reservation, uint32_t *ret_base,
+/* First id of the reservation's range; takes a free one when it has none. limit: how many ranges there are, at most
+ * STORE_SLOTS_MAX. provision.no-uid-range when all are taken. */
+int store_take_uids(struct store *store, uint64_t reservation, uint32_t limit, uint32_t *ret_base,
                     struct error *err);
 int store_release_uids(struct store *store, uint64_t reservation);
 

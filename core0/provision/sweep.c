@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "lib/log.h"
 #include "lib/notify.h"
@@ -17,6 +16,7 @@
 
 #define SECOND ((uint64_t)1000 * 1000)
 #define RETRY_US (2 * SECOND)
+#define UNTIMED_US (15 * SECOND) /* until it is looked whether the time is known */
 #define ENDED_DEFAULT_MS                                                                           \
     ((uint64_t)24 * 3600 * 1000) /* a volume whose reservation nobody remembers */
 #define OPS_MAX 65536
@@ -33,6 +33,7 @@ struct sweep {
     struct lane lane;
     struct loop_timer *timer;
     bool running, again, failed, removed, collected;
+    bool untimed;  /* something waits for the time to be known */
     size_t source; /* list being asked for */
     struct op *ops;
     size_t op_count, op_next;
@@ -183,12 +184,16 @@ static void see_kept(struct sweep *sweep, const char *key, yyjson_val *keep_unti
     const struct store_volume *known = store_find_volume(&sweep->provision->store, key);
     uint64_t reservation = known != NULL ? known->reservation : 0;
     uint64_t keep_ms = known != NULL ? known->keep_ms : ENDED_DEFAULT_MS;
-    uint64_t now = (uint64_t)time(NULL), end = 0;
+    uint64_t now = 0, end = 0;
     bool final = true;
     yyjson_mut_val *root;
 
     if (reservation != 0 && (reconcile_wants_any(sweep->provision, reservation) ||
                              !ended(sweep->provision, reservation, &end, &final))) {
+        return;
+    }
+    if (!provision_now(sweep->provision, &now)) {
+        sweep->untimed = true; /* nothing of a tenant's is destroyed by a clock that nobody keeps */
         return;
     }
     if (!yyjson_is_uint(keep_until)) {
@@ -333,6 +338,7 @@ static void finish(struct sweep *sweep)
     clear(sweep);
     sweep->running = false;
     sweep->again = false;
+    reconcile_swept(sweep->provision, !sweep->failed && !again);
     if (sweep->failed) {
         loop_timer_in(sweep->timer, RETRY_US);
         return;
@@ -344,8 +350,11 @@ static void finish(struct sweep *sweep)
     release_uids(sweep);
     lane_done(&sweep->lane);
     notify_event("swept", "\"removed\":%s", sweep->removed ? "true" : "false");
-    if (sweep->wake != 0) {
-        uint64_t now = (uint64_t)time(NULL);
+    if (sweep->untimed) {
+        loop_timer_in(sweep->timer, UNTIMED_US);
+    } else if (sweep->wake != 0) {
+        uint64_t now = sweep->wake;
+        (void)provision_now(sweep->provision, &now);
         loop_timer_in(sweep->timer, (sweep->wake > now ? sweep->wake - now : 1) * SECOND);
     }
 }
@@ -448,10 +457,12 @@ void sweep_start(struct sweep *sweep)
     }
     loop_timer_stop(sweep->timer);
     sweep->running = true;
+    reconcile_sweeps(sweep->provision);
     sweep->failed = false;
     sweep->removed = sweep->collected = false;
     sweep->source = 0;
     sweep->wake = 0;
+    sweep->untimed = false;
     next_source(sweep);
 }
 

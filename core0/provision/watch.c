@@ -10,6 +10,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/timex.h>
+#include <time.h>
 
 #include "lib/crypto/text.h"
 #include "lib/eth/heads.h"
@@ -19,6 +21,8 @@
 
 #define HINT "name another chain endpoint with croft.chain"
 #define REMEMBERED_MAX 512
+#define AHEAD_MAX_S 900       /* what clocks of honest machines differ by, and more */
+#define SWITCHES_MAX 3        /* of endpoints within one round */
 #define LOG_BLOCKS_MAX 100000 /* blocks walked in one round: far beyond any honest list */
 
 enum stage {
@@ -47,13 +51,18 @@ struct watch {
     uint8_t run_mode;
 
     enum stage stage;
-    bool again; /* a head came during this round */
-    bool chain_checked;
+    bool again;         /* a head came during this round */
+    bool chain_checked; /* of the endpoint below */
+    size_t chain_endpoint;
+    uint64_t chain_asked_at;
+    unsigned switches; /* of endpoints in this round */
     bool reachable;
     uint64_t delay_us;
     uint64_t linked_at;   /* 0: LINK and NODE are due */
     uint64_t verified_at; /* end of the last whole round; 0: none */
     uint64_t head_number; /* what the newest head claims to be */
+    uint64_t chain_time;  /* of the newest block that was proved; 0: none */
+    uint64_t chain_time_at;
     enum watch_state state;
 
     /* the round */
@@ -98,6 +107,8 @@ static void round_failed(struct watch *watch, const struct error *err)
 {
     round_reset(watch);
     watch->again = false;
+    watch->switches = 0;
+    watch->chain_checked = false; /* whoever answers next time says which chain he serves */
     watch->verified_at = 0;
     loop_timer_in(watch->retry, watch->delay_us);
     watch->delay_us =
@@ -122,8 +133,14 @@ static void round_done(struct watch *watch, enum watch_state state)
 {
     note_time(watch);
     round_reset(watch);
+    watch->switches = 0;
     watch->delay_us = WATCH_RETRY_US;
     watch->verified_at = loop_now(watch->loop);
+    if (watch->block == 0 || memcmp(watch->block_hash, watch->header.hash, 32) != 0) {
+        /* The same block once more is as old as it was: the time since it was seen first counts. */
+        watch->chain_time = watch->header.timestamp;
+        watch->chain_time_at = loop_clock();
+    }
     if (watch->head_number < watch->header.number) {
         watch->head_number = watch->header.number;
     }
@@ -255,6 +272,8 @@ static int got_chain_id(struct watch *watch, yyjson_val *result, struct error *e
                          watch->chain_id);
     }
     watch->chain_checked = true;
+    watch->chain_asked_at = loop_now(watch->loop);
+    watch->chain_endpoint = eth_rpc_good(watch->rpc);
     enter(watch, STAGE_HEADER);
     return 0;
 }
@@ -330,6 +349,31 @@ static int check_against_block(const struct watch *watch, const struct eth_log *
     return 0;
 }
 
+bool watch_clock_is_kept(void)
+{
+    struct timex kernel = {0};
+    return adjtimex(&kernel) != TIME_ERROR;
+}
+
+/* A block that is not made yet is nobody's. Only a clock that a time server keeps can tell. */
+static int check_time(const struct eth_header *header, struct error *err)
+{
+    uint64_t now = (uint64_t)time(NULL);
+
+    if (!watch_clock_is_kept() || header->timestamp <= now + AHEAD_MAX_S) {
+        return 0;
+    }
+    return error_set(
+        err, EBADMSG, "chain.bad-header", "the chain endpoint lies or is broken: use another one",
+        "the block's time is %" PRIu64 " s ahead of this machine's clock", header->timestamp - now);
+}
+
+static bool link_due(const struct watch *watch)
+{
+    return watch->state != WATCH_RUNNING || watch->linked_at == 0 ||
+           loop_now(watch->loop) - watch->linked_at >= WATCH_RECHECK_US;
+}
+
 static int got_header(struct watch *watch, yyjson_val *result, struct error *err)
 {
     int ret = eth_header_from_json(result, &watch->header, err);
@@ -339,9 +383,11 @@ static int got_header(struct watch *watch, yyjson_val *result, struct error *err
     if (watch->header.number < watch->final_block) {
         return stale(err);
     }
-    bool linked = watch->state == WATCH_RUNNING && watch->linked_at != 0 &&
-                  loop_now(watch->loop) - watch->linked_at < WATCH_RECHECK_US;
-    enter(watch, linked ? STAGE_LIST : STAGE_LINK);
+    ret = check_time(&watch->header, err);
+    if (ret < 0) {
+        return ret;
+    }
+    enter(watch, link_due(watch) ? STAGE_LINK : STAGE_LIST);
     return 0;
 }
 
@@ -358,6 +404,9 @@ static int got_link(struct watch *watch, yyjson_val *result, struct error *err)
     }
     memcpy(scope.reservations, values[0] + 12, 20);
     scope.node = slot_uint64(values[1], 0);
+    if (scope.node == 0 && watch->final.sequence > 0) {
+        return stale(err); /* it had a list, which is final */
+    }
     if (scope.node == 0) {
         round_done(watch, WATCH_UNREGISTERED);
         return 0;
@@ -627,6 +676,23 @@ static const struct {
     [STAGE_LOGS] = {"eth_getLogs", ask_logs, got_logs},
 };
 
+/* The answer came from another endpoint than the one that said which chain it serves: the round begins anew there. */
+static int endpoint_switched(struct watch *watch, struct error *err)
+{
+    if (watch->stage == STAGE_CHAIN_ID || !watch->chain_checked ||
+        eth_rpc_good(watch->rpc) == watch->chain_endpoint) {
+        return 0;
+    }
+    if (watch->switches++ >= SWITCHES_MAX) {
+        return error_set(err, EAGAIN, "chain.unreachable", HINT,
+                         "the chain endpoints answer in turns, none of them for a whole round");
+    }
+    round_reset(watch);
+    watch->chain_checked = false;
+    enter(watch, STAGE_HEADER);
+    return 1;
+}
+
 static void on_answer(yyjson_val *result, const struct error *rpc_err, void *data)
 {
     struct watch *watch = data;
@@ -636,9 +702,23 @@ static void on_answer(yyjson_val *result, const struct error *rpc_err, void *dat
         round_failed(watch, rpc_err);
         return;
     }
+    int switched = endpoint_switched(watch, &err);
+    if (switched != 0) {
+        if (switched < 0) {
+            round_failed(watch, &err);
+        }
+        return;
+    }
     if (stages[watch->stage].got(watch, result, &err) < 0) {
         round_failed(watch, &err);
     }
+}
+
+/* Once in a while an endpoint is asked again which chain it serves. */
+static bool chain_id_due(const struct watch *watch)
+{
+    return !watch->chain_checked ||
+           loop_now(watch->loop) - watch->chain_asked_at >= WATCH_RECHECK_US;
 }
 
 static void enter(struct watch *watch, enum stage stage)
@@ -652,7 +732,7 @@ static void enter(struct watch *watch, enum stage stage)
     if (stage == STAGE_PEEK && !may_peek) {
         stage = STAGE_HEADER;
     }
-    if (stage == STAGE_HEADER && !watch->chain_checked) {
+    if (stage == STAGE_HEADER && chain_id_due(watch)) {
         stage = STAGE_CHAIN_ID;
     }
     watch->stage = stage;
@@ -702,6 +782,7 @@ static void on_reachable(bool reachable, bool subscribed, const struct error *er
 
     (void)subscribed;
     watch->reachable = reachable;
+    watch->chain_checked = false; /* another connection: maybe to another chain */
     if (!reachable) {
         watch->handlers.on_state(watch->state, err, watch->handlers.data);
     } else if (back) {
@@ -781,6 +862,15 @@ void watch_status(const struct watch *watch, struct watch_status *ret_status)
         .reachable = watch->reachable,
     };
     memcpy(ret_status->block_hash, watch->block_hash, 32);
+}
+
+bool watch_time(const struct watch *watch, uint64_t *ret_now)
+{
+    if (watch->chain_time == 0) {
+        return false;
+    }
+    *ret_now = watch->chain_time + (loop_clock() - watch->chain_time_at) / 1000000;
+    return true;
 }
 
 const struct ledger *watch_latest(const struct watch *watch)

@@ -10,7 +10,8 @@
  * requests of a quiet chain; at least every WATCH_VERIFY_US a round goes the whole way.
  *
  * LINK and NODE are left out once the node is known to be Active, and done again every WATCH_RECHECK_US. A head that comes
- * while a round is under way starts another one behind it. Nothing is believed that a proof does not cover; which header
+ * while a round is under way starts another one behind it. Which chain the endpoint serves is asked first, and again after every
+ * failure, after a change of endpoints and every WATCH_RECHECK_US. Nothing is believed that a proof does not cover; which header
  * to believe is `croft.trust`'s matter (here: rpc).
  */
 #pragma once
@@ -69,6 +70,10 @@ struct watch_status {
     bool reachable;
 };
 void watch_status(const struct watch *watch, struct watch_status *ret_status);
+/* What time it is by the newest block that was proved, in Unix seconds. false: none was yet. */
+bool watch_time(const struct watch *watch, uint64_t *ret_now);
+/* Does a time server keep this machine's clock? Else it may be wrong by years. */
+bool watch_clock_is_kept(void);
 /* The lists as they stand. */
 const struct ledger *watch_latest(const struct watch *watch);
 const struct ledger *watch_final(const struct watch *watch);

@@ -5,10 +5,16 @@ import world as lab
 
 
 @pytest.fixture
-def world(tmp_path):
+def bare_world(tmp_path):
+    """Contracts, and nothing else."""
     lab.build_tools()
     made = lab.World(tmp_path)
-    made.create_farm()
-    made.create_token()
     yield made
     made.stop()
+
+
+@pytest.fixture
+def world(bare_world):
+    bare_world.create_farm()
+    bare_world.create_token()
+    return bare_world

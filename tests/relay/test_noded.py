@@ -1,7 +1,6 @@
 """noded on a folder instead of a pool, with a real chain and a real relay."""
 import json
 import os
-import pathlib
 import shutil
 import signal
 import subprocess
@@ -9,55 +8,8 @@ import subprocess
 import pytest
 
 import primitives
-from world import BIN, CHAIN_ID, Storaged, varlink, wait
-
-
-class Noded:
-    def __init__(self, world, pools=("a",), **boot):
-        self.world = world
-        self.run = world.folder / "run"
-        self.pools = self.run / "pools"
-        for pool in pools:
-            (self.pools / pool / "identity").mkdir(parents=True)
-        self.state = world.folder / "state"
-        self.state.mkdir()
-        self.storaged = Storaged(self.run / "storaged")
-        self.socket = self.run / "noded"
-        self.token = self.run / "join.token"
-        boot_id = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")
-        self.boot = {"version": "test", "bootId": boot_id, "farmerId": 1, "runmode": "dev", "chain": [world.url],
-                     "chainId": CHAIN_ID, "registry": world.registry, "trust": {"mode": "rpc"},
-                     "relay": [f"http://127.0.0.1:{world.relay_port}"], "address": "192.0.2.7", "hub": [], "errors": []}
-        self.boot.update(boot)
-        self.digest = self.run / "image-digest"
-        self.process = None
-
-    def start(self):
-        (self.run / "boot.json").write_text(json.dumps(self.boot))
-        self.process = self.world.spawn(
-            "noded", [BIN / "noded", "--socket", self.socket, "--boot", self.run / "boot.json", "--pools", self.pools,
-                      "--state", self.state, "--image-digest", self.digest],
-            env=os.environ | {"CROFT_RUN": str(self.run), "CROFT_JOIN_TOKEN_FILE": str(self.token)})
-        wait("socket", self.socket.exists)
-        return self
-
-    def give_token(self, token=None):
-        self.token.write_text((token or self.world.token).hex() + "\n")
-        return self
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-        self.socket.unlink(missing_ok=True)
-
-    def status(self):
-        return varlink(self.socket, "org.croft.node.GetStatus")["parameters"]
-
-    def state_is(self, state, seconds=20):
-        return wait(state, lambda: self.status()["state"] == state and self.status(), seconds)
-
-    def log(self):
-        return (self.world.folder / "noded.log").read_text()
+from nodes import Noded
+from world import BIN, varlink, wait
 
 
 def test_registers_with_a_token(world):

@@ -142,9 +142,9 @@ class World:
     def create_farm(self, name="farm"):
         self.transact("createFarm", ["string"], [name.encode()])
 
-    def create_token(self, uses=100, token=None):
+    def create_token(self, uses=100, token=None, farm=1, expires=9999999999):
         self.transact("createToken", ["uint64", "address", "uint64", "uint32"],
-                      [1, bytes.fromhex(self.address_of(token or self.token)[2:]), 9999999999, uses])
+                      [farm, bytes.fromhex(self.address_of(token or self.token)[2:]), expires, uses])
 
     @staticmethod
     def address_of(private):
@@ -242,8 +242,8 @@ class World:
 class Storaged:
     """Answers org.croft.storage.GetStatus, which is all that noded asks."""
 
-    def __init__(self, path, ssd=10 << 30):
-        self.ssd = ssd
+    def __init__(self, path, ssd=10 << 30, hdd=10 << 30):
+        self.ssd, self.hdd = ssd, hdd
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.bind(str(path))
         self.socket.listen(8)
@@ -263,7 +263,7 @@ class Storaged:
             held += data
             while b"\0" in held:
                 _, held = held.split(b"\0", 1)
-                peer.sendall(json.dumps({"parameters": {"ssd": self.ssd, "hdd": 0, "ephemeral": False, "disks": [],
+                peer.sendall(json.dumps({"parameters": {"ssd": self.ssd, "hdd": self.hdd, "ephemeral": False, "disks": [],
                                                         "pools": []}}).encode() + b"\0")
 
 

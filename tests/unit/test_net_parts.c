@@ -226,6 +226,37 @@ static void test_subnets_keep_away_from_the_links(void **state)
     state_done(&s);
 }
 
+/* The links know every range that bridges are numbered from: there is none left, and none is taken all the same. */
+static void test_no_subnet_is_left(void **state)
+{
+    static const uint8_t mac[6] = {2};
+    struct address busy[] = {prefix("100.64.0.1/10"), prefix("172.16.0.1/12"),
+                             prefix("10.0.0.1/8")};
+    struct state s = {0};
+    struct network *network = state_add_network(&s);
+
+    (void)state;
+    network->reservation = 1;
+    assert_int_equal(state_choose_subnets(&s, network, busy, 3, mac), -ENOSPC);
+    busy[1] = prefix("172.16.0.1/13"); /* one half of it is free again */
+    assert_int_equal(state_choose_subnets(&s, network, busy, 3, mac), 0);
+    assert_in_range(network->gateway4.bytes[1], 24, 31);
+    state_done(&s);
+}
+
+static void test_networks_fill_a_node_and_no_more(void **state)
+{
+    struct state s = {0};
+
+    (void)state;
+    for (unsigned i = 0; i < STATE_NETWORKS_MAX; i++)
+        assert_non_null(state_add_network(&s));
+    assert_null(state_add_network(&s));
+    s.network_count--;
+    assert_non_null(state_add_network(&s));
+    state_done(&s);
+}
+
 static void add_host(struct state *s, uint32_t revision, const char *service, const char *network,
                      int expected)
 {
@@ -457,6 +488,8 @@ int main(void)
         cmocka_unit_test(test_helper_report),
         cmocka_unit_test(test_subnets_never_overlap_and_are_the_same_each_time),
         cmocka_unit_test(test_subnets_keep_away_from_the_links),
+        cmocka_unit_test(test_no_subnet_is_left),
+        cmocka_unit_test(test_networks_fill_a_node_and_no_more),
         cmocka_unit_test(test_the_order_of_additions_does_not_show),
         cmocka_unit_test(test_hosts_fill_a_network_and_no_more),
         cmocka_unit_test(test_the_list_survives_the_file),

@@ -166,6 +166,11 @@ const char *eth_rpc_endpoint(const struct eth_rpc *rpc, size_t index)
     return rpc->urls[index];
 }
 
+size_t eth_rpc_good(const struct eth_rpc *rpc)
+{
+    return rpc->good;
+}
+
 uint64_t eth_rpc_requests(const struct eth_rpc *rpc)
 {
     return rpc->sent;

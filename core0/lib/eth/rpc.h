@@ -40,6 +40,8 @@ void eth_rpc_free(struct eth_rpc *rpc); /* callbacks of open requests are not ca
 struct loop *eth_rpc_loop(const struct eth_rpc *rpc);
 size_t eth_rpc_endpoint_count(const struct eth_rpc *rpc);
 const char *eth_rpc_endpoint(const struct eth_rpc *rpc, size_t index);
+/* Which endpoint answered last: it is asked first. */
+size_t eth_rpc_good(const struct eth_rpc *rpc);
 /* Requests sent since the start, for "requests of an idle minute are counted". */
 uint64_t eth_rpc_requests(const struct eth_rpc *rpc);
 

@@ -129,7 +129,8 @@ static const struct failure {
     {CURLE_OPERATION_TIMEDOUT, ETIMEDOUT, "http.timeout", "did not answer in time"},
     {CURLE_FILESIZE_EXCEEDED, EFBIG, "http.too-big", "answers with more than the limit"},
     {CURLE_TOO_MANY_REDIRECTS, ELOOP, "http.unreachable", "redirects too often"},
-    {CURLE_PEER_FAILED_VERIFICATION, EPROTO, "http.tls", "has a certificate that is not trusted"},
+    {CURLE_PEER_FAILED_VERIFICATION, EPROTO, "http.tls",
+     "has a certificate that is not trusted, or not valid at this machine's time"},
     {CURLE_SSL_PINNEDPUBKEYNOTMATCH, EPROTO, "http.wrong-key",
      "shows another key than the one that it must have"},
     {CURLE_SSL_CONNECT_ERROR, EPROTO, "http.tls", "does not speak TLS as we do"},
@@ -212,7 +213,8 @@ static int set_options(struct http_client *client, struct http_transfer *transfe
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
                      milliseconds(request->connect_timeout_us, 10000000));
     if (request->stall_timeout_us != UINT64_MAX) {
-        curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
+        curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT,
+                         request->stall_rate > 0 ? (long)request->stall_rate : 1L);
         curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, stall_s > 0 ? (long)stall_s : 1L);
     }
     if (transfer->max_body <= INT64_MAX)

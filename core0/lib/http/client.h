@@ -53,8 +53,8 @@ struct http_request {
     const char *const *headers;  /* "Name: value", ended by NULL; may be NULL */
     uint64_t timeout_us;         /* for all of it; 0: 60 s. UINT64_MAX: only the next two */
     uint64_t connect_timeout_us; /* 0: 10 s */
-    uint64_t
-        stall_timeout_us; /* fewer than 1 byte per second for that long; 0: 30 s; UINT64_MAX: none */
+    uint64_t stall_timeout_us; /* slower than stall_rate for that long; 0: 30 s; UINT64_MAX: none */
+    uint32_t stall_rate;       /* bytes per second; 0: 1 */
     const uint8_t *
         pinned_key; /* https: SHA-256 of the SubjectPublicKeyInfo that the peer must have, by TLS 1.3; its
                                   certificate is not looked at beyond that. NULL: the bundle of certificates decides */

@@ -8,7 +8,8 @@ from . import ports
 
 
 class Hub:
-    """altered: {path below the root: bytes, or None for 404}. paths: what was asked for."""
+    """altered: {path below the root: bytes, None for 404, or a function of the request handler that answers as it likes}.
+    paths: what was asked for."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -31,6 +32,10 @@ class Hub:
                     super().do_GET()
                     return
                 data = outer.altered[path]
+                if callable(data):
+                    self.close_connection = True
+                    data(self)
+                    return
                 if data is None:
                     self.send_error(404)
                     return

@@ -91,7 +91,8 @@ def upgrade(host, port):
 
 class Proxy:
     """lies: {method: function(result, params) -> result}, changed at any time. Requests are counted
-    by method in .counts; .log holds (time, method)."""
+    by method in .counts; .log holds (time, method). upstream: the port that is asked. raw: what every POST is answered with
+    instead, bytes or a function of the request."""
 
     def __init__(self, upstream_port, port=None):
         self.port = port or ports.free()
@@ -99,8 +100,9 @@ class Proxy:
         self.log = []
         self.lies = {}
         self.told = collections.Counter()
+        self.raw = None
         self.notifications = 0
-        self._upstream = upstream_port
+        self.upstream = upstream_port
         self._open = threading.Event()
         self._open.set()
         self._sockets = set()
@@ -215,7 +217,9 @@ class Proxy:
     def _forward(self, body):
         message = json.loads(body)
         self._count(message)
-        link = http.client.HTTPConnection("127.0.0.1", self._upstream, timeout=30)
+        if self.raw is not None:
+            return self.raw(message) if callable(self.raw) else self.raw
+        link = http.client.HTTPConnection("127.0.0.1", self.upstream, timeout=30)
         link.request("POST", "/", body, {"Content-Type": "application/json"})
         raw = link.getresponse().read()
         link.close()
@@ -226,7 +230,7 @@ class Proxy:
 
     def _bridge(self, client):
         """Passes messages between a node's WebSocket and the chain's."""
-        server = upgrade("127.0.0.1", self._upstream)
+        server = upgrade("127.0.0.1", self.upstream)
         node, chain = Frames(client, False), Frames(server, True)
         asked = {}
 
