@@ -1,5 +1,5 @@
 // What a replica takes from its primary: elements of answers, until the bytes end.
-// sources: core0/kv/replica_client.c core0/kv/resp.c core0/kv/address.c core0/kv/session_transport.c core0/kv/tls.c
+// sources: core0/kv/replica_client.c core0/kv/resp.c core0/kv/address.c core0/kv/tls.c
 // packages: mbedtls
 #include <stdint.h>
 #include <stdlib.h>

@@ -1,10 +1,9 @@
 // runc's log, whose sentences carry words of the image.
-// sources: core0/container/runc_error.c
 // packages: yyjson
 #include <stdint.h>
 #include <stdlib.h>
 
-#include "container/runc_error.h"
+#include "lib/runc_error.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
