@@ -96,11 +96,16 @@ test-interop: build/.setup bin ## Test: our programs against other people's: var
 
 # What the machine tests and the demonstration need besides the image.
 .PHONY: tests-tools chain-build
-tests-tools: build/tests/agent build/bin/croft build/bin/croft-relay chain-build
+tests-tools: build/tests/agent build/tests/attack build/bin/croft build/bin/croft-relay chain-build
 chain-build: build/.setup
 	@$(MAKE) -C chain build
 build/tests/agent: tests/agent/agent.c build/pkg/musl.key
 	$(call say,cc,$<)mkdir -p $(@D) && $(CC_target) -std=gnu17 -O2 -Wall -Wextra -Werror -o $@ $<
+
+# What a hostile tenant does, for the tests of isolation.
+build/tests/attack: $(wildcard tests/attack/*.c) tests/attack/attack.h build/pkg/musl.key
+	$(call say,cc,tests/attack)mkdir -p $(@D) && $(CC_target) -std=gnu17 -O2 -Wall -Wextra -Wno-missing-field-initializers -Werror \
+	    -o $@ $(filter %.c,$^)
 
 .PHONY: fuzz
 fuzz: $(addprefix build/test/libfuzzer/,$(call chosen,$(FUZZERS))) ## Test: look for new crashes with libFuzzer, until an hour brought nothing (T=parser, SECONDS_EACH=60)

@@ -2,15 +2,11 @@
 
 What the machine that builds cannot show is shown here: limits, the shifted ids, what is left after the end."""
 import base64
-import io
-import pathlib
-import subprocess
-import tarfile
 import time
 
 import pytest
 
-from lab import agent as lab_agent, machine, paths
+from lab import agent as lab_agent, machine, paths, tenants
 
 SECONDS = 270  # about, for the order in which files start
 
@@ -19,36 +15,12 @@ WORK = "/var/croft/contd-test"
 BUSYBOX = "/croft-test/busybox"
 
 
-def rootfs():
-    """A root file system as it lies on disk for a container: BusyBox."""
-    data = io.BytesIO()
-    with tarfile.open(fileobj=data, mode="w") as tar:
-        def add(name, content=None, mode=0o755, link=None):
-            entry = tarfile.TarInfo(name)
-            entry.mode, entry.mtime = mode, 1700000000
-            entry.type = tarfile.SYMTYPE if link else tarfile.DIRTYPE if content is None else tarfile.REGTYPE
-            entry.linkname, entry.size = link or "", len(content or b"")
-            tar.addfile(entry, io.BytesIO(content or b""))
-        add(".")
-        for folder in ("bin", "proc", "sys", "dev", "etc", "root", "var", "var/web"):
-            add(folder)
-        add("tmp", mode=0o1777)
-        add("bin/busybox", pathlib.Path("/bin/busybox").read_bytes())
-        for applet in subprocess.check_output(["/bin/busybox", "--list"], text=True).split():
-            if applet != "busybox":
-                add(f"bin/{applet}", link="busybox")
-        add("etc/passwd", b"root:x:0:0::/root:/bin/sh\nweb:x:33:33::/var/web:/bin/sh\n", 0o644)
-        add("etc/group", b"root:x:0:\nweb:x:33:\nextra:x:44:web\n", 0o644)
-        add("bin/data", b"no program")
-    return data.getvalue()
-
-
 class Contd:
     """org.croft.container on a machine; every service belongs to reservation 12, revision 1."""
 
     def __init__(self, m):
         self.machine, self.agent = m, m.agent
-        self.agent.write("/run/rootfs.tar", rootfs())
+        self.agent.write("/run/rootfs.tar", tenants.rootfs())
         self.agent.sh(f"{BUSYBOX} mkdir -p -m 711 {WORK}/rootfs; {BUSYBOX} tar -xf /run/rootfs.tar -C {WORK}/rootfs; "
                       f"{BUSYBOX} chown -hR {BASE}:{BASE} {WORK}/rootfs", timeout=60)
 
