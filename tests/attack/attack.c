@@ -43,8 +43,8 @@ int outcome(long result)
 // musl has no strerrorname_np().
 static const char *errno_name(int number)
 {
-#define ROW(e)  \
-    case e:     \
+#define ROW(e)                                                                                     \
+    case e:                                                                                        \
         return #e
     switch (number) {
         ROW(EPERM);
@@ -106,7 +106,8 @@ static const struct attack *find(const char *name)
 
 static void say(const char *name, const char *verdict, const char *how)
 {
-    printf("{\"attack\":\"%s\",\"verdict\":\"%s\",\"errno\":\"%s\",\"detail\":\"", name, verdict, how);
+    printf("{\"attack\":\"%s\",\"verdict\":\"%s\",\"errno\":\"%s\",\"detail\":\"", name, verdict,
+           how);
     for (const char *p = shared->detail; *p; p++) {
         if (*p == '"' || *p == '\\') {
             printf("\\%c", *p);
@@ -161,7 +162,8 @@ static void enter(const char *pid, const char *kinds)
     char path[64], *copy = strdup(kinds), *save = NULL;
     int fds[8], count = 0;
 
-    for (char *kind = strtok_r(copy, ",", &save); kind && count < 8; kind = strtok_r(NULL, ",", &save)) {
+    for (char *kind = strtok_r(copy, ",", &save); kind && count < 8;
+         kind = strtok_r(NULL, ",", &save)) {
         snprintf(path, sizeof path, "/proc/%s/ns/%s", pid, kind);
         fds[count] = open(path, O_RDONLY | O_CLOEXEC);
         if (fds[count++] < 0) {

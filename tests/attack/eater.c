@@ -116,7 +116,8 @@ static int eat_inodes(char **argument)
     alarm(0);
     mkdir(argument[1], 0755);
     for (made = 0; made < most; made++) {
-        snprintf(path, sizeof path, "%s/%d-and-a-long-name-that-needs-its-room-in-the-tree", argument[1], made);
+        snprintf(path, sizeof path, "%s/%d-and-a-long-name-that-needs-its-room-in-the-tree",
+                 argument[1], made);
         int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
         if (fd < 0) {
             result = -errno;
@@ -126,7 +127,8 @@ static int eat_inodes(char **argument)
     }
     hold(argument[0], "%d files", made);
     for (int i = 0; i < made; i++) {
-        snprintf(path, sizeof path, "%s/%d-and-a-long-name-that-needs-its-room-in-the-tree", argument[1], i);
+        snprintf(path, sizeof path, "%s/%d-and-a-long-name-that-needs-its-room-in-the-tree",
+                 argument[1], i);
         unlink(path);
     }
     return result;
@@ -229,11 +231,13 @@ static int eat_signals(char **argument)
 // SECONDS NETWORK COUNT: begins so many connections by datagrams, "203.0.113." and ports of all kinds.
 static int eat_connections(char **argument)
 {
-    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), count = atoi(argument[2]), refused = 0, result = 0;
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), count = atoi(argument[2]), refused = 0,
+        result = 0;
 
     alarm(0);
     for (int i = 0; i < count; i++) {
-        struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)(1024 + i / 250))};
+        struct sockaddr_in to = {.sin_family = AF_INET,
+                                 .sin_port = htons((uint16_t)(1024 + i / 250))};
         char text[32];
         snprintf(text, sizeof text, "%s%d", argument[1], 1 + i % 250);
         inet_pton(AF_INET, text, &to.sin_addr);

@@ -134,7 +134,8 @@ static int attack_cwd(char **argument)
             return -errno;
         }
     }
-    return stat("/", &root) == 0 && stat(".", &at) == 0 && root.st_ino == at.st_ino && root.st_dev == at.st_dev
+    return stat("/", &root) == 0 && stat(".", &at) == 0 && root.st_ino == at.st_ino &&
+                   root.st_dev == at.st_dev
                ? -ENOENT
                : 0;
 }
@@ -200,7 +201,8 @@ static int attack_flip(char **argument)
     printf("flipping\n");
     fflush(stdout);
     while (time(NULL) < end) {
-        if (syscall(SYS_renameat2, AT_FDCWD, argument[1], AT_FDCWD, argument[2], 2 /* RENAME_EXCHANGE */) < 0) {
+        if (syscall(SYS_renameat2, AT_FDCWD, argument[1], AT_FDCWD, argument[2],
+                    2 /* RENAME_EXCHANGE */) < 0) {
             return -errno;
         }
         count++;
@@ -215,7 +217,8 @@ static int attack_flip(char **argument)
 static int attack_mount(char **argument)
 {
     bool bind = strcmp(argument[2], "bind") == 0;
-    int result = outcome(mount(argument[0], argument[1], bind ? NULL : argument[2], bind ? MS_BIND : 0, NULL));
+    int result = outcome(
+        mount(argument[0], argument[1], bind ? NULL : argument[2], bind ? MS_BIND : 0, NULL));
 
     if (result == 0) {
         umount2(argument[1], MNT_DETACH);
@@ -285,8 +288,8 @@ static int attack_unshare(char **argument)
     static const struct {
         const char *name;
         int flag;
-    } kinds[] = {{"user", CLONE_NEWUSER},  {"mount", CLONE_NEWNS}, {"net", CLONE_NEWNET},
-                 {"pid", CLONE_NEWPID},    {"ipc", CLONE_NEWIPC},  {"uts", CLONE_NEWUTS},
+    } kinds[] = {{"user", CLONE_NEWUSER},    {"mount", CLONE_NEWNS}, {"net", CLONE_NEWNET},
+                 {"pid", CLONE_NEWPID},      {"ipc", CLONE_NEWIPC},  {"uts", CLONE_NEWUTS},
                  {"cgroup", CLONE_NEWCGROUP}};
 
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
@@ -377,9 +380,8 @@ static int attack_io_uring(char **argument)
 
 static int attack_perf(char **argument)
 {
-    struct perf_event_attr attr = {.type = PERF_TYPE_SOFTWARE,
-                                   .size = sizeof attr,
-                                   .config = PERF_COUNT_SW_CPU_CLOCK};
+    struct perf_event_attr attr = {
+        .type = PERF_TYPE_SOFTWARE, .size = sizeof attr, .config = PERF_COUNT_SW_CPU_CLOCK};
 
     (void)argument;
     return outcome(syscall(SYS_perf_event_open, &attr, -1, 0, -1, 0));
@@ -428,7 +430,8 @@ static int attack_delete_module(char **argument)
 static int attack_reboot(char **argument)
 {
     (void)argument;
-    return outcome(syscall(SYS_reboot, 0xfee1dead, 0x28121969, 0 /* RB_DISABLE_CAD: harmless */, NULL));
+    return outcome(
+        syscall(SYS_reboot, 0xfee1dead, 0x28121969, 0 /* RB_DISABLE_CAD: harmless */, NULL));
 }
 
 static int attack_clock(char **argument)
@@ -524,7 +527,9 @@ static int attack_audit(char **argument)
 {
     struct {
         struct nlmsghdr header;
-    } request = {{.nlmsg_len = sizeof request, .nlmsg_type = AUDIT_GET, .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK}};
+    } request = {{.nlmsg_len = sizeof request,
+                  .nlmsg_type = AUDIT_GET,
+                  .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK}};
     char answer[1024];
     int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_AUDIT);
 

@@ -152,7 +152,8 @@ static int be_victim(char **argument)
 
     alarm(0);
     memcpy(addr.sun_path + 1, argument[1], len);
-    if (bind(fd, (struct sockaddr *)&addr, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + len)) < 0 ||
+    if (bind(fd, (struct sockaddr *)&addr,
+             (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + len)) < 0 ||
         listen(fd, 5) < 0) {
         return -errno;
     }
@@ -160,7 +161,8 @@ static int be_victim(char **argument)
         return -errno;
     }
     snprintf(path, sizeof path, "/%s", argument[1]);
-    if (mq_open(path, O_RDWR | O_CREAT, 0666, NULL) < 0 || shm_open(path, O_RDWR | O_CREAT, 0666) < 0) {
+    if (mq_open(path, O_RDWR | O_CREAT, 0666, NULL) < 0 ||
+        shm_open(path, O_RDWR | O_CREAT, 0666) < 0) {
         return -errno;
     }
     printf("ready %p\n", (void *)secret);

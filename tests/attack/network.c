@@ -22,9 +22,11 @@
 #define WAIT_MS 2500
 #define MARK "CROFT-MARK-"
 
-static int resolve(const char *host, const char *port, int type, struct sockaddr_storage *addr, socklen_t *len)
+static int resolve(const char *host, const char *port, int type, struct sockaddr_storage *addr,
+                   socklen_t *len)
 {
-    struct addrinfo hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV, .ai_socktype = type}, *found;
+    struct addrinfo hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV, .ai_socktype = type},
+                    *found;
 
     if (getaddrinfo(host, port, &hints, &found) != 0) {
         return -EADDRNOTAVAIL;
@@ -99,8 +101,10 @@ static int attack_udp(char **argument)
 static int be_server(char **argument)
 {
     int on = 0, one = 1;
-    struct sockaddr_in6 addr = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)atoi(argument[0]))};
-    int tcp = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0), udp = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in6 addr = {.sin6_family = AF_INET6,
+                                .sin6_port = htons((uint16_t)atoi(argument[0]))};
+    int tcp = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0),
+        udp = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
     alarm(0);
     setsockopt(tcp, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
@@ -127,7 +131,8 @@ static int be_server(char **argument)
             socklen_t len = sizeof from;
             char byte[16];
             if (recvfrom(udp, byte, sizeof byte, 0, (struct sockaddr *)&from, &len) >= 0) {
-                (void)!sendto(udp, argument[1], strlen(argument[1]), 0, (struct sockaddr *)&from, len);
+                (void)!sendto(udp, argument[1], strlen(argument[1]), 0, (struct sockaddr *)&from,
+                              len);
             }
         }
     }
@@ -184,7 +189,8 @@ static size_t build_ip4(uint8_t *at, const char *source, const char *target, con
 }
 
 // An IPv6 packet: `next` in front of `len` bytes at at + 40; a hop-by-hop header between with `hop`.
-static size_t build_ip6(uint8_t *at, const char *source, const char *target, uint8_t next, size_t len, bool hop)
+static size_t build_ip6(uint8_t *at, const char *source, const char *target, uint8_t next,
+                        size_t len, bool hop)
 {
     uint8_t *body = at + 40 + (hop ? 8 : 0);
     uint32_t sum = (uint32_t)len + next;
@@ -252,7 +258,8 @@ static int attack_frame(char **argument)
     uint8_t frame[512] = {0}, own[6], claimed[6];
     char mark[64];
     int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, htons(ETH_P_ALL));
-    struct sockaddr_ll to = {.sll_family = AF_PACKET, .sll_ifindex = (int)if_nametoindex(argument[0]), .sll_halen = 6};
+    struct sockaddr_ll to = {
+        .sll_family = AF_PACKET, .sll_ifindex = (int)if_nametoindex(argument[0]), .sll_halen = 6};
 
     if (fd < 0) {
         return -errno;
@@ -263,8 +270,8 @@ static int attack_frame(char **argument)
     }
     memcpy(claimed, own, 6);
     if (strcmp(argument[3], "own") != 0) {
-        sscanf(argument[3], "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &claimed[0], &claimed[1], &claimed[2], &claimed[3],
-               &claimed[4], &claimed[5]);
+        sscanf(argument[3], "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &claimed[0], &claimed[1], &claimed[2],
+               &claimed[3], &claimed[4], &claimed[5]);
     }
     snprintf(mark, sizeof mark, MARK "%s;", argument[1]);
     memset(frame, 0xff, 6);
