@@ -168,6 +168,8 @@ const struct code codes[] = {
      "choose another port or another node"},
     {"container.oom-killed", "a service used more memory than its limit and was killed",
      "raise deploy.resources.limits.memory"},
+    {"container.pids-limit", "a service wanted more processes than its limit",
+     "raise deploy.resources.limits.pids"},
     {"container.exited", "a service ended with an error",
      "look at what it wrote; run its image elsewhere to see why"},
     {"container.unhealthy", "a service did not pass its health check",

@@ -14,6 +14,7 @@
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 #define CPU_PERIOD UINT64_C(100000) /* us, the kernel's default */
 #define SHM_SIZE "67108864"
+#define PTYS_MAX "256" /* of the 3,072 that all containers share (drivers/tty/pty.c, pty_limit) */
 
 static yyjson_mut_val *strings(yyjson_mut_doc *doc, const char *const *list)
 {
@@ -114,7 +115,8 @@ struct mount_row {
 static const struct mount_row basic_mounts[] = {
     {"/proc", "proc", "proc", "nosuid,noexec,nodev"},
     {"/dev", "tmpfs", "tmpfs", "nosuid,strictatime,mode=755,size=65536k"},
-    {"/dev/pts", "devpts", "devpts", "nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5"},
+    {"/dev/pts", "devpts", "devpts",
+     "nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5,max=" PTYS_MAX},
     {"/sys", "sysfs", "sysfs", "nosuid,noexec,nodev,ro"},
     {"/sys/fs/cgroup", "cgroup", "cgroup", "ro,nosuid,noexec,nodev"},
     {"/dev/mqueue", "mqueue", "mqueue", "nosuid,noexec,nodev"},

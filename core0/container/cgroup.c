@@ -120,16 +120,26 @@ int cgroup_destroy(const char *path, int timeout_ms)
     return remove_below(path, 0);
 }
 
-uint64_t cgroup_oom_kills(const char *path)
+static uint64_t read_count(const char *path, const char *file, const char *name)
 {
     char events[PATH_LEN];
     cleanup_free char *text = NULL;
     size_t len;
 
-    snprintf(events, sizeof(events), "%s/memory.events", path);
+    snprintf(events, sizeof(events), "%s/%s", path, file);
     if (file_read(events, FILE_LEN_MAX, &text, &len) < 0)
         return 0;
-    return read_member(text, "oom_kill");
+    return read_member(text, name);
+}
+
+uint64_t cgroup_oom_kills(const char *path)
+{
+    return read_count(path, "memory.events", "oom_kill");
+}
+
+uint64_t cgroup_pids_refused(const char *path)
+{
+    return read_count(path, "pids.events", "max");
 }
 
 bool cgroup_has(const char *mount, const char *path, int pid)

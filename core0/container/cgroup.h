@@ -16,5 +16,7 @@ int cgroup_destroy(const char *path, int timeout_ms);
 int cgroup_kill(const char *path);
 /* Number of processes killed for want of memory; 0 when it cannot be told. */
 uint64_t cgroup_oom_kills(const char *path);
+/* How often a process was refused for the limit of processes; 0 when it cannot be told. */
+uint64_t cgroup_pids_refused(const char *path);
 /* True when the process is in this cgroup, or one below. `path` is the folder, `mount` the mount point above it. */
 bool cgroup_has(const char *mount, const char *path, int pid);

@@ -166,6 +166,10 @@ void instance_prepare(struct instance *inst);
 void instance_started(struct instance *inst, pid_t pid, bool adopted);
 void instance_timer(struct loop_timer *timer, void *data);
 
+/* ---- limits.c ---- */
+/* Whether the kernel holds against this run that it reached a limit: container.oom-killed, container.pids-limit. */
+bool limits_reached(const struct instance *inst, struct error *ret_reason);
+
 /* ---- wait.c: calls that are answered later ---- */
 void waiting_add(struct instance *inst, struct varlink_call *call, enum waiting_kind kind);
 void waiting_answer(struct instance *inst, enum waiting_kind kind, const struct error *err);

@@ -198,19 +198,16 @@ static void read_error(char *text, struct error *err)
 static void instance_exited(struct instance *inst, char *text)
 {
     struct error err = {0};
-    char cgroup[CONTD_PATH_MAX], message[200];
+    struct error limit = {0};
+    char message[200];
+    bool limited = limits_reached(inst, &limit);
 
-    store_cgroup(inst, cgroup);
-    bool killed_for_memory = cgroup_oom_kills(cgroup) > 0;
     if (strncmp(text, "exit ", 5) == 0) {
         inst->has_exit = true;
         inst->exit_status = (int)(strtoul(text + 5, NULL, 10) & 255);
         inst->failed = inst->exit_status != 0 && inst->wanted && !inst->again;
-        if (killed_for_memory && inst->exit_status != 0) {
-            snprintf(message, sizeof(message),
-                     "more memory was needed than the %" PRIu64 " MiB it may have",
-                     inst->spec.memory >> 20);
-            set_last(inst, "container.oom-killed", message, "give the service more memory");
+        if (limited && inst->exit_status != 0) {
+            set_last(inst, limit.code, limit.message, limit.hint);
         } else if (!inst->failed) {
             set_last(inst, NULL, NULL, NULL);
         } else {
@@ -218,13 +215,13 @@ static void instance_exited(struct instance *inst, char *text)
             set_last(inst, "container.exited", message, "read its log");
         }
         log_info("%s: ended with status %d%s", inst->key.name, inst->exit_status,
-                 killed_for_memory ? ", memory ran out" : "");
+                 limited ? ", a limit was reached" : "");
         instance_end(inst);
         return;
     }
     if (strncmp(text, "error ", 6) == 0)
         read_error(text + 6, &err);
-    else if (killed_for_memory)
+    else if (limited && strcmp(limit.code, "container.oom-killed") == 0)
         error_set(&err, ENOMEM, "container.oom-killed", "give the service more memory",
                   "its memory limit of %" PRIu64 " MiB is too small to start it",
                   inst->spec.memory >> 20);

@@ -16,16 +16,19 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "lib/file.h"
 
 /* Where the child is; on a failure it sends the place instead, so that the parent can say what failed. */
-enum step { STEP_USER = 1, STEP_NETWORK, STEP_LOOPBACK, STEP_DONE };
+enum step { STEP_OWNER = 1, STEP_USER, STEP_NETWORK, STEP_LOOPBACK, STEP_DONE };
 
 static const char *const step_names[] = {
+    [STEP_OWNER] = "becoming the range's first user",
     [STEP_USER] = "entering the user namespace",
     [STEP_NETWORK] = "making the network namespace",
     [STEP_LOOPBACK] = "bringing the loopback up",
@@ -71,11 +74,30 @@ static void tell(int fd, int step, int error)
         _exit(1);
 }
 
-static void child(int fd, int existing)
+/*
+ * What the kernel counts by user - inotify instances, pending signals, namespaces - it counts again for the owner of the user
+ * namespace. Were that root for all of them, one tenant could use up what every other tenant and the node's daemons
+ * have; so each namespace belongs to the first id of its own range, which nobody outside of it is.
+ */
+static int become_owner(uint32_t base)
+{
+    const struct rlimit none = {RLIM_INFINITY, RLIM_INFINITY};
+
+    /* The namespace keeps the limit of its maker; how many processes there may be is the cgroup's to say. */
+    if (setrlimit(RLIMIT_NPROC, &none) < 0)
+        return -errno;
+    return syscall(SYS_setresgid, base, base, base) < 0 ||
+                   syscall(SYS_setresuid, base, base, base) < 0
+               ? -errno
+               : 0;
+}
+
+static void child(int fd, int existing, uint32_t base)
 {
     char go;
-    int ret = existing >= 0 ? setns(existing, CLONE_NEWUSER) : unshare(CLONE_NEWUSER);
 
+    tell(fd, STEP_OWNER, existing >= 0 ? 0 : -become_owner(base));
+    int ret = existing >= 0 ? setns(existing, CLONE_NEWUSER) : unshare(CLONE_NEWUSER);
     tell(fd, STEP_USER, ret < 0 ? errno : 0);
     if (read(fd, &go, 1) != 1) /* the maps are written */
         _exit(1);
@@ -127,8 +149,10 @@ static int pin(pid_t pid, const char *kind, const char *path, struct error *err)
 static int parent(int fd, pid_t pid, bool own_maps, uint32_t base, uint32_t count,
                   const char *userns, const char *netns, struct error *err)
 {
-    int ret = expect(fd, STEP_USER, err);
+    int ret = expect(fd, STEP_OWNER, err);
 
+    if (ret == 0)
+        ret = expect(fd, STEP_USER, err);
     if (ret == 0 && own_maps)
         ret = write_map(pid, "uid_map", base, count, err);
     if (ret == 0 && own_maps)
@@ -162,7 +186,7 @@ int namespaces_pin(const char *existing, uint32_t base, uint32_t count, const ch
     pid_t pid = fork();
     if (pid == 0) {
         close(pair[0]);
-        child(pair[1], user);
+        child(pair[1], user, base);
     }
     close(pair[1]);
     int ret =

@@ -19,9 +19,15 @@ struct watcher {
 static void add_container(yyjson_mut_doc *doc, yyjson_mut_val *list, const struct instance *inst)
 {
     yyjson_mut_val *item = yyjson_mut_arr_add_obj(doc, list);
-    const char *message = inst->last.message;
+    const char *code = inst->last.code, *message = inst->last.message;
+    struct error limit = {0};
     enum health_state health = inst->health.state;
 
+    /* It runs on, less well than it could: whoever asks is told why. */
+    if (code[0] == '\0' && inst->phase == PHASE_RUNNING && limits_reached(inst, &limit)) {
+        code = limit.code;
+        message = limit.message;
+    }
     if (message[0] == '\0' && health != HEALTH_HEALTHY)
         message = inst->health.message;
     /* A container that comes back has to prove its health anew. */
@@ -38,7 +44,7 @@ static void add_container(yyjson_mut_doc *doc, yyjson_mut_val *list, const struc
         yyjson_mut_obj_add_int(doc, item, "exitStatus", inst->exit_status);
     else
         yyjson_mut_obj_add_null(doc, item, "exitStatus");
-    yyjson_mut_obj_add_strcpy(doc, item, "reason", inst->last.code);
+    yyjson_mut_obj_add_strcpy(doc, item, "reason", code);
     yyjson_mut_obj_add_strcpy(doc, item, "message", message);
     yyjson_mut_obj_add_bool(doc, item, "done", instance_done(inst));
 }

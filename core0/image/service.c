@@ -220,13 +220,12 @@ static void collect(struct varlink_call *call, yyjson_val *params, void *data)
 }
 
 static const uid_t provd[] = {IMAGE_UID_PROVD, VARLINK_UID_END};
-static const uid_t anybody[] = {VARLINK_UID_ANY, VARLINK_UID_END};
 
 static const struct varlink_method methods[] = {
     {"org.croft.image.Pull", pull, provd},
     {"org.croft.image.Mount", mount_image, provd},
     {"org.croft.image.Unmount", unmount_image, provd},
-    {"org.croft.image.List", list, anybody},
+    {"org.croft.image.List", list, provd},
     {"org.croft.image.Collect", collect, provd},
 };
 

@@ -84,6 +84,11 @@ static const struct {
     {"/proc/sys/vm/max_map_count", "262144"},
     {"/proc/sys/kernel/pid_max", "4194304"},
     {"/proc/sys/fs/inotify/max_user_instances", "1024"},
+    /* Limits of the whole machine, which one tenant could use up for all. What they bound is memory, and that is counted
+     * by its cgroup (Documentation/admin-guide/cgroup-v2.rst, memory). */
+    {"/proc/sys/fs/file-max", "9223372036854775807"},
+    {"/proc/sys/fs/aio-max-nr", "1073741824"},
+    {"/proc/sys/kernel/threads-max", "4194304"},
 };
 
 #define RESERVE_SHARE 256 /* of the memory, at most */

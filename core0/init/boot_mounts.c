@@ -23,12 +23,13 @@ static const struct {
     {"sysfs", "/sys", NOTHING, NULL, false},
     {"devtmpfs", "/dev", MS_NOSUID | MS_NOEXEC, "mode=0755", false},
     {"devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, "gid=5,mode=0620,ptmxmode=0666", false},
-    {"tmpfs", "/dev/shm", NOTHING, "mode=1777,size=10%", false},
+    {"tmpfs", "/dev/shm", NOTHING, "mode=0700,size=10%", false},
     /* nsdelegate: a container's own cgroup namespace is a border. favordynmods: a process enters a group in 1 ms instead
      * of 22 (containers.md). */
     {"cgroup2", "/sys/fs/cgroup", NOTHING, "nsdelegate,favordynmods", false},
     {"tmpfs", "/run", NOTHING, "mode=0755,size=20%", false},
-    {"tmpfs", "/tmp", NOTHING, "mode=1777,size=20%", false},
+    /* For people on the console and for programs of root: no folder is shared by daemons of different users. */
+    {"tmpfs", "/tmp", NOTHING, "mode=0700,size=20%", false},
     {"securityfs", "/sys/kernel/security", NOTHING, NULL, true},
     {"pstore", "/sys/fs/pstore", NOTHING, NULL, true},
     {"efivarfs", "/sys/firmware/efi/efivars", NOTHING, NULL, true},

@@ -154,11 +154,35 @@ static void rules_input(struct nft *nft)
     nft_verdict(nft, NF_ACCEPT, NULL);
 }
 
+/* What one container has under way at once, of a table that the whole node shares: 65,536 entries where there is 1 GiB or more
+ * (nf_conntrack_max). Beyond, a new connection is refused and those that are there go on. */
+#define CONNECTIONS_MAX 4096
+#define CONNECTIONS_SETS 65536 /* containers that are counted */
+
+static void rules_counted(struct nft *nft, uint32_t connections4, uint32_t connections6)
+{
+    nft_chain(nft, "counted");
+    for (unsigned i = 0; i < 2; i++) {
+        bool four = i == 0;
+
+        nft_rule(nft, "counted");
+        nft_match_nfproto(nft, four ? NFPROTO_IPV4 : NFPROTO_IPV6);
+        nft_match_ct_state(nft, NFT_STATE_NEW);
+        nft_match_connections_over(nft, four ? "connections4" : "connections6",
+                                   four ? connections4 : connections6,
+                                   four ? IP4_SOURCE : IP6_SOURCE,
+                                   four ? NFT_FIELD_IPV4 : NFT_FIELD_IPV6, CONNECTIONS_MAX);
+        nft_reject(nft);
+    }
+}
+
 /* From a container: names from the gateway of its own bridge, and what finds that gateway. Nothing else. */
 static void rules_from_containers(struct nft *nft, uint32_t gateways4, uint32_t gateways6)
 {
     static const uint8_t protocols[] = {IPPROTO_UDP, IPPROTO_TCP};
 
+    nft_rule(nft, "from-containers");
+    nft_verdict(nft, NFT_JUMP, "counted");
     for (size_t i = 0; i < COUNT(protocols); i++) {
         struct nft_key key4 = {0}, key6 = {0};
 
@@ -250,6 +274,8 @@ static void rules_forward(struct nft *nft, uint32_t internal)
     nft_reject(nft);
     nft_rule(nft, "forward");
     nft_verdict(nft, NFT_JUMP, "closed");
+    nft_rule(nft, "forward");
+    nft_verdict(nft, NFT_JUMP, "counted");
     nft_rule(nft, "forward");
     nft_verdict(nft, NF_ACCEPT, NULL);
 }
@@ -381,9 +407,12 @@ static void table_inet(struct nft *nft, struct state *state, const struct links 
 {
     static const enum nft_field by4[] = {NFT_FIELD_NAME, NFT_FIELD_IPV4};
     static const enum nft_field by6[] = {NFT_FIELD_NAME, NFT_FIELD_IPV6};
-    uint32_t gateways4, gateways6, internal;
+    uint32_t gateways4, gateways6, internal, connections4, connections6;
 
     nft_table_replace(nft, NFPROTO_INET, TABLE);
+    connections4 = nft_set_counting(nft, "connections4", NFT_FIELD_IPV4, CONNECTIONS_SETS);
+    connections6 = nft_set_counting(nft, "connections6", NFT_FIELD_IPV6, CONNECTIONS_SETS);
+    rules_counted(nft, connections4, connections6);
     gateways4 = nft_set(nft, "gateways4", by4, 2);
     gateways6 = nft_set(nft, "gateways6", by6, 2);
     internal = nft_set(nft, "internal", by4, 1);

@@ -112,14 +112,18 @@ static void stop(void *state)
     free(netd);
 }
 
-#define UID_PROVD 106 /* initramfs/etc/passwd */
+/* initramfs/etc/passwd */
+#define UID_NODED 105
+#define UID_PROVD 106
+#define UID_GATED 108
 
-static const uid_t anybody[] = {VARLINK_UID_ANY, VARLINK_UID_END};
+/* Who asks for what: docs/services.md. */
+static const uid_t watchers[] = {UID_NODED, UID_GATED, VARLINK_UID_END};
 static const uid_t provd[] = {UID_PROVD, VARLINK_UID_END};
 
 static const struct varlink_method methods[] = {
-    {"org.croft.net.GetStatus", netd_get_status, anybody},
-    {"org.croft.net.List", netd_list, anybody},
+    {"org.croft.net.GetStatus", netd_get_status, watchers},
+    {"org.croft.net.List", netd_list, provd},
     {"org.croft.net.EnsureNetwork", netd_ensure_network, provd},
     {"org.croft.net.Attach", netd_attach, provd},
     {"org.croft.net.Detach", netd_detach, provd},

@@ -356,10 +356,10 @@ static void get_tls_key(struct varlink_call *call, yyjson_val *params, void *dat
 static const uid_t only_provd[] = {106, VARLINK_UID_END};
 static const uid_t only_root[] = {VARLINK_UID_END};
 static const uid_t only_gated[] = {108, VARLINK_UID_END};
-static const uid_t anybody[] = {VARLINK_UID_ANY, VARLINK_UID_END};
+static const uid_t watchers[] = {106, 108, VARLINK_UID_END};
 
 static const struct varlink_method methods[] = {
-    {"org.croft.node.GetStatus", get_status, anybody},
+    {"org.croft.node.GetStatus", get_status, watchers},
     {"org.croft.node.Open", open_sealed, only_provd},
     {"org.croft.node.Submit", submit, only_provd},
     {"org.croft.node.KeepKeys", keep_keys, only_provd},

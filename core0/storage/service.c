@@ -262,19 +262,19 @@ static void list_volumes(struct varlink_call *call, yyjson_val *params, void *da
     reply_doc(call, listing.doc, root);
 }
 
-static const uid_t anybody[] = {VARLINK_UID_ANY, VARLINK_UID_END};
-/* provd alone makes and removes; everybody who may open the socket may look. */
+/* Who asks for what: docs/services.md. Nobody else needs to know what a tenant keeps here. */
+static const uid_t watchers[] = {STORAGE_UID_NODED, STORAGE_UID_GATED, VARLINK_UID_END};
 static const uid_t provd[] = {STORAGE_UID_PROVD, VARLINK_UID_END};
 
 static const struct varlink_method methods[] = {
-    {"org.croft.storage.GetStatus", get_status, anybody},
+    {"org.croft.storage.GetStatus", get_status, watchers},
     {"org.croft.storage.CheckDisks", health_check, NULL},
     {"org.croft.storage.WipeDisk", wipe_disk, NULL},
-    {"org.croft.storage.ListVolumes", list_volumes, anybody},
+    {"org.croft.storage.ListVolumes", list_volumes, provd},
     {"org.croft.storage.EnsureVolume", ensure_volume, provd},
     {"org.croft.storage.ResizeVolume", resize_volume, NULL},
     {"org.croft.storage.SnapshotVolume", snapshot_method_make, NULL},
-    {"org.croft.storage.ListSnapshots", snapshot_method_list, anybody},
+    {"org.croft.storage.ListSnapshots", snapshot_method_list, NULL},
     {"org.croft.storage.RemoveSnapshot", snapshot_method_remove, NULL},
     {"org.croft.storage.RestoreSnapshot", snapshot_method_restore, NULL},
     {"org.croft.storage.KeepVolume", keep_volume, provd},
@@ -282,7 +282,7 @@ static const struct varlink_method methods[] = {
     {"org.croft.storage.EnsureVirtualDisk", vdisk_method_ensure, provd},
     {"org.croft.storage.AttachVirtualDisk", vdisk_method_attach, provd},
     {"org.croft.storage.DetachVirtualDisk", vdisk_method_detach, provd},
-    {"org.croft.storage.ListSpaces", space_list, anybody},
+    {"org.croft.storage.ListSpaces", space_list, provd},
     {"org.croft.storage.GetSpace", space_get, NULL},
     {"org.croft.storage.EnsureSpace", space_ensure, provd},
     {"org.croft.storage.KeepSpace", space_keep, provd},

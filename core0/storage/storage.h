@@ -15,6 +15,7 @@
 #define STORAGE_UID_NODED 105
 #define STORAGE_UID_PROVD 106
 #define STORAGE_UID_KVD 107
+#define STORAGE_UID_GATED 108
 /* Why a boot goes on without a disk that does not answer: with a pool at hand, and without. */
 #define STORAGE_PATIENCE_US ((uint64_t)20 * 1000000)
 #define STORAGE_PATIENCE_ALONE_US ((uint64_t)90 * 1000000)

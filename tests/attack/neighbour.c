@@ -127,6 +127,40 @@ static int attack_unix(char **argument)
     return outcome(fd < 0 ? -1 : connect(fd, (struct sockaddr *)&addr, sizeof addr));
 }
 
+// SOCKET METHOD: calls it without parameters. Refused: the daemon does not let this user call it.
+static int attack_varlink(char **argument)
+{
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    struct timeval limit = {.tv_sec = 20};
+    static char answer[65536];
+    char request[300];
+    size_t len = 0;
+    ssize_t n;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    strncpy(addr.sun_path, argument[0], sizeof addr.sun_path - 1);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    if (connect(fd, (struct sockaddr *)&addr, sizeof addr) < 0) {
+        return -errno;
+    }
+    int size =
+        snprintf(request, sizeof request, "{\"method\":\"%s\",\"parameters\":{}}", argument[1]);
+    if (send(fd, request, (size_t)size + 1, MSG_NOSIGNAL) < 0) {
+        return -errno;
+    }
+    while ((n = recv(fd, answer + len, sizeof answer - 1 - len, 0)) > 0) {
+        len += (size_t)n;
+        if (memchr(answer, 0, len) || len == sizeof answer - 1) {
+            break;
+        }
+    }
+    if (n <= 0) {
+        return n < 0 ? -errno : -ECONNRESET;
+    }
+    detail("%.200s", answer);
+    return strstr(answer, "org.varlink.service.PermissionDenied") ? -EPERM : 0;
+}
+
 static int attack_sysv(char **argument)
 {
     return outcome(shmget((key_t)strtol(argument[0], NULL, 10), 0, 0));
@@ -185,6 +219,7 @@ const struct attack neighbours[] = {
     {"prlimit", 1, attack_prlimit},
     {"abstract", 1, attack_abstract},
     {"unix", 1, attack_unix},
+    {"varlink", 2, attack_varlink},
     {"sysv", 1, attack_sysv},
     {"mqueue", 1, attack_mqueue},
     {"shm", 1, attack_shm},

@@ -421,6 +421,45 @@ void nft_match_set(struct nft *nft, const char *set, uint32_t id, bool found)
     end(nft);
 }
 
+uint32_t nft_set_counting(struct nft *nft, const char *name, enum nft_field field, uint32_t size)
+{
+    close_rule(nft);
+    nft->set_id++;
+    message(nft, NFT_MSG_NEWSET, NLM_F_CREATE);
+    netlink_put_str(&nft->msg, NFTA_SET_TABLE, nft->table);
+    netlink_put_str(&nft->msg, NFTA_SET_NAME, name);
+    netlink_put_be32(&nft->msg, NFTA_SET_FLAGS, NFT_SET_EVAL);
+    netlink_put_be32(&nft->msg, NFTA_SET_KEY_TYPE, (uint32_t)field);
+    netlink_put_be32(&nft->msg, NFTA_SET_KEY_LEN, field_size(field));
+    netlink_put_be32(&nft->msg, NFTA_SET_ID, nft->set_id);
+    netlink_nest_begin(&nft->msg, NFTA_SET_DESC);
+    netlink_put_be32(&nft->msg, NFTA_SET_DESC_SIZE, size);
+    netlink_nest_end(&nft->msg);
+    netlink_msg_end(&nft->msg);
+    return nft->set_id;
+}
+
+void nft_match_connections_over(struct nft *nft, const char *set, uint32_t id, uint32_t offset,
+                                enum nft_field field, uint32_t most)
+{
+    struct nft_key key = {0};
+
+    nft_key_payload(nft, &key, NFT_PAYLOAD_NETWORK_HEADER, offset, field_size(field));
+    begin(nft, "dynset");
+    netlink_put_str(&nft->msg, NFTA_DYNSET_SET_NAME, set);
+    netlink_put_be32(&nft->msg, NFTA_DYNSET_SET_ID, id);
+    netlink_put_be32(&nft->msg, NFTA_DYNSET_OP, NFT_DYNSET_OP_ADD);
+    netlink_put_be32(&nft->msg, NFTA_DYNSET_SREG_KEY, FIRST_REG32);
+    netlink_nest_begin(&nft->msg, NFTA_DYNSET_EXPR);
+    netlink_put_str(&nft->msg, NFTA_EXPR_NAME, "connlimit");
+    netlink_nest_begin(&nft->msg, NFTA_EXPR_DATA);
+    netlink_put_be32(&nft->msg, NFTA_CONNLIMIT_COUNT, most);
+    netlink_put_be32(&nft->msg, NFTA_CONNLIMIT_FLAGS, NFT_CONNLIMIT_F_INV);
+    netlink_nest_end(&nft->msg);
+    netlink_nest_end(&nft->msg);
+    end(nft);
+}
+
 void nft_verdict(struct nft *nft, int code, const char *chain)
 {
     begin(nft, "immediate");

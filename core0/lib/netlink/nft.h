@@ -100,6 +100,13 @@ void nft_match_address(struct nft *nft, uint8_t af, bool source, const uint8_t *
 void nft_match_port(struct nft *nft, uint8_t protocol, bool source, uint16_t port);
 void nft_match_icmp_type(struct nft *nft, uint8_t protocol, uint8_t type);
 
+/* A set that the packets fill: each element counts the connections of its key. */
+uint32_t nft_set_counting(struct nft *nft, const char *name, enum nft_field field, uint32_t size);
+/* Ends the conditions: true when the key, which is at the packet's offset in the network header, has more than `most`
+ * connections with this one (nf_conncount). */
+void nft_match_connections_over(struct nft *nft, const char *set, uint32_t id, uint32_t offset,
+                                enum nft_field field, uint32_t most);
+
 /* Keys for a set, in the order of its fields; then the lookup. */
 struct nft_key {
     unsigned at; /* 4-byte registers used */
