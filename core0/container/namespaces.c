@@ -83,9 +83,9 @@ static int become_owner(uint32_t base)
 {
     const struct rlimit none = {RLIM_INFINITY, RLIM_INFINITY};
 
-    /* The namespace keeps the limit of its maker; how many processes there may be is the cgroup's to say. */
-    if (setrlimit(RLIMIT_NPROC, &none) < 0)
-        return -errno;
+    /* The namespace keeps the limit of its maker; how many processes there may be is the cgroup's to say. Where it may not be
+     * lifted it is that of whoever started us. */
+    setrlimit(RLIMIT_NPROC, &none);
     return syscall(SYS_setresgid, base, base, base) < 0 ||
                    syscall(SYS_setresuid, base, base, base) < 0
                ? -errno
