@@ -14,10 +14,6 @@
 #include "lib/log.h"
 #include "lib/notify.h"
 
-#ifndef CROFT_VERSION
-#define CROFT_VERSION "unknown"
-#endif
-
 #define DAEMON_LISTEN_FD 3 /* SD_LISTEN_FDS_START */
 
 struct daemon {
@@ -43,10 +39,14 @@ const char *daemon_boot_path(struct daemon *daemon)
 
 const char *daemon_version(void)
 {
-    /* core0 gives the image's version to its services; a program started by hand knows only its own. */
+#ifdef CROFT_VERSION /* a build of its own, which may have been put in place of the image's */
+    return CROFT_VERSION;
+#else
+    /* core0 gives the image's version to its services; a program started by hand does not know it. */
     const char *version = getenv("CROFT_VERSION");
 
-    return version != NULL && version[0] != '\0' ? version : CROFT_VERSION;
+    return version != NULL && version[0] != '\0' ? version : "unknown";
+#endif
 }
 
 /* ---- options ---- */

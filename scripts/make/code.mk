@@ -70,10 +70,21 @@ build/debug/$(1): $$(SOURCES_$(1):%.c=build/obj/target/%.o) build/lib/libcroft-t
 build/bin/$(1): build/debug/$(1)
 	$(Q)mkdir -p $$(@D) && strip -o $$@.$$$$$$$$ $$< && mv $$@.$$$$$$$$ $$@
 endef
+# newer_rules: a daemon as another build, which says so; tests put it in place of the image's while it runs.
+NEWER_VERSION := newer
+build/obj/newer/core0/lib/daemon.o: core0/lib/daemon.c build/obj/target/core0/lib/daemon.o
+	$(call say,cc,$< newer)mkdir -p $(@D) && $(CC_target) $(CFLAGS_target) -DCROFT_VERSION='"$(NEWER_VERSION)"' \
+	    $(call pkg_includes,$(call pkg_closure,$(LIB_PACKAGES)),$(SUFFIX_target)) -c $< -o $@.$$$$ && mv $@.$$$$ $@
+define newer_rules
+build/newer/$(1): build/debug/$(1) build/obj/newer/core0/lib/daemon.o
+	$$(call say,link,$$@)mkdir -p $$(@D) && $(CC_target) $(LDFLAGS_target) -s -o $$@.$$$$$$$$ build/obj/newer/core0/lib/daemon.o \
+	    $$(SOURCES_$(1):%.c=build/obj/target/%.o) \
+	    -Wl,--start-group build/lib/libcroft-target.a $(call pkg_link,$(2),) -Wl,--end-group && mv $$@.$$$$$$$$ $$@
+endef
 PROGRAMS :=
 PKG_PROGRAMS :=
 $(foreach f,$(sort $(wildcard core0/*/program.mk)),$(eval PROGRAM :=)$(eval PACKAGES :=)$(eval include $(f))$(eval \
-	$(call program_rules,$(PROGRAM),$(f:/program.mk=),$(PACKAGES))))
+	$(call program_rules,$(PROGRAM),$(f:/program.mk=),$(PACKAGES)))$(eval $(call newer_rules,$(PROGRAM),$(PACKAGES))))
 PACKAGES :=
 
 .PHONY: bin

@@ -86,8 +86,10 @@ def propose_sealed(node, sealed, resources=None, epoch=None, sender=2, hubs=(), 
     the SHA-256 of them or `blob`. check False: the receipt, whatever it says."""
     grid = node.grid
     call = _call(node, sealed, resources, epoch, hubs, blob, seconds)
-    done = grid.rpc("eth_sendTransaction", {"from": account_of(node, sender), "to": grid.reservations,
-                                            "data": "0x" + call.hex(), "gas": hex(3000000)})
+    sent = {"from": account_of(node, sender), "to": grid.reservations, "data": "0x" + call.hex(), "gas": hex(3000000)}
+    if check:
+        grid.rpc("eth_call", sent, "latest")  # what the contract refuses is an error with its reason
+    done = grid.rpc("eth_sendTransaction", sent)
     end = time.monotonic() + 60
     while not (receipt := grid.rpc("eth_getTransactionReceipt", done)):
         assert time.monotonic() < end, "the proposal is not mined"

@@ -25,10 +25,11 @@ def chain_tools():
 class Grid:
     """start() brings up everything; the single steps serve those who want less."""
 
-    def __init__(self, folder, block_seconds=BLOCK_SECONDS):
+    def __init__(self, folder, block_seconds=BLOCK_SECONDS, behind=0):
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.block_seconds = block_seconds
+        self.behind = behind  # seconds that the chain's clock is behind, so that a test can put it forward to the right time
         self.processes = []
         self.hub = None
         self.relay = None
@@ -76,7 +77,8 @@ class Grid:
         accounts = self.folder / "accounts.json"
         self.anvil = self.spawn("anvil", [
             chain_tools(), "--host", "127.0.0.1", "--port", self.chain_port, "--chain-id", CHAIN_ID,
-            "--block-time", self.block_seconds, "--mixed-mining", "--config-out", accounts])
+            "--block-time", self.block_seconds, "--mixed-mining", "--config-out", accounts,
+            *(["--timestamp", int(time.time()) - self.behind] if self.behind else [])])
         self.anvil.wait_port(self.chain_port)
         self.chain = f"http://127.0.0.1:{self.chain_port}"
         known = json.loads(accounts.read_text())
