@@ -70,6 +70,7 @@ struct pull {
     uint64_t objects_done;
     uint64_t bytes_done;
     uint64_t bytes_total;
+    bool listed; /* the configuration was on the disk already */
     bool ended;
 };
 
@@ -193,7 +194,9 @@ static void pull_end(struct pull *pull, const struct error *err)
 static void pull_whole(struct pull *pull)
 {
     struct error err = {0};
-    if (store_config_write(pull->images, pull->id, &pull->text, &err) < 0)
+    /* One that is here whole is not written again: the disk's flushes would be most of a container's start. */
+    bool as_it_was = pull->listed && pull->bytes_done == 0;
+    if (!as_it_was && store_config_write(pull->images, pull->id, &pull->text, &err) < 0)
         pull_end(pull, &err);
     else
         pull_end(pull, NULL);
@@ -282,6 +285,7 @@ static void pull_config(void *data)
     if (store_config(pull->images, pull->id, &pull->config, &err) == 0) {
         if (file_read_at(pull->images->root_fd, path, IMAGE_CONFIG_MAX, &text, &len) == 0 &&
             buffer_append(&pull->text, text, len) == 0) {
+            pull->listed = true;
             pull_meta(pull);
             return;
         }
