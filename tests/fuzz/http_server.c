@@ -54,7 +54,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char reply[4096];
 
     if (loop == NULL) {
-        const struct http_server_limits limits = {.connections = 8,
+        const struct http_server_limits limits = {.upgrades = true,
+                                                  .connections = 8,
                                                   .per_address = 8,
                                                   .head = 2048,
                                                   .body = 4096,

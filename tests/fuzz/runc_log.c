@@ -1,4 +1,5 @@
 // runc's log, whose sentences carry words of the image.
+// sources: core0/lib/runc_error.c
 // packages: yyjson
 #include <stdint.h>
 #include <stdlib.h>
