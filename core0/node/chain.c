@@ -424,7 +424,8 @@ static void decide_registered(struct node *node)
     bool due = (now - node->report_known_at) / 1000000 >= node->report_interval;
     if (!node->has_capacity)
         return;
-    if (!queue_has(queue, GRID_REPORT) && (!queue->reported || due || memcmp(record->capacity, node->capacity, 32) != 0))
+    if (!queue_has(queue, GRID_REPORT) &&
+        (!queue->reported || due || memcmp(record->capacity, node->capacity, 32) != 0))
         say_report(node);
     if (!profile_same && !queue_has(queue, GRID_PROFILE))
         say_profile(node);
