@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "image.h"
+#include "lib/fault.h"
 #include "lib/file.h"
 #include "lib/log.h"
 
@@ -345,9 +346,11 @@ static int instance_make(const struct images *images, const struct mount_request
     r = mount_lower(meta_fd, lower, userns_fd, err);
     if (r < 0)
         return r;
+    fault_point("mount.lower");
     r = mount_overlay(lower, objects, upper, work, rootfs, err);
     (void)umount2(lower, DETACH); /* the overlay has its own hold of it */
     (void)rmdir(lower);
+    fault_point("mount.overlay");
     if (r == 0)
         r = file_write_atomic(image, config->id, strlen(config->id), 0644);
     return r < 0 && !error_is_set(err) ? fail(err, image, r) : r;

@@ -14,6 +14,7 @@
 
 #include "image.h"
 #include "lib/crypto/text.h"
+#include "lib/fault.h"
 #include "lib/file.h"
 #include "lib/image/unpack.h"
 #include "lib/log.h"
@@ -420,6 +421,7 @@ static void fetch_done(const struct http_response *response, const struct error 
     } else if (response != NULL) {
         int r = fetch_settle(fetch, response, &err);
         if (r == 0) {
+            fault_point("pull.arrived");
             fetch_arrived(fetch);
             return;
         }

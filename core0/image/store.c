@@ -12,6 +12,7 @@
 
 #include "image.h"
 #include "lib/crypto/text.h"
+#include "lib/fault.h"
 #include "lib/file.h"
 
 int store_error(struct error *err, const char *what, int r)
@@ -91,6 +92,7 @@ int store_config_write(const struct images *images, const char *id, const struct
 {
     char path[4096];
     snprintf(path, sizeof(path), "%s/configs/%s.json", images->root, id);
+    fault_point("config.before");
     int r = file_write_atomic(path, text->data, text->len, 0644);
     return r < 0 ? store_error(err, path, r) : 0;
 }

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "lib/fault.h"
 #include "lib/log.h"
 #include "lib/notify.h"
 
@@ -221,6 +222,7 @@ static int daemon_start(struct daemon *daemon, struct error *err)
     if (ret < 0)
         return error_set(err, -ret, "daemon.start", NULL, "no event loop: %s", strerror(-ret));
 
+    fault_start(spec->name, daemon_boot_path(daemon));
     ret = spec->start(daemon, &daemon->state, err);
     if (ret < 0)
         return error_set(err, -ret, "daemon.start", NULL, "%s", strerror(-ret));

@@ -16,6 +16,7 @@
 #include "lib/crypto/hash.h"
 #include "lib/eth/abi.h"
 #include "lib/eth/address.h"
+#include "lib/fault.h"
 #include "lib/log.h"
 #include "lib/notify.h"
 #include "node.h"
@@ -402,6 +403,7 @@ static void rotate_if_due(struct node *node, bool now_wanted)
         node_set_error(node, &err);
         return;
     }
+    fault_point("key.made");
     say_key_epoch(node);
 }
 

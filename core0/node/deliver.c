@@ -11,6 +11,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "lib/fault.h"
 #include "lib/http/url.h"
 #include "lib/json.h"
 #include "lib/log.h"
@@ -105,6 +106,7 @@ void deliver_done(struct node *node, const struct error *err)
     node->retry_backoff = SECOND / 2;
     for (size_t i = 0; !join && i < node->queue.count; i++) {
         if (node->queue.items[i].nonce == node->delivering_nonce) {
+            fault_point("delivered.%s", grid_kinds[node->queue.items[i].message.kind].name);
             node->queue.items[i].delivered_at = loop_clock();
             node->queue.items[i].attempts++;
         }

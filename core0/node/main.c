@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "lib/eth/address.h"
+#include "lib/fault.h"
 #include "lib/log.h"
 #include "lib/notify.h"
 #include "node.h"
@@ -86,10 +87,12 @@ static void open_identity(struct node *node)
 {
     struct error err = {.code = ""};
     char address[ETH_ADDRESS_TEXT];
+    fault_point("identity.before");
     if (identity_open(node->pools, (int64_t)time(NULL), &node->identity, &err) < 0) {
         unregistered(node, &err);
         return;
     }
+    fault_point("identity.after");
     node->has_identity = true;
     eth_address_format(node->identity.address, address);
     notify_fact("identity", address);

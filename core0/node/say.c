@@ -8,6 +8,7 @@
 
 #include "lib/crypto/hash.h"
 #include "lib/eth/address.h"
+#include "lib/fault.h"
 #include "lib/log.h"
 #include "node.h"
 
@@ -24,9 +25,11 @@ int say_enqueue(struct node *node, struct grid_message *message, uint32_t round,
     int r = grid_message_sign(message, &node->chain, node->identity.key);
     if (r < 0)
         return error_set(err, -r, "node.cannot-sign", "", "a message cannot be signed");
+    fault_point("queue.%s.before", grid_kinds[message->kind].name);
     r = queue_add(&node->queue, message, round, err);
     if (r < 0)
         return r;
+    fault_point("queue.%s.after", grid_kinds[message->kind].name);
     if (ret_nonce != NULL)
         *ret_nonce = nonce;
     node->backoff = SECOND / 5; /* what is said is looked for at once */

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "lib/crypto/hash.h"
+#include "lib/fault.h"
 #include "lib/log.h"
 #include "lib/notify.h"
 #include "provision/steps.h"
@@ -298,7 +299,7 @@ static void step_done(struct deployment *deployment)
 {
     const struct plan_item *item = &deployment->plan[deployment->cursor];
 
-    step_fault(deployment, item->step, "after");
+    fault_point("%s.after", item->step->name);
     notify_event("step",
                  "\"reservation\":%" PRIu64 ",\"revision\":%" PRIu32
                  ",\"step\":\"%s\",\"service\":\"%s\",\"us\":%" PRIu64,
@@ -409,7 +410,7 @@ void deployment_run(struct deployment *deployment)
         const struct plan_item *item = &deployment->plan[deployment->cursor];
         if (deployment->step_started == 0) {
             deployment->step_started = loop_clock();
-            step_fault(deployment, item->step, "before");
+            fault_point("%s.before", item->step->name);
         }
         int ret = step_begin(deployment, item, &err);
         if (ret < 0) {

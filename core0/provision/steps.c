@@ -6,11 +6,9 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "lib/crypto/text.h"
 #include "lib/file.h"
@@ -576,23 +574,4 @@ uint32_t step_uid_ranges(const struct deployment *deployment)
     }
     unsigned long limit = strtoul(text, NULL, 10);
     return limit < STORE_SLOTS_MAX ? (uint32_t)limit : STORE_SLOTS_MAX;
-}
-
-void step_fault(const struct deployment *deployment, const struct step *step, const char *when)
-{
-    char path[PATH_MAX];
-
-    if (deployment->provision->config.run_mode != RUN_MODE_DEV) {
-        return;
-    }
-    snprintf(path, sizeof(path), "%s/fault/provd.%s.%s", deployment->provision->run, step->name,
-             when);
-    if (unlink(path) == 0) {
-        raise(SIGKILL);
-    }
-    snprintf(path, sizeof(path), "%s/fault/provd.%s.%s.stop", deployment->provision->run,
-             step->name, when);
-    if (unlink(path) == 0) {
-        raise(SIGSTOP); /* until the test has changed the world */
-    }
 }

@@ -1,9 +1,8 @@
 /*
  * steps.h - the table of provd's steps.
  *
- * A step either asks a maker (maker, method, ask, got) or is a condition (check). The name of each is a fault point: with
- * runmode=dev, a file /run/croft/fault/provd.<name>.before or .after makes provd kill itself there, once, and one that ends
- * in .stop besides makes it stand still until SIGCONT.
+ * A step either asks a maker (maker, method, ask, got) or is a condition (check). Before and after each is a
+ * fault point, <name>.before and <name>.after (lib/fault.h).
  */
 #pragma once
 
@@ -58,4 +57,3 @@ bool step_error_passes(const char *code);
 bool disk_is_held(const struct provision *provision, const char *key, const char *holder);
 /* How many ranges of user ids there are: STORE_SLOTS_MAX, or in runmode=dev what root wrote into RUN/fault/provd.uid-ranges. */
 uint32_t step_uid_ranges(const struct deployment *deployment);
-void step_fault(const struct deployment *deployment, const struct step *step, const char *when);

@@ -11,7 +11,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "fault.h"
 #include "gen/interfaces.h"
 #include "lib/log.h"
 #include "lib/notify.h"
@@ -110,7 +109,6 @@ static int start(struct daemon *daemon, void **ret_state, struct error *err)
         return error_set(err, ENOMEM, "storage.no-memory", "", "no memory");
     storage->daemon = daemon;
     *ret_state = storage;
-    fault_start(daemon_boot_path(daemon));
     int r = disk_rules_read(daemon_boot_path(daemon), &storage->rules, err);
     if (r < 0)
         return r;

@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #include "btrfs.h"
-#include "fault.h"
+#include "lib/fault.h"
 #include "lib/file.h"
 #include "lib/log.h"
 #include "volume_parts.h"

@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #include "btrfs.h"
-#include "fault.h"
+#include "lib/fault.h"
 #include "lib/file.h"
 #include "lib/log.h"
 #include "snapshot.h"
@@ -353,8 +353,10 @@ static int volume_make(const struct pool *pool, const char *name, const struct v
     int r = folder < 0 ? folder : btrfs_subvolume_create(folder, name);
     if (r < 0)
         return volume_fail(err, wish->key, r);
+    fault_point("volume.made");
     r = set_limit(pool, folder, name, limit_of(&volume));
     if (r == 0) {
+        fault_point("volume.limited");
         cleanup_close int fd =
             openat(folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         /* The raw bytes of a virtual disk are nobody's but ours. */

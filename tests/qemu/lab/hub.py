@@ -17,6 +17,7 @@ class Hub:
         self.port = ports.free()
         self.altered = {}
         self.paths = []
+        self.away = False  # True: every connection is closed without a word
         outer = self
 
         class Handler(http.server.SimpleHTTPRequestHandler):
@@ -26,6 +27,9 @@ class Hub:
                 pass
 
             def do_GET(self):
+                if outer.away:
+                    self.close_connection = True
+                    return
                 path = self.path.lstrip("/")
                 outer.paths.append(path)
                 if path not in outer.altered:

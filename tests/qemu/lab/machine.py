@@ -70,10 +70,11 @@ class Machine:
     """folder: logs and sockets. params: words of the kernel's command line. forwards: host port on
     loopback -> guest TCP port. files: {path: (content, mode)} put into the initramfs. net: QEMU
     arguments that replace the user network. screen: it has a graphics card, as a PC does. slots: into so many virtio and NVMe disks can be
-    plugged while it runs, beside any number of SCSI and USB ones. prefix: command put in front of QEMU. firmware: instead of
+    plugged while it runs, beside any number of SCSI and USB ones. volatile: disks (lab.volatile) that lose what was not flushed at
+    cut(). prefix: command put in front of QEMU. firmware: instead of
     being given kernel and parameters, the machine starts with it and boots from a disk."""
 
-    def __init__(self, folder, params=(), forwards=None, disks=(), files=None, memory=1024, cpus=2, slots=0,
+    def __init__(self, folder, params=(), forwards=None, disks=(), files=None, memory=1024, cpus=2, slots=0, volatile=(),
                  watchdog=False, screen=False, net=None, prefix=(), kernel=None, initramfs=None, agent=True, firmware=None,
                  base_params=("console=ttyS0", "quiet", *EMULATED)):
         self.folder = pathlib.Path(folder)
@@ -83,6 +84,7 @@ class Machine:
         self.files = dict(files or {})
         self.memory, self.cpus, self.watchdog, self.screen = memory, cpus, watchdog, screen
         self.slots = slots
+        self.volatile = list(volatile)
         self.net, self.prefix = net, list(prefix)
         self.kernel = pathlib.Path(kernel or paths.KERNEL)
         self.initramfs = pathlib.Path(initramfs or paths.INITRAMFS)
@@ -140,6 +142,8 @@ class Machine:
             options += f",bus={bus}" if bus else ""
             command += ["-drive", f"file={disk.path},if=none,id=disk{i},format=raw,cache=unsafe,discard=unmap",
                         "-device", f"{DRIVERS[disk.kind]},drive=disk{i},serial={disk.serial}{options}"]
+        for i, disk in enumerate(self.volatile):
+            command += [*disk.drive(f"volatile{i}"), "-device", f"virtio-blk-pci,drive=volatile{i},serial=volatile{i},write-cache=on"]
         if self.screen:
             command += ["-device", "VGA"]
         if self.watchdog:
@@ -203,6 +207,12 @@ class Machine:
             shutil.rmtree(self._sockets, ignore_errors=True)
             self._sockets = None
             (self.folder / "initramfs").unlink(missing_ok=True)
+
+    def cut(self):
+        """The power goes: the machine is off at once, and its volatile disks lose what they had not written. start() is the power's
+        return. Returns (written, lost) of the writes since each disk's last flush."""
+        self.stop()
+        return [disk.cut() for disk in self.volatile]
 
     def __enter__(self):
         return self.start()

@@ -124,6 +124,15 @@ class Node:
         self._wait_addresses(mark, timeout)
         return mark
 
+    def cut(self, timeout=180):
+        """The power goes and comes back; returns the mark of the new boot's first event."""
+        mark = self.machine.mark()
+        self.machine.cut()
+        self.machine.start()
+        self.machine.wait_service("provd", timeout, mark)
+        self._wait_addresses(mark, timeout)
+        return mark
+
     def _wait_addresses(self, mark, timeout):
         """Until the link has its address of the router's prefix too. It comes seconds after the lease,
         and brings a firewall rule that what lists the rules must not see come."""

@@ -1,0 +1,60 @@
+"""What grows when something leaks: memory and descriptors of every program of ours, objects of the kernel, files on the disk."""
+import re
+
+from . import traces
+
+DAEMONS = ("core0", "netd", "storaged", "imaged", "contd", "noded", "provd", "kvd", "gated")
+# One object for each thing that a container has; caches that only grow because memory is free are not among them.
+SLABS = ("net_namespace", "pid_namespace", "user_namespace", "uts_namespace", "task_struct", "sock_inode_cache", "nf_conntrack",
+         "mm_struct", "mnt_cache", "cgroup", "tcp_bind_bucket")
+
+_PROGRAMS = r"""
+for p in /proc/[0-9]*; do
+  e=$(readlink $p/exe 2>/dev/null) || continue
+  case $e in */init|*/core0|/usr/lib/croft/*) ;; *) continue ;; esac
+  [ ${p#/proc/} = 1 ] && e=core0
+  echo "${e##*/} ${p#/proc/} $(sed -n 's/^RssAnon:[^0-9]*\([0-9]*\).*/\1/p' $p/status 2>/dev/null) $(ls $p/fd 2>/dev/null | wc -l)"
+done; true
+"""
+
+
+def programs(agent):
+    """{(name, pid): {"memory": KiB of anonymous memory, "descriptors": number}}."""
+    found = {}
+    for line in agent.sh(_PROGRAMS, timeout=60).out.splitlines():
+        words = line.split()
+        if len(words) == 4 and words[0] in DAEMONS:
+            found[words[0], int(words[1])] = {"memory": int(words[2]), "descriptors": int(words[3])}
+    return found
+
+
+def kernel(agent):
+    """Numbers of the kernel's objects, after what it keeps only as a cache was dropped."""
+    agent.sh("sync; echo 3 >/proc/sys/vm/drop_caches", timeout=120)
+    found = {}
+    for line in agent.text("/proc/slabinfo").splitlines()[2:]:
+        words = line.split()
+        if words[0] in SLABS:
+            found[words[0]] = int(words[1])
+    for line in agent.text("/proc/meminfo").splitlines():
+        name, value = line.split(":")
+        if name in ("SUnreclaim", "KernelStack", "PageTables", "Percpu", "VmallocUsed"):
+            found[name] = int(value.split()[0])
+    found["files"] = int(agent.text("/proc/sys/fs/file-nr").split()[0])
+    for line in agent.text("/sys/fs/cgroup/cgroup.stat").splitlines():
+        found["cgroup " + line.split()[0]] = int(line.split()[1])
+    namespaces = agent.sh("for p in /proc/[0-9]*; do readlink $p/ns/* 2>/dev/null; done | sort -u; true", timeout=60).out.split()
+    for kind in ("net", "mnt", "pid", "user", "uts", "ipc", "cgroup"):
+        found[f"{kind} namespaces"] = sum(n.startswith(f"{kind}:[") for n in namespaces)
+    return found
+
+
+def files(agent):
+    """Names of all files and folders on the pools, numbers taken out, but the objects of images, which stay for the next time."""
+    out = agent.sh("for p in /run/croft/pools/*; do cd $p && find . -path ./images/objects -prune -o -print; done", timeout=120).out
+    return sorted(re.sub(r"[0-9a-f]*\d[0-9a-f]*", "#", line) for line in out.splitlines())
+
+
+def everything(agent):
+    """All of it together, with the traces that a reservation leaves."""
+    return {"programs": programs(agent), "kernel": kernel(agent), "traces": {**traces.plain(traces.collect(agent)), "files": files(agent)}}
