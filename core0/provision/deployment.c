@@ -432,6 +432,15 @@ void deployment_walk_again(struct deployment *deployment)
     }
 }
 
+void deployment_rewind(struct deployment *deployment)
+{
+    deployment->phase = PHASE_MAKING;
+    deployment->cursor = 0;
+    deployment->step_started = 0;
+    deployment->retry_us = DEPLOYMENT_RETRY_US;
+    loop_timer_in(deployment->timer, 0);
+}
+
 /* Grace is no further on the way than Active: what is paid again is not made again. */
 static enum chain_state way(enum chain_state state)
 {

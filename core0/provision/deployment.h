@@ -44,6 +44,7 @@ struct deployment_service {
     char *scratch;
     char address[48]; /* on its first network */
     bool quiesced;    /* its predecessor was stopped for it */
+    bool left;        /* not started, as a candidate has taken it over */
 };
 
 struct deployment {
@@ -100,6 +101,8 @@ void deployment_run(struct deployment *deployment);
 void deployment_update(struct deployment *deployment, enum chain_state state, uint32_t other);
 /* The plan once more, from its beginning: what another revision stopped or took away comes back. Only while it runs. */
 void deployment_walk_again(struct deployment *deployment);
+/* The same on its way, for one that has no request under way. */
+void deployment_rewind(struct deployment *deployment);
 /* Ends it; false: it frees itself once the request under way has ended, and reconciles then. */
 bool deployment_end(struct deployment *deployment);
 

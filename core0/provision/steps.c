@@ -467,12 +467,17 @@ static yyjson_mut_doc *resume_ask(struct deployment *deployment, const struct pl
                                   struct error *err)
 {
     yyjson_mut_val *root;
-
-    if (step_leftover(deployment, deployment->other, service_of(deployment, item)->name, err)) {
+    const char *name = service_of(deployment, item)->name;
+    const struct container *elder =
+        provision_container(deployment->provision, deployment->id, deployment->other, name);
+    if (step_leftover(deployment, deployment->other, name, err)) {
         return NULL;
     }
-    yyjson_mut_doc *doc = parameters_instance(deployment->id, deployment->other,
-                                              service_of(deployment, item)->name, &root);
+    /* Never started since the node did: its own deployment does it, as the candidate does not hold it back any more. */
+    if (elder != NULL && strcmp(elder->state, "prepared") == 0) {
+        return NULL;
+    }
+    yyjson_mut_doc *doc = parameters_instance(deployment->id, deployment->other, name, &root);
     return doc != NULL ? doc : no_memory(err);
 }
 

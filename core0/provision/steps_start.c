@@ -113,6 +113,7 @@ yyjson_mut_doc *start_ask(struct deployment *deployment, const struct plan_item 
     if (step_leftover(deployment, deployment->revision, service->name, err)) {
         return NULL;
     }
+    deployment->services[item->service].left = taken > 0;
     if (taken != 0) {
         if (taken < 0) {
             error_set(err, EAGAIN, "provision.busy", "", "the update under way is opened first");
@@ -173,8 +174,24 @@ static bool container_ready(const struct container *container, enum spec_wait wa
     return wait == SPEC_WAIT_STARTED || strcmp(container->health, "healthy") == 0;
 }
 
+/* What was left to a candidate that has ended since is started after all: the way begins anew. */
+static bool comes_back(struct deployment *deployment)
+{
+    for (size_t i = 0; i < deployment->spec->service_count; i++) {
+        if (deployment->services[i].left && deployment_successor(deployment) == NULL) {
+            deployment->services[i].left = false;
+            deployment_rewind(deployment);
+            return true;
+        }
+    }
+    return false;
+}
+
 int depends_check(struct deployment *deployment, const struct plan_item *item, struct error *err)
 {
+    if (comes_back(deployment)) {
+        return 0;
+    }
     const struct spec *spec = deployment->spec;
     const struct spec_service *service = &spec->services[item->service];
 
@@ -202,6 +219,9 @@ int healthy_check(struct deployment *deployment, const struct plan_item *item, s
     bool all = true;
 
     (void)item;
+    if (comes_back(deployment)) {
+        return 0;
+    }
     for (size_t i = 0; i < spec->service_count; i++) {
         const struct container *container = provision_container(
             deployment->provision, deployment->id, deployment->revision, spec->services[i].name);

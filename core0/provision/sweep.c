@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/fault.h"
 #include "lib/log.h"
 #include "lib/notify.h"
 #include "provision/deployment.h"
@@ -397,6 +398,7 @@ static void on_op(yyjson_val *parameters, const struct error *err, bool more, vo
     } else if (op->volume != NULL) {
         store_drop_volume(&sweep->provision->store, op->volume);
     }
+    fault_point("sweep.%s.after", strrchr(op->method, '.') + 1);
     next_op(sweep);
 }
 
@@ -413,6 +415,7 @@ static void next_op(struct sweep *sweep)
     struct op *op = &sweep->ops[sweep->op_next++];
     yyjson_mut_doc *parameters = op->parameters;
     op->parameters = NULL;
+    fault_point("sweep.%s.before", strrchr(op->method, '.') + 1);
     if (lane_call(&sweep->lane, op->maker, op->method, parameters, 0, 0, on_op, sweep) < 0) {
         sweep->failed = true;
         finish(sweep);

@@ -1,6 +1,6 @@
 // The tests' hands inside a node: serves requests that arrive over the virtio-serial port
 // org.croft.agent. It runs programs, reads and writes files, kills processes by name, and passes
-// raw netlink and varlink requests on, so that a test can look at the kernel without any tool in
+// raw netlink and varlink requests on, and sets limits of processes, so that a test can look at the kernel without any tool in
 // the product image. It knows nothing of Croft and is never part of the image.
 //
 // Frame, both ways: "CrfA", u32 length of what follows, u32 id, i32 op or status, then fields, each
@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -405,8 +406,23 @@ static int op_unix(const struct request *r, struct buffer *out, struct buffer *e
                : -EINVAL;
 }
 
+// The limit of a running process, soft and hard: pid, resource, value ("max": none).
+static int op_limit(const struct request *r, struct buffer *out, struct buffer *err)
+{
+    (void)out;
+    (void)err;
+    if (r->fields != 3) {
+        return -EINVAL;
+    }
+    rlim_t value =
+        strcmp(r->field[2], "max") == 0 ? RLIM_INFINITY : strtoull(r->field[2], NULL, 10);
+    const struct rlimit limit = {.rlim_cur = value, .rlim_max = RLIM_INFINITY};
+    return prlimit(atoi(r->field[0]), atoi(r->field[1]), &limit, NULL) < 0 ? -errno : 0;
+}
+
 static int (*const ops[])(const struct request *, struct buffer *, struct buffer *) = {
-    [1] = op_exec, [2] = op_read, [3] = op_write, [4] = op_kill, [5] = op_netlink, [6] = op_unix,
+    [1] = op_exec,    [2] = op_read, [3] = op_write, [4] = op_kill,
+    [5] = op_netlink, [6] = op_unix, [7] = op_limit,
 };
 
 static void write_all(int fd, const char *data, size_t size)

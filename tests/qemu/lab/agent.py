@@ -10,7 +10,7 @@ import threading
 import time
 
 MAGIC = b"CrfA"
-EXEC, READ, WRITE, KILL, NETLINK, UNIX = range(1, 7)
+EXEC, READ, WRITE, KILL, NETLINK, UNIX, LIMIT = range(1, 8)
 
 # The interface that each program serves.
 INTERFACES = {"core0": "core", "netd": "net", "storaged": "storage", "imaged": "image",
@@ -152,6 +152,10 @@ class Agent:
     def kill(self, name, sig=signal.SIGKILL):
         """Signals every process of that name; returns their number."""
         return self._simple(KILL, [str(int(sig)), name], name)[0]
+
+    def limit(self, pid, resource, value):
+        """Sets a limit (resource.RLIMIT_…) of a running process; None: no limit."""
+        self._simple(LIMIT, [str(pid), str(int(resource)), "max" if value is None else str(value)], f"limit of {pid}")
 
     def netlink(self, protocol, request):
         """Raw answer of the kernel to one netlink request."""

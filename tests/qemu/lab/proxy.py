@@ -105,6 +105,7 @@ class Proxy:
         self.upstream = upstream_port
         self._open = threading.Event()
         self._open.set()
+        self._refusing = False
         self._sockets = set()
         outer = self
 
@@ -117,6 +118,10 @@ class Proxy:
             def setup(self):
                 outer._sockets.add(self.request)
                 super().setup()
+
+            def handle(self):
+                if not outer._refusing:
+                    super().handle()
 
             def finish(self):
                 outer._sockets.discard(self.request)
@@ -164,7 +169,13 @@ class Proxy:
         """From now on nothing passes, and nothing is closed or refused."""
         self._open.clear()
 
+    def refuse(self):
+        """From now on every connection is closed at once, as where nothing listens; those that there are end."""
+        self._refusing = True
+        self.hang_up()
+
     def heal(self):
+        self._refusing = False
         self._open.set()
 
     def hang_up(self):
