@@ -1,5 +1,6 @@
 /*
- * health.c - what disks say of their health, and what their pools saw of it: at the claim and every hour.
+ * health.c - what disks say of their health, and what their pools saw of it: at the claim and every hour. A pool that btrfs has made
+ * read-only after an error, though, is told within seconds.
  *
  * A disk that is failing keeps serving what lies on it, and gets nothing new (pool->failing).
  */
@@ -15,6 +16,7 @@
 #include "storage.h"
 
 #define HOUR_US ((uint64_t)3600 * 1000000)
+#define OFTEN_US ((uint64_t)5 * 1000000)
 
 /* btrfs counts per device and keeps the numbers on it; after an error that it cannot pass by it writes no more. */
 static void look_at_pool(const struct pool *pool, struct smart *smart)
@@ -99,10 +101,45 @@ static void hour_passed(struct loop_timer *timer, void *data)
     loop_timer_in(timer, HOUR_US);
 }
 
+/* What lies on it can still be read; nothing new is put there, and nothing else is held up. */
+static void tell_read_only(struct storage *storage, struct pool *pool)
+{
+    struct error err = {0};
+    pool->read_only = pool->failing = true;
+    error_set(&err, EROFS, "storage.disk-failed",
+              pool->primary ? "restart the node, or replace the disk: its own state lies there"
+                            : "croft disk list tells its state; replace it",
+              "disk %s had an error: its pool takes no more writes", pool->disk);
+    log_error(&err, "pool");
+    notify_error(&err);
+    notify_event("pool", "\"uuid\":\"%s\",\"disk\":\"%s\",\"state\":\"read-only\"", pool->uuid,
+                 pool->disk);
+    for (struct disk_entry *entry = storage->disks; entry != NULL; entry = entry->next) {
+        if (entry->pid == 0 && strcmp(entry->disk.name, pool->disk) == 0 &&
+            hotplug_begin(entry, CLAIM_HEALTH) < 0)
+            log_warn("disk %s cannot be asked for its health", pool->disk);
+    }
+}
+
+static void look_often(struct loop_timer *timer, void *data)
+{
+    struct storage *storage = data;
+    struct statvfs fs;
+    for (struct pool *pool = storage->pools; pool != NULL; pool = pool->next) {
+        if (!pool->read_only && fstatvfs(pool->fd, &fs) == 0 && (fs.f_flag & ST_RDONLY) != 0)
+            tell_read_only(storage, pool);
+    }
+    loop_timer_in(timer, OFTEN_US);
+}
+
 int health_start(struct storage *storage)
 {
     int r = loop_timer_add(daemon_loop(storage->daemon), hour_passed, storage, &storage->hourly);
     if (r == 0)
+        r = loop_timer_add(daemon_loop(storage->daemon), look_often, storage, &storage->often);
+    if (r == 0) {
         loop_timer_in(storage->hourly, HOUR_US);
+        loop_timer_in(storage->often, OFTEN_US);
+    }
     return r;
 }

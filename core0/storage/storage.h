@@ -26,6 +26,7 @@ struct pool {
     bool rotational;
     bool ephemeral;
     bool primary;
+    bool read_only; /* btrfs writes no more after an error, and it was told */
     bool failing;  /* its disk expects to fail, or takes no more writes: nothing new is put there */
     int fd;        /* its root folder */
     uint64_t size; /* bytes of its device */
@@ -68,6 +69,7 @@ struct storage {
     struct uevent *uevent;
     struct loop_timer *patience;
     struct loop_timer *hourly;
+    struct loop_timer *often;     /* whether a pool takes no more writes */
     struct loop_timer *snapshots; /* the next one that a policy wants */
     struct pool *pools;           /* fastest first: ssd before hdd, larger before smaller */
     bool ready;
@@ -93,7 +95,7 @@ int hotplug_start(struct storage *storage);
 int hotplug_begin(struct disk_entry *entry, enum claim_purpose purpose);
 
 /* ---- health.c ---- */
-int health_start(struct storage *storage); /* every hour */
+int health_start(struct storage *storage); /* every hour, and pools every few seconds */
 /* Takes over what a child learned, and adds what the disk's pool saw. */
 void health_learned(struct disk_entry *entry, const struct smart *learned);
 /* A child ended: answers those who wait for all of them. */

@@ -110,8 +110,18 @@ fuzz: $(addprefix build/test/libfuzzer/,$(call chosen,$(FUZZERS))) ## Test: look
 bench: image tests-tools ## Run: benchmarks into build/bench/ (B=name for one)
 	@mkdir -p build/bench && for script in $(if $(B),tests/bench/$(B).py,$(wildcard tests/bench/*.py)); do $(PYTHON) $$script || exit 1; done
 
-soak: build/.setup build/bin/kvd ## Run: kvd at full load with kills for half an hour (MINUTES=30); memory and descriptors stay flat
+soak: ## Run: what takes long (S=kvd, week, power; all without): kvd under kills for MINUTES=30; COUNT=1000 changes of a node with faults; a power cut in every phase
+	@for s in $(or $(S),kvd week power); do $(MAKE) soak-$$s || exit 1; done
+
+.PHONY: soak-kvd soak-week soak-power
+soak-kvd: build/.setup build/bin/kvd
 	@MINUTES=$(or $(MINUTES),30) $(PYTHON) tests/soak/kvd.py
+
+soak-week: image tests-tools
+	@COUNT=$(COUNT) SEED=$(SEED) MINUTES=$(MINUTES) $(PYTHON) tests/soak/week.py
+
+soak-power: image tests-tools
+	@POINTS=all $(PYTHON) -m pytest -q tests/qemu/test_survival_power.py
 
 demo: image tests-tools ## Run: the main job: chain, farm, node in QEMU, nginx because a contract says so (ONESHOT=1 checks and ends)
 	@scripts/demo

@@ -84,12 +84,20 @@ def fresh(node):
         node.agent.varlink("core0", "RestartService", name=daemon)
         time.sleep(0.2)
     faults.wait_back(node)
+    # A provd that was just started walks through what runs already.
+    wait_for(lambda: all(e["step"] in ("running", "ended") for e in node.entries()), 60, "it does not settle")
 
 
 def kill_at(node, points, mark):
-    """Holds provd at each point in turn and kills; a provd that was killed itself comes back and passes on from there."""
-    for point, victims in points.items():
-        faults.held(node, mark, point)
+    """Holds provd at each of the points, in the order in which they come, and kills; a provd that was killed itself comes back and
+    walks again."""
+    left = dict(points)
+    while left:
+        event = node.machine.wait("fault", 120, mark)
+        mark = node.machine.events.index(event, mark) + 1
+        point = f"{event['service']}.{event['point']}"
+        victims = left.pop(point)
+        time.sleep(0.1)  # until it has stopped itself
         assert faults.kill(node, *victims) >= len(victims), (point, victims)
         if "provd" not in victims:
             faults.go_on(node, point)

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from lab import lan as lab_lan, node as lab_node, paths
+from lab import lan as lab_lan, machine as lab_machine, node as lab_node, paths
 from lab.node import wait_for
 
 SECONDS = 150  # about, for the order in which files start
@@ -153,7 +153,6 @@ def test_the_hub_is_away(node, web):
 
 @pytest.fixture(scope="module")
 def farm(session_logs):
-    from lab import machine as lab_machine
     with lab_lan.Lan(lease=12) as segment:
         segment.clock = time.time
         with lab_machine.Machine(session_logs / "outages", ["runmode=dev"], net=segment.qemu()) as m:

@@ -20,9 +20,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "qemu"))
 from lab import agent as lab_agent, cli, grid as lab_grid, levels, machine, node as lab_node, paths, ports, traces, volatile  # noqa: E402
 from lab.bench import folder, images  # noqa: E402
 
-COUNT = int(os.environ.get("COUNT", "1000"))
+COUNT = int(os.environ.get("COUNT") or 1000)
 SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 32))
-MINUTES = float(os.environ.get("MINUTES", "0")) or 1e9
+MINUTES = float(os.environ.get("MINUTES") or 1e9)
 WIDTH = 6  # changes of a round, each of another project
 REST = 8  # rounds between two looks at what is left
 WARM = 3  # looks until everything was used once and caches are as large as they get
@@ -222,7 +222,7 @@ class Week:
         return [f for f in found if f[2] is None or runs.get(f[1]) != f[2]]
 
     def settle(self, timeout=300):
-        end = time.monotonic() + timeout * paths.SCALE
+        end, tell = time.monotonic() + timeout * paths.SCALE, time.monotonic() + 60
         left = ["nothing was asked yet"]
         while True:
             try:
@@ -233,6 +233,9 @@ class Week:
                 left = [str(e)]  # a daemon is on its way back
             if time.monotonic() > end:
                 raise Wrong("it does not settle:\n" + "\n".join(map(str, left)))
+            if time.monotonic() > tell:
+                say("waits for:", *map(str, left[:3]))
+                tell += 60
             time.sleep(0.5)
         for p in self.projects:
             if p.failing:

@@ -54,6 +54,9 @@ def kill(node, *daemons):
 
 
 def go_on(node, point):
+    """Continues the daemon, once it has really stopped itself."""
+    program = point.split(".", 1)[0]
+    node.agent.sh(f"until grep -q 'State:.*T' /proc/$(pidof {program} | cut -d' ' -f1)/status; do :; done")
     node.agent.kill(point.split(".", 1)[0], signal.SIGCONT)
 
 

@@ -132,7 +132,7 @@ class Machine:
         else:
             command += self.net
         for kind, controller in CONTROLLERS.items():
-            if self.slots or any(d.kind == kind for d in self.disks):
+            if self.slots or any(d.kind == kind for d in self.disks) or any(d.device.startswith(kind) for d in self.volatile):
                 command += ["-device", controller]
         for i in range(self.slots):
             command += ["-device", f"pcie-root-port,id=slot{i},chassis={i + 1}"]
@@ -143,7 +143,8 @@ class Machine:
             command += ["-drive", f"file={disk.path},if=none,id=disk{i},format=raw,cache=unsafe,discard=unmap",
                         "-device", f"{DRIVERS[disk.kind]},drive=disk{i},serial={disk.serial}{options}"]
         for i, disk in enumerate(self.volatile):
-            command += [*disk.drive(f"volatile{i}"), "-device", f"virtio-blk-pci,drive=volatile{i},serial=volatile{i},write-cache=on"]
+            command += [*disk.drive(f"volatile{i}"), "-device",
+                        f"{disk.device},drive=volatile{i},serial=volatile{i},id=volatile{i},write-cache=on"]
         if self.screen:
             command += ["-device", "VGA"]
         if self.watchdog:

@@ -23,11 +23,12 @@ EIO, EINVAL = 5, 22
 
 
 class Volatile:
-    """path: the file below. seed: what the power cut keeps. fail: a function of (command, offset, length) that gives the errno
+    """path: the file below. device: what the guest has of it, as QEMU writes it. seed: what the power cut keeps. fail: a function of (command, offset, length) that gives the errno
     with which that request ends, 0 for none; changed at any time. flushes, writes: how many there were."""
 
-    def __init__(self, path, seed=0):
+    def __init__(self, path, seed=0, device="virtio-blk-pci"):
         self.path = pathlib.Path(path)
+        self.device = device
         self.fail = lambda command, offset, length: 0
         self.flushes = self.writes = self.refused = 0
         self.random = random.Random(seed)
