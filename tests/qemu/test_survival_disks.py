@@ -94,21 +94,28 @@ def test_a_disk_that_is_full(rack, elsewhere, writer):
 
 
 def test_the_first_disk_is_full(rack, elsewhere, writer):
-    """State and images have no room: what is asked for meanwhile fails with its reason or waits, what runs goes on, and afterwards
-    everything works."""
+    """State and images have no room: what is asked for meanwhile waits or fails with its reason, what runs goes on, and afterwards everything works:
+    that reason is on the chain, and the same image runs."""
     path = pools(rack)[0]["path"]
     fill(rack, path)
-    rack.images["bulky"] = "0" * 64
+    new = {"new": {**STOP, "image": "nginx", "command": ["sleep", "1000"]}}
     try:
         wait_for(lambda: rack.status()["state"] == "running", 30, "provd does not follow its chain")
         fine(rack, elsewhere)
-        _, done = rack.try_deploy({"new": {**STOP, "image": "nginx", "command": ["sleep", "1000"]}}, name="full", timeout=20)
-        assert done.status != 0, done
+        tenant = rack.grid.tenant(rack.project(new, name="full"))
+        number = tenant.json("deploy", "compose.yml", "--node", rack.number, "--blobs", rack.grid.hub.folder, "--no-wait")["reservation"]
+        rack.machine.wait_console("node.no-state", 60)
+        assert rack.grid.reservation(number)["state"].lower() == "funded"
+        fine(rack, elsewhere)
     finally:
-        del rack.images["bulky"]
         rack.agent.sh(f"rm -r {path}/full; sync")
+    def settled():
+        shown = rack.grid.reservation(number)
+        return shown["state"].lower() in ("active", "failed") and (shown["state"].lower(), shown["reason"])
+    assert wait_for(settled, 120, "it is not told what became of it") in (("active", ""), ("failed", "image.no-space"))
     fine(rack, elsewhere)
-    rack.deploy({"new": {**STOP, "image": "nginx", "command": ["sleep", "1000"]}}, name="room").cancel(120)
+    lab_node.Deployed(rack, None, {"reservation": number}).cancel(120)
+    rack.deploy(new, name="room").cancel(120)
     assert said(rack, writer) == "good"
 
 

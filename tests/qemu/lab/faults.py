@@ -49,8 +49,10 @@ def held(node, mark, point, timeout=120):
 
 
 def kill(node, *daemons):
-    """kill -9; asks nothing of the daemons themselves, which may be on their way back from the last time."""
-    return sum(node.agent.kill(d) for d in daemons)
+    """kill -9 of each, as soon as it is back from the last time."""
+    from .node import wait_for
+    for daemon in daemons:
+        wait_for(lambda d=daemon: node.agent.kill(d), 25, f"there is no {daemon} to kill")
 
 
 def go_on(node, point):
