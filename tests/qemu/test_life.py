@@ -187,9 +187,9 @@ def test_an_update_withdrawn_half_way(node):
 @contextlib.contextmanager
 def held(node, step):
     """provd stands still before that step of the next deployment, and goes on at the end."""
-    point = f"/run/croft/fault/provd.{step}.before.stop"
+    point = f"/run/croft/fault/provd.{step}.before"
     node.agent.sh("mkdir -p /run/croft/fault; chmod 777 /run/croft/fault")
-    node.agent.write(point, "")
+    node.agent.write(point, "hold")
     try:
         yield lambda: wait_for(lambda: not node.agent.exists(point), 90, f"provd does not come to {step}")
     finally:
