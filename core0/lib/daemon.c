@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "lib/fault.h"
+#include "lib/file.h"
 #include "lib/log.h"
 #include "lib/notify.h"
 
@@ -222,6 +223,9 @@ static int daemon_start(struct daemon *daemon, struct error *err)
     if (ret < 0)
         return error_set(err, -ret, "daemon.start", NULL, "no event loop: %s", strerror(-ret));
 
+    const char *folder = getenv("STATE_DIRECTORY");
+    if (folder != NULL && file_remove_leftovers(folder) > 0)
+        log_info("files that were half written when the program ended are removed");
     fault_start(spec->name, daemon_boot_path(daemon));
     ret = spec->start(daemon, &daemon->state, err);
     if (ret < 0)

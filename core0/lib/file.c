@@ -3,6 +3,7 @@
  */
 #include "lib/file.h"
 
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -306,6 +307,36 @@ static int file_remove_at(int dirfd, const char *name, dev_t device, int depth)
     if (unlinkat(dirfd, name, AT_REMOVEDIR) < 0 && errno != ENOENT && ret == 0)
         ret = -errno;
     return ret;
+}
+
+static bool is_leftover(const char *name)
+{
+    const char *dot = strrchr(name, '.');
+
+    if (dot == NULL || strlen(dot + 1) != strlen("XXXXXX") ||
+        memchr(name, '.', (size_t)(dot - name)) == NULL)
+        return false;
+    for (const char *c = dot + 1; *c != '\0'; c++) {
+        if (!isalnum((unsigned char)*c))
+            return false;
+    }
+    return true;
+}
+
+int file_remove_leftovers(const char *folder)
+{
+    DIR *dir = opendir(folder);
+    struct dirent *entry;
+    int count = 0;
+
+    if (dir == NULL)
+        return -errno;
+    while ((entry = readdir(dir)) != NULL) {
+        if (is_leftover(entry->d_name) && unlinkat(dirfd(dir), entry->d_name, 0) == 0)
+            count++;
+    }
+    closedir(dir);
+    return count;
 }
 
 int file_remove_tree(const char *path)

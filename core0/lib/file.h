@@ -29,7 +29,10 @@ int file_write_atomic(const char *path, const void *data, size_t len, mode_t mod
 int file_write_text(const char *path, const char *text);
 int file_write_text_at(int dirfd, const char *path, const char *text);
 int file_mkdirs(const char *path, mode_t mode); /* like mkdir -p; mode for new ones */
-int file_remove_tree(const char *path);         /* never crosses a mount, never follows a link */
+/* Takes away what file_write_atomic() left in a folder when its program was killed: <name with a dot>.<six letters or digits>.
+ * For folders of one program, which writes nothing else of that form and is not writing now. Their number or -errno. */
+int file_remove_leftovers(const char *folder);
+int file_remove_tree(const char *path); /* never crosses a mount, never follows a link */
 /* ioctl(2): the C libraries disagree about the type of the request. Its result or -errno. */
 int file_ioctl(int fd, unsigned long request, void *arg);
 int file_write_all(int fd, const void *data, size_t len); /* blocking descriptor; 0 or -errno */

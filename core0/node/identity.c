@@ -535,6 +535,8 @@ int identity_open(const char *folder, int64_t now, struct identity *ret_identity
     for (size_t i = 0; i < pools.count; i++) {
         const struct pool *pool = &pools.list[i];
         damaged |= pool->found == FOUND_DAMAGED;
+        if (chosen != NULL && same(pool, chosen))
+            (void)file_remove_leftovers(pool->folder); /* secrets of a write that was cut short */
         if (chosen != NULL &&
             (pool->found == FOUND_NOTHING ||
              (same(pool, chosen) && pool->identity->generation < chosen->identity->generation)))

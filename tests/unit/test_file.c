@@ -110,6 +110,21 @@ static void test_removing_a_tree_follows_no_link(void **state)
     assert_int_equal(access(at("keep/file"), F_OK), -1);
 }
 
+static void test_what_a_killed_writer_left(void **state)
+{
+    static const char *const stay[] = {"list.json", "list.json.abc",     "volume.sealed",
+                                       ".hidden",   "list.json.abcdefg", "list.json.ab-def"};
+    (void)state;
+    assert_int_equal(file_remove_leftovers(at("absent")), -ENOENT);
+    for (size_t i = 0; i < sizeof(stay) / sizeof(stay[0]); i++)
+        assert_int_equal(file_write_atomic(at(stay[i]), "1", 1, 0600), 0);
+    assert_int_equal(file_write_atomic(at("list.json.emIM1A"), "1", 1, 0600), 0);
+    assert_int_equal(file_remove_leftovers(folder), 1);
+    assert_int_equal(access(at("list.json.emIM1A"), F_OK), -1);
+    for (size_t i = 0; i < sizeof(stay) / sizeof(stay[0]); i++)
+        assert_int_equal(access(at(stay[i]), F_OK), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -117,6 +132,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_file_without_a_size, setup, teardown),
         cmocka_unit_test_setup_teardown(test_folders, setup, teardown),
         cmocka_unit_test_setup_teardown(test_removing_a_tree_follows_no_link, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_what_a_killed_writer_left, setup, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

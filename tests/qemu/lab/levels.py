@@ -43,7 +43,7 @@ def kernel(agent):
     found["files"] = int(agent.text("/proc/sys/fs/file-nr").split()[0])
     for line in agent.text("/sys/fs/cgroup/cgroup.stat").splitlines():
         found["cgroup " + line.split()[0]] = int(line.split()[1])
-    namespaces = agent.sh("for p in /proc/[0-9]*; do readlink $p/ns/* 2>/dev/null; done | sort -u; true", timeout=60).out.split()
+    namespaces = agent.sh("ls -l /proc/[0-9]*/ns 2>/dev/null | sed -n 's/.*-> //p' | sort -u", timeout=60).out.split()
     for kind in ("net", "mnt", "pid", "user", "uts", "ipc", "cgroup"):
         found[f"{kind} namespaces"] = sum(n.startswith(f"{kind}:[") for n in namespaces)
     return found
