@@ -179,7 +179,7 @@ def test_a_daemon_that_hangs_is_ended_and_comes_back(node, stays):
     identity = node.grid.node(node.number)["identity"]
     assert node.agent.varlink("noded", "GetStatus", 120)["identity"].lower() == identity.lower()
     for daemon in ALL:
-        wait_for(lambda d=daemon: service(node, d)["pid"] not in (None, before[d]["pid"]), 200, f"{daemon} was not ended")
+        wait_for(lambda d=daemon: service(node, d).get("pid") not in (None, before[d].get("pid")), 200, f"{daemon} was not ended")
         assert service(node, daemon)["restarts"] > before[daemon]["restarts"]
     faults.wait_back(node, 180)
     lines = " ".join(x["text"] for x in node.agent.varlink("core0", "GetLog", service="core0", tail=200)["lines"])
