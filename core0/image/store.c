@@ -14,6 +14,7 @@
 #include "lib/crypto/text.h"
 #include "lib/fault.h"
 #include "lib/file.h"
+#include "lib/log.h"
 
 int store_error(struct error *err, const char *what, int r)
 {
@@ -58,7 +59,16 @@ void store_object_path(const uint8_t digest[VERITY_DIGEST_SIZE], char ret_path[1
 
 bool store_has(const struct images *images, const char *path)
 {
-    return faccessat(images->root_fd, path, F_OK, 0) == 0;
+    int fd = openat(images->root_fd, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd >= 0) {
+        close(fd);
+        return true;
+    }
+    /* The power went soon after it was kept: its digest was on the disk, its bytes were not yet. */
+    if ((errno == EINVAL || errno == EUCLEAN || errno == EBADMSG || errno == EFBIG) &&
+        unlinkat(images->root_fd, path, 0) == 0)
+        log_warn("%s was not whole and is fetched again", path);
+    return false;
 }
 
 int store_config(const struct images *images, const char *id, struct image_config *ret_config,
