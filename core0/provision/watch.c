@@ -495,6 +495,8 @@ static int promote(struct watch *watch)
     return 1;
 }
 
+static int fold(struct watch *watch, struct error *err);
+
 static int got_list(struct watch *watch, yyjson_val *result, struct error *err)
 {
     uint8_t slots[3][32], values[2][32];
@@ -526,6 +528,11 @@ static int got_list(struct watch *watch, yyjson_val *result, struct error *err)
         }
         round_done(watch, WATCH_RUNNING);
         return 0;
+    }
+    if (watch->sequence == watch->final.sequence) {
+        return fold(
+            watch,
+            err); /* a reorganisation took all back that is not final: nothing is to be read */
     }
     watch->next_block = watch->last_block;
     enter(watch, STAGE_BLOCK);
