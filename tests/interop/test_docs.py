@@ -13,29 +13,32 @@ def functions(path):
     return set(re.findall(r"\b(?:def|void|function) (\w+)\(", path.read_text()))
 
 
-def file_of(name, last):
-    """The test file of this path; or of this name, in the folder of the one that was named last or the only one."""
+def file_of(name, last, names, folder):
+    """The test file of this path; or of this name, in the folder of the one that was named last or the only one with these tests."""
     found = [p for p in SOURCES if str(p.relative_to(paths.ROOT)) == name or p.name == name]
-    found = [p for p in found if last and p.parent == last.parent] or found
+    found = [p for p in found if p.parent == (folder and paths.ROOT / folder or last and last.parent)] or found
+    found = [p for p in found if set(names) <= functions(p)] if len(found) > 1 and names else found
     assert len(found) == 1, f"{name}: {len(found)} test files are named so"
     return found[0]
 
 
 def check_row(row):
-    """A code span is `FILE::NAME, NAME`, `FILE: NAME`, `FILE`, or `NAME`, a test of the file that was named last or of any."""
+    """A code span is `FILE::NAME, NAME`, `FILE: NAME`, `FILE`, or `::NAME`, `NAME`: a test of the file that was named last or of any.
+    A letter before it says which folder is meant."""
     last, wrong = None, []
-    for span in re.findall(r"`([^`]+)`", row):
-        file, names = None, span
+    for letter, span in re.findall(r"([QRU]?)`([^`]+)`", row):
+        file, names = None, span.removeprefix("::")
         if match := re.fullmatch(r"((?:[\w/]+/)?\w+(?:\.t)?\.(?:py|c|sol))(?:(?:::|: )(.+))?", span):
             file, names = match[1], match[2] or ""
             if not re.match(r"(?:tests|chain/test)/|test_|\w+\.t\.sol", file):
                 continue  # a source of the product
             try:
-                last = file_of(file, last)
+                last = file_of(file, last, [n for n in re.split(r",\s*", names) if n],
+                               {"Q": "tests/qemu", "R": "tests/relay", "U": "tests/unit"}.get(letter))
             except AssertionError as e:
                 wrong.append(str(e))
                 continue
-        elif not re.match(r"(?:test|invariant|testFuzz)_\w+", span):
+        elif not re.match(r"(?:test|invariant|testFuzz)_\w+", names):
             continue
         for name in re.split(r",\s*", re.sub(r"\[.*?\]", "", names)) if names else []:
             if not re.fullmatch(r"(?:test|invariant|testFuzz)_\w+", name):
