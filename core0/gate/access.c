@@ -27,8 +27,8 @@ static void give(struct request *request, yyjson_val *status)
     challenge.node = gate->node.id;
     challenge.chain_id = gate->node.chain_id;
     memcpy(challenge.reservations, gate->node.reservations, sizeof(challenge.reservations));
-    challenge_give(gate->challenges, http_exchange_peer(request->exchange), loop_now(gate->loop),
-                   (uint64_t)time(NULL), &challenge);
+    challenge_give(gate->challenges, http_exchange_peer_network(request->exchange),
+                   loop_now(gate->loop), (uint64_t)time(NULL), &challenge);
     buffer_init(&text, GRID_CHALLENGE_MAX);
     if (grid_challenge_to_json(&challenge, &text) < 0) {
         buffer_done(&text);

@@ -17,8 +17,11 @@
 
 #define AGAIN_US UINT64_C(1000000)
 #define CALL_US (30 * UINT64_C(1000000))
-#define ADDRESS_MAX 4096
+#define CONNECTIONS_MAX 4096
 #define PER_ADDRESS_MAX 1280
+/* Who is not at a stream or a program has proved nothing yet; a handshake takes some 40 KiB. */
+#define REQUESTING_MAX 256
+#define REQUESTING_PER_ADDRESS 64
 
 static struct gate gate = {.opt = {.run = "/run/croft", .port = "4443"}};
 
@@ -57,8 +60,11 @@ static void wait_more(const char *what)
 
 static void on_key(yyjson_val *parameters, const struct error *err, bool more, void *data)
 {
-    static const struct http_server_limits limits = {.connections = ADDRESS_MAX,
+    static const struct http_server_limits limits = {.connections = CONNECTIONS_MAX,
                                                      .per_address = PER_ADDRESS_MAX,
+                                                     .requesting = REQUESTING_MAX,
+                                                     .requesting_per_address =
+                                                         REQUESTING_PER_ADDRESS,
                                                      .upgrades = true,
                                                      .head = (size_t)64 << 10,
                                                      .body = (size_t)16 << 10};

@@ -58,6 +58,10 @@ static void handle(struct http_exchange *exchange, void *data)
         memset(data_out, 'x', size);
         http_exchange_reply(exchange, 200, "text/plain", data_out, size);
         free(data_out);
+    } else if (strcmp(path, "/stream") == 0) {
+        f->held = exchange;
+        http_exchange_set_gone(exchange, on_gone, f);
+        http_exchange_stream(exchange, 200, "text/plain", NULL, NULL);
     } else if (strcmp(path, "/hold") == 0) {
         f->held = exchange;
         http_exchange_set_gone(exchange, on_gone, f);
@@ -267,6 +271,44 @@ static size_t talk(struct fixture *f, int fd, const char *text, size_t len, char
     return got;
 }
 
+/* Only those at a request count: a stream takes nobody's place, and goes on while they fill theirs. */
+static void test_streams_beside_requests(void **state)
+{
+    struct fixture *f = *state;
+    static const struct http_server_limits limits = {.requesting = 3, .idle_us = 5000000};
+    static const char request[] = "GET /stream HTTP/1.1\r\nHost: a\r\n\r\n";
+    struct error err = {.code = ""};
+    char answer[512], byte;
+    int streams[2], silent[5], lost = 0, closed;
+    http_server_free(f->server);
+    assert_int_equal(http_server_new(f->loop, &limits, handle, f, &f->server), 0);
+    assert_int_equal(http_server_listen(f->server, "127.0.0.1", 0, &f->port, &err), 0);
+    for (size_t i = 0; i < 2; i++) {
+        streams[i] = dial(f);
+        talk(f, streams[i], request, strlen(request), answer, sizeof(answer), &closed);
+        assert_int_equal(closed, 0);
+        assert_non_null(strstr(answer, "Transfer-Encoding: chunked"));
+    }
+    for (size_t i = 0; i < 5; i++)
+        silent[i] = dial(f);
+    assert_int_equal(http_exchange_write(f->held, "hello", 5), 0);
+    size_t got = talk(f, streams[1], "", 0, answer, sizeof(answer), &closed);
+    assert_int_equal(closed, 0);
+    assert_memory_equal(answer, "5\r\nhello\r\n", got);
+    http_exchange_finish(f->held);
+    talk(f, streams[1], "", 0, answer, sizeof(answer), &closed);
+    assert_string_equal(answer, "0\r\n\r\n");
+    for (size_t i = 0; i < 5; i++) {
+        ssize_t n = recv(silent[i], &byte, 1, MSG_DONTWAIT);
+        lost += n == 0 || (n < 0 && errno == ECONNRESET);
+        close(silent[i]);
+    }
+    assert_int_equal(lost, 2);
+    f->held = NULL;
+    for (size_t i = 0; i < 2; i++)
+        close(streams[i]);
+}
+
 static void test_bad_peers(void **state)
 {
     struct fixture *f = *state;
@@ -362,6 +404,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_limits_of_the_client, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_sink, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_bad_peers, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_streams_beside_requests, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_too_many_connections, set_up, tear_down),
         cmocka_unit_test(test_urls),
     };

@@ -40,6 +40,7 @@ struct http_exchange {
     struct loop_timer *timer;
     enum state state;
     char peer[INET6_ADDRSTRLEN];
+    char network[INET6_ADDRSTRLEN];
     struct buffer in;
     struct buffer out;
     size_t sent;
@@ -105,6 +106,8 @@ int http_server_new(struct loop *loop, const struct http_server_limits *limits,
         own->body = limits->body > 0 ? limits->body : own->body;
         own->request_us = limits->request_us > 0 ? limits->request_us : own->request_us;
         own->idle_us = limits->idle_us > 0 ? limits->idle_us : own->idle_us;
+        own->requesting = limits->requesting;
+        own->requesting_per_address = limits->requesting_per_address;
         own->upgrades = limits->upgrades;
         own->stall_us = limits->stall_us > 0 ? limits->stall_us : own->stall_us;
     }
@@ -466,12 +469,36 @@ static void peer_name(const struct sockaddr_storage *address, socklen_t len, cha
         ret_name[0] = '\0';
 }
 
-static bool too_many(struct http_server *server, const char *peer)
+/* Somebody who has a network of IPv6 has 2^64 addresses. */
+static void network_name(const struct sockaddr_storage *address, const char *peer, char *ret_name)
 {
-    unsigned same = 0;
-    for (struct http_exchange *c = server->connections; c != NULL; c = c->next)
-        same += strcmp(c->peer, peer) == 0;
-    return server->count >= server->limits.connections || same >= server->limits.per_address;
+    struct in6_addr network;
+    if (address->ss_family != AF_INET6 ||
+        IN6_IS_ADDR_V4MAPPED(&((const struct sockaddr_in6 *)address)->sin6_addr)) {
+        snprintf(ret_name, INET6_ADDRSTRLEN, "%s", peer);
+        return;
+    }
+    network = ((const struct sockaddr_in6 *)address)->sin6_addr;
+    memset(network.s6_addr + 8, 0, 8);
+    if (inet_ntop(AF_INET6, &network, ret_name, INET6_ADDRSTRLEN) == NULL)
+        ret_name[0] = '\0';
+}
+
+static bool too_many(struct http_server *server, const char *network)
+{
+    const struct http_server_limits *limits = &server->limits;
+    unsigned same = 0, requesting = 0, requesting_same = 0;
+    for (struct http_exchange *c = server->connections; c != NULL; c = c->next) {
+        bool own = strcmp(c->network, network) == 0;
+        bool at_request = c->state != STREAMING && c->state != UPGRADED;
+        same += own;
+        requesting += at_request;
+        requesting_same += own && at_request;
+    }
+    return server->count >= limits->connections || same >= limits->per_address ||
+           (limits->requesting > 0 && requesting >= limits->requesting) ||
+           (limits->requesting_per_address > 0 &&
+            requesting_same >= limits->requesting_per_address);
 }
 
 /* Takes the descriptor over, also when it fails. */
@@ -487,7 +514,8 @@ static int open_transport(struct http_server *server, int fd, struct transport *
     return transport_tls_new(ssl, fd, ret_transport);
 }
 
-static void add_connection(struct http_server *server, int fd, const char *peer)
+static void add_connection(struct http_server *server, int fd, const char *peer,
+                           const char *network)
 {
     int one = 1;
     unsigned patience = USER_TIMEOUT_MS;
@@ -503,6 +531,7 @@ static void add_connection(struct http_server *server, int fd, const char *peer)
     connection->server = server;
     connection->started = server->session_new != NULL; /* the handshake is part of the request */
     memcpy(connection->peer, peer, sizeof(connection->peer));
+    memcpy(connection->network, network, sizeof(connection->network));
     buffer_init(&connection->in, server->limits.head + server->limits.body + 32768);
     buffer_init(&connection->out, 0);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
@@ -532,7 +561,7 @@ static void on_accept(struct loop_io *io, int fd, uint32_t events, void *data)
     for (int i = 0; i < 16; i++) { /* not more at once: others want their turn */
         struct sockaddr_storage address;
         socklen_t len = sizeof(address);
-        char peer[INET6_ADDRSTRLEN];
+        char peer[INET6_ADDRSTRLEN], network[INET6_ADDRSTRLEN];
         int accepted = accept4(fd, (struct sockaddr *)&address, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (accepted < 0) {
             if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
@@ -542,10 +571,11 @@ static void on_accept(struct loop_io *io, int fd, uint32_t events, void *data)
             return;
         }
         peer_name(&address, len, peer);
-        if (too_many(server, peer))
+        network_name(&address, peer, network);
+        if (too_many(server, network))
             close(accepted);
         else
-            add_connection(server, accepted, peer);
+            add_connection(server, accepted, peer, network);
     }
 }
 
@@ -663,6 +693,11 @@ const uint8_t *http_exchange_body(const struct http_exchange *exchange, size_t *
 const char *http_exchange_peer(const struct http_exchange *exchange)
 {
     return exchange->peer;
+}
+
+const char *http_exchange_peer_network(const struct http_exchange *exchange)
+{
+    return exchange->network;
 }
 
 void http_exchange_set_gone(struct http_exchange *exchange,

@@ -23,13 +23,16 @@ struct http_exchange;
 
 struct http_server_limits {
     unsigned connections; /* 0: 256; one more is closed at once */
-    unsigned per_address; /* 0: 32 */
-    size_t head;          /* bytes of request line and headers; 0: 8 KiB, then 431 */
-    size_t body;          /* bytes; 0: 64 KiB, then 413 */
-    uint64_t request_us;  /* from the first byte to the last of a request; 0: 10 s, then 408 */
-    uint64_t idle_us;     /* between requests; 0: 30 s */
-    bool upgrades;        /* requests may ask for another protocol; false: 501 */
-    uint64_t stall_us;    /* without a byte taken, while a stream waits to be sent; 0: 60 s */
+    unsigned per_address; /* 0: 32. Of an IPv6 address only the network counts, its first 64 bits */
+    unsigned
+        requesting; /* of these, how many may be at a request and not yet at a stream or another protocol; 0: all */
+    unsigned requesting_per_address; /* 0: all */
+    size_t head;                     /* bytes of request line and headers; 0: 8 KiB, then 431 */
+    size_t body;                     /* bytes; 0: 64 KiB, then 413 */
+    uint64_t request_us; /* from the first byte to the last of a request; 0: 10 s, then 408 */
+    uint64_t idle_us;    /* between requests; 0: 30 s */
+    bool upgrades;       /* requests may ask for another protocol; false: 501 */
+    uint64_t stall_us;   /* without a byte taken, while a stream waits to be sent; 0: 60 s */
 };
 
 /* Must be answered exactly once, now or later. */
@@ -55,6 +58,8 @@ const char *http_exchange_header(const struct http_exchange *exchange,
 const uint8_t *http_exchange_body(const struct http_exchange *exchange,
                                   size_t *ret_len);                   /* ret_len bytes, no NUL */
 const char *http_exchange_peer(const struct http_exchange *exchange); /* numeric address */
+/* What limits count as one: the address, of IPv6 its network of 64 bits. */
+const char *http_exchange_peer_network(const struct http_exchange *exchange);
 /* The peer went away before the answer: the exchange is freed after the callback. */
 void http_exchange_set_gone(struct http_exchange *exchange,
                             void (*on_gone)(struct http_exchange *, void *), void *data);
