@@ -1,8 +1,10 @@
 /*
  * watch.c - the list of containers, and those who want to know each change of it.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "container/contd.h"
 
@@ -61,10 +63,39 @@ static yyjson_mut_doc *make_list(const struct contd *contd)
     return doc;
 }
 
+/* Logs outlive a boot, the instances that wrote them do not: whoever knows which are wanted removes the others. */
+static void add_logs(yyjson_mut_doc *doc, const struct contd *contd)
+{
+    yyjson_mut_val *list =
+        yyjson_mut_obj_add_arr(doc, yyjson_mut_doc_get_root(doc), "logs");
+    DIR *dir = opendir(contd->opt.logs);
+    struct instance_key key;
+    struct dirent *entry;
+
+    while (dir != NULL && (entry = readdir(dir)) != NULL) {
+        if (store_key(entry->d_name, &key) < 0)
+            continue;
+        const struct instance *inst = contd->instances;
+        while (inst != NULL && strcmp(inst->key.name, key.name) != 0)
+            inst = inst->next;
+        if (inst != NULL)
+            continue;
+        yyjson_mut_val *item = yyjson_mut_arr_add_obj(doc, list);
+        yyjson_mut_obj_add_uint(doc, item, "reservation", key.reservation);
+        yyjson_mut_obj_add_uint(doc, item, "revision", key.revision);
+        yyjson_mut_obj_add_strcpy(doc, item, "service", key.service);
+    }
+    if (dir != NULL)
+        closedir(dir);
+}
+
 void method_list(struct varlink_call *call, yyjson_val *params, void *data)
 {
+    yyjson_mut_doc *doc = make_list(data);
+
     (void)params;
-    varlink_call_reply(call, make_list(data));
+    add_logs(doc, data);
+    varlink_call_reply(call, doc);
 }
 
 /* ---- watchers ---- */
@@ -130,8 +161,9 @@ void method_watch(struct varlink_call *call, yyjson_val *params, void *data)
     struct contd *contd = data;
     struct watcher *watcher;
 
+    (void)params;
     if (!varlink_call_wants_more(call)) {
-        method_list(call, params, data);
+        varlink_call_reply(call, make_list(contd));
         return;
     }
     watcher = calloc(1, sizeof(*watcher));
@@ -139,7 +171,7 @@ void method_watch(struct varlink_call *call, yyjson_val *params, void *data)
         (contd->watch_timer == NULL &&
          loop_timer_add(contd->loop, push_later, contd, &contd->watch_timer) < 0)) {
         free(watcher);
-        method_list(call, params, data);
+        varlink_call_reply(call, make_list(contd));
         return;
     }
     *watcher = (struct watcher){.next = contd->watchers, .contd = contd, .call = call};

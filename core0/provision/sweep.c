@@ -107,6 +107,13 @@ static void see_containers(struct sweep *sweep, yyjson_val *reply)
             add_instance(sweep, MAKER_CONTAINER, "org.croft.container.Remove", &instance);
         }
     }
+    yyjson_arr_foreach(yyjson_obj_get(reply, "logs"), i, max, item)
+    {
+        struct instance instance = instance_of(item);
+        if (unwanted(sweep, &instance) && instance.service != NULL) {
+            add_instance(sweep, MAKER_CONTAINER, "org.croft.container.Remove", &instance);
+        }
+    }
 }
 
 static void see_mounts(struct sweep *sweep, yyjson_val *reply)

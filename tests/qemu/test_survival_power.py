@@ -218,6 +218,7 @@ def test_a_cancel_that_is_cut_short(cut_node, deployed, idle):
     cut_at(node, CANCEL, mark)
     wait_for(lambda: not node.agent.varlink("storaged", "ListVolumes")["volumes"], 240, "volumes stay")
     deployed.cancel(240)
+    wait_for(lambda: not node.agent.sh("ls /var/croft/logs").out.split(), 60, "logs of what has ended stay")
     node._wait_addresses(0, 1)
     told_once(deployed)
     left = traces.difference(idle, traces.plain(traces.collect(node.agent)))
