@@ -25,7 +25,8 @@ STEPS = ["fetch", "open", "pull", "deploying", "network", "volume", "scratch", "
          "healthy", "expose", "settle", "active"]
 DEPLOYMENT = ["imaged.pull.arrived", "storaged.volume.limited", "noded.queue.result.after", "provd.start.after", "provd.active.after"]
 UPDATE = ["provd.quiesce.after", "provd.settle.after"]
-CANCEL = ["provd.sweep.Remove.after", "provd.sweep.Unmount.before"]
+# After a boot no container and no mount is left to be removed: only what lies on the disk.
+CANCEL = ["provd.sweep.Remove.after", "provd.sweep.RemoveVolume.before"]
 if ALL:
     REGISTRATION = ["noded.identity.before", "noded.identity.after", "noded.queue.register.before", "noded.queue.register.after",
                     "noded.delivered.register", "noded.queue.report.before", "noded.queue.report.after", "noded.delivered.report"]
@@ -33,8 +34,6 @@ if ALL:
                   "imaged.mount.overlay", "noded.queue.result.before", "noded.queue.result.after", "noded.delivered.result",
                   *(f"provd.{s}.{w}" for s in STEPS for w in ("before", "after"))]
     UPDATE = [f"provd.{s}.{w}" for s in ["fetch", "pull", "prepare", "mount", "quiesce", "start", "healthy", "expose", "settle", "active"]
-              for w in ("before", "after")]
-    CANCEL = [f"provd.sweep.{m}.{w}" for m in ("RemoveReservation", "Remove", "Unmount", "RemoveVolume", "KeepVolume")
               for w in ("before", "after")]
 
 
