@@ -76,7 +76,7 @@ struct deployment {
     size_t cursor;
     bool busy; /* a request is under way */
     bool dead; /* not wanted; freed when the request under way has ended */
-    /* Dead, and a reorganisation put another proposal under its numbers: it stays in the way of that one until a sweep that
+    /* Dead by a reorganisation, which gives its numbers to another proposal, now or later: it stays in the way of that one until a sweep that
      * began after it died has removed what it made. */
     enum { REPLACED_NOT, REPLACED, REPLACED_SWEEPING } replaced;
     bool deploying_reported;

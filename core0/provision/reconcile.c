@@ -114,9 +114,8 @@ static void end_unwanted(struct provision *provision, const struct ledger *list)
             link = &d->next;
             continue;
         }
-        if (entry != NULL && !same && !d->dead) {
-            log_warn("reservation %" PRIu64 " revision %" PRIu32
-                     ": a reorganisation put another proposal in its place",
+        if (!same && !d->dead) {
+            log_warn("reservation %" PRIu64 " revision %" PRIu32 ": a reorganisation took it back",
                      d->id, d->revision);
             d->replaced = REPLACED;
             store_drop_sealed(&provision->store, d->id, d->revision);

@@ -84,7 +84,9 @@ class Provd:
         return varlink(self.socket, "org.croft.provision.GetStatus")["parameters"]
 
     def entries(self):
-        return {e["reservation"]: e for e in varlink(self.socket, "org.croft.provision.List")["parameters"]["entries"]}
+        """Without those that only wait for the sweep, which has no makers to ask here."""
+        return {e["reservation"]: e for e in varlink(self.socket, "org.croft.provision.List")["parameters"]["entries"]
+                if e["step"] != "ended"}
 
     def says(self, code, seconds=30):
         """Waits until the status tells that code (None: no error at all)."""
