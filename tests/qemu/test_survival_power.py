@@ -214,11 +214,11 @@ def test_a_cancel_that_is_cut_short(cut_node, deployed, idle):
     mark = node.machine.mark()
     faults.hold(node, CANCEL[:1])
     node.grid.tenant().run("reservation", "cancel", deployed.id)
-    cut_at(node, CANCEL, mark)
+    mark = cut_at(node, CANCEL, mark)
     wait_for(lambda: not node.agent.varlink("storaged", "ListVolumes")["volumes"], 240, "volumes stay")
     deployed.cancel(240)
     wait_for(lambda: not node.agent.sh("ls /var/croft/logs").out.split(), 60, "logs of what has ended stay")
-    node._wait_addresses(0, 1)
+    node._wait_addresses(mark, 120)  # of the boot after the last cut
     told_once(deployed)
     left = traces.difference(idle, traces.plain(traces.collect(node.agent)))
     left.pop("processes", None)

@@ -2,8 +2,15 @@
 import json
 import os
 import pathlib
+import socket
 
 from world import BIN, CHAIN_ID, Storaged, varlink, wait
+
+
+def listens(path):
+    """A socket is there before somebody listens on it."""
+    with socket.socket(socket.AF_UNIX) as s:
+        return s.connect_ex(str(path)) == 0
 
 
 class Noded:
@@ -32,7 +39,7 @@ class Noded:
             "noded", [BIN / "noded", "--socket", self.socket, "--boot", self.run / "boot.json", "--pools", self.pools,
                       "--state", self.state, "--image-digest", self.digest],
             env=os.environ | {"CROFT_RUN": str(self.run), "CROFT_JOIN_TOKEN_FILE": str(self.token)})
-        wait("socket", self.socket.exists)
+        wait("socket", lambda: listens(self.socket))
         return self
 
     def give_token(self, token=None):
@@ -72,7 +79,7 @@ class Provd:
         boot.write_text(json.dumps(self.boot))
         self.process = self.world.spawn("provd", [BIN / "provd", "--socket", self.socket, "--boot", boot, "--state", self.state,
                                                   "--run", self.noded.run])
-        wait("socket", self.socket.exists)
+        wait("socket", lambda: listens(self.socket))
         return self
 
     def kill(self):

@@ -233,7 +233,7 @@ def test_a_chain_id_that_changes_is_noticed(node):
         assert number not in node.provd.entries() and node.provd.entries()[node.kept]["step"] == "pull"
     finally:
         node.proxy.lies.clear()
-    node.provd.step(number, "pull")
+    node.provd.step(number, "pull", 90)  # the id is asked for every minute at the latest
     node.cancel(number)
 
 
