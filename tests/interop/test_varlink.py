@@ -132,7 +132,7 @@ def test_a_call_answers(ctl):
     assert status["version"] and status["uptime"] > 0
     services = json.loads(ctl("call", "core0", "org.croft.core.ListServices", "{}").stdout)["services"]
     assert "talk" in [s["name"] for s in services]
-    assert json.loads(ctl("call", "contd", "org.croft.container.List", "{}").stdout) == {"containers": []}
+    assert json.loads(ctl("call", "contd", "org.croft.container.List", "{}").stdout) == {"containers": [], "logs": []}
 
 
 def test_a_call_of_each_daemon_answers(ctl):
@@ -213,7 +213,7 @@ def test_more_without_changes_waits(systemd, daemons):
     command = systemd.command(VARLINKCTL, "--more", "--json=short", "call", daemons["contd"],
                               "org.croft.container.Watch", "{}")
     with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as running:
-        assert json.loads(running.stdout.readline().strip(b"\x1e")) == {"containers": []}
+        assert json.loads(running.stdout.readline().strip(b"\x1e")) == {"containers": [], "logs": []}
         time.sleep(0.5)
         assert running.poll() is None, "the list ended by itself"
         running.kill()
