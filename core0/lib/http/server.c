@@ -734,9 +734,9 @@ static void stream_begin(struct http_exchange *exchange, enum state state, const
     exchange->stream_data = data;
     exchange->sent = 0;
     buffer_clear(&exchange->out);
-    /* a stream that cannot begin shows itself at the next turn: nothing waits, so the peer gets no head and is lost by its own time-out */
-    if (buffer_append_str(&exchange->out, head) == 0)
-        loop_timer_set(exchange->timer, loop_clock() + exchange->server->limits.stall_us);
+    /* without memory for the head nothing is sent, and the peer is let go when its time is over */
+    (void)buffer_append_str(&exchange->out, head);
+    loop_timer_set(exchange->timer, loop_clock() + exchange->server->limits.stall_us);
     connection_update(exchange);
 }
 
