@@ -122,6 +122,7 @@ static int adopt_one(struct contd *contd, const struct instance_key *key)
         return 0;
     }
     store_path(inst, "", path);
+    file_remove_leftovers(path); /* of our predecessor, killed while it wrote */
     inst->watch = inotify_add_watch(contd->inotify, path, IN_MOVED_TO);
     if (inst->launched && inst->start != NULL)
         adopt_run(inst);
