@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -105,6 +106,25 @@ static void adopt_run(struct instance *inst)
     instance_advance(inst);
 }
 
+/* What our predecessor left of its own files when it was killed while it wrote (file_write_atomic()). The child that becomes a shim
+ * may be writing others at this moment. */
+static void remove_leftovers(const char *folder)
+{
+    static const char *const own[] = {"instance.json", "start.json", "state.json"};
+    char pattern[CONTD_PATH_MAX + 32];
+
+    for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
+        glob_t found;
+
+        snprintf(pattern, sizeof(pattern), "%s/%s.??????", folder, own[i]);
+        if (glob(pattern, GLOB_NOSORT, NULL, &found) != 0)
+            continue;
+        for (size_t f = 0; f < found.gl_pathc; f++)
+            unlink(found.gl_pathv[f]);
+        globfree(&found);
+    }
+}
+
 static int adopt_one(struct contd *contd, const struct instance_key *key)
 {
     struct instance *inst;
@@ -122,7 +142,7 @@ static int adopt_one(struct contd *contd, const struct instance_key *key)
         return 0;
     }
     store_path(inst, "", path);
-    file_remove_leftovers(path); /* of our predecessor, killed while it wrote */
+    remove_leftovers(path);
     inst->watch = inotify_add_watch(contd->inotify, path, IN_MOVED_TO);
     if (inst->launched && inst->start != NULL)
         adopt_run(inst);
