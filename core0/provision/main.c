@@ -164,6 +164,34 @@ static void on_list(const struct ledger *latest, const struct ledger *final, uin
     reconcile_soon(provision);
 }
 
+static void note_halt(struct provision *provision);
+
+static void on_stopped(yyjson_val *parameters, const struct error *err, bool more, void *data)
+{
+    struct provision *provision = data;
+    bool before = provision->noded_stopped;
+
+    (void)more;
+    provision->noded_asked = false;
+    lane_done(&provision->identity_lane);
+    if (err == NULL) {
+        provision->noded_stopped =
+            yyjson_equals_str(yyjson_obj_get(parameters, "state"), "stopped");
+    }
+    if (provision->noded_stopped != before) {
+        note_halt(provision);
+    }
+}
+
+static void ask_stopped(struct provision *provision)
+{
+    if (!provision->noded_asked &&
+        lane_call(&provision->identity_lane, MAKER_NODE, "org.croft.node.GetStatus", NULL, 0,
+                  10 * SECOND, on_stopped, provision) >= 0) {
+        provision->noded_asked = true;
+    }
+}
+
 /* The same rule as noded's, on what was proved: a message after one of this boot that is of another boot. A reorganisation
  * that takes ours back shows a lower nonce. */
 static bool another_machine(struct provision *provision)
@@ -178,8 +206,12 @@ static bool another_machine(struct provision *provision)
         provision->seen_nonce = status.nonce;
         return false;
     }
-    return provision->noded_stopped ||
-           (provision->seen_nonce != 0 && status.nonce > provision->seen_nonce);
+    if (provision->seen_nonce != 0) {
+        return status.nonce > provision->seen_nonce;
+    }
+    /* Of this boot nothing was proved since we started, which may be because we started late: noded knows what it has sent. */
+    ask_stopped(provision);
+    return provision->noded_stopped;
 }
 
 static void note_halt(struct provision *provision)

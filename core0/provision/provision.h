@@ -47,7 +47,8 @@ struct provision {
     enum watch_state chain_state;
     /* Another machine reports with this node's identity: nothing runs here any more. */
     bool halted;
-    bool noded_stopped;  /* noded said so when we started */
+    bool noded_stopped;  /* noded said so when it was asked last */
+    bool noded_asked;    /* it is being asked */
     uint64_t seen_nonce; /* the last one of this boot that was proved; 0: none */
     bool have_list;      /* a list is known, from the disk or the chain */
 

@@ -193,6 +193,7 @@ def test_all_disks_lost_and_taken_back_without_any(node, grid, images, session_l
     """The new machine has no disk at all: ephemeral, and the chain says so. It takes the old one's place by its farmer's word."""
     with lab_node.Node(grid, session_logs / "identity-new", images, token=None, memory=1536) as new:
         new.machine.start()
+        new.machine.wait_service("noded", 120)
         number = wait_for(lambda: new.agent.varlink("noded", "GetStatus").get("node"), 120, "it does not register")
         shown = grid.node(number)
         assert number != node.number and shown["state"] == "Pending" and shown["ephemeral"] is True
