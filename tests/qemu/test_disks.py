@@ -173,11 +173,11 @@ def test_wipe(rack):
 
 
 def test_only_root_wipes(rack):
-    def as_provd(*words):
-        return rack.agent.run("/croft-test/busybox", "start-stop-daemon", "-S", "-c", "106:106", "-x", CLI, "--", "disk",
+    def as_noded(*words):
+        return rack.agent.run("/croft-test/busybox", "start-stop-daemon", "-S", "-c", "105:105", "-x", CLI, "--", "disk",
                               *words, "--json", check=False)
-    assert as_provd("list").status == 0
-    refused = as_provd("wipe", disks(rack)["virtio"]["name"], "virtio")
+    assert as_noded("list").status == 0
+    refused = as_noded("wipe", disks(rack)["virtio"]["name"], "virtio")
     assert json.loads(refused.err)["error"]["code"] == "varlink.permission-denied", refused
 
 
