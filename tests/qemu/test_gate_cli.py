@@ -193,10 +193,12 @@ def test_a_shell_on_a_terminal(place):
         one.type("stty size; echo $TERM; tty\r")
         one.until(b"33 101\r\n")
         one.until(b"vt100\r\n/dev/pts/")
+        one.until(b"$ ")
         one.size(20, 60)
         os.kill(one.process.pid, signal.SIGWINCH)
-        one.type("sleep 0.5; stty size\r")
-        one.until(b"20 60\r\n")
+        one.type("until stty size|grep -q '^20 60$'; do sleep 0.1; done; echo resized\r")
+        one.until(b"\nresized\r\n")
+        one.until(b"$ ")
         # The shell edits its line in raw mode: what is typed before it has left that is no line for cat.
         one.type("echo begun; cat; echo after $?\r")
         one.until(b"\nbegun\r\n")
@@ -204,6 +206,7 @@ def test_a_shell_on_a_terminal(place):
         one.until(b"some words\r\nsome words\r\n")
         one.type("\x03")  # Ctrl-C ends the cat, and neither the shell nor croft
         one.until(b"^C")
+        one.until(b"$ ")  # else the cat, which has its signal and has not run yet, may take the next line with it
         one.type("echo status $?\r")
         one.until(b"status 130\r\n")
         assert termios.tcgetattr(one.theirs) != one.before
