@@ -16,6 +16,7 @@
 
 #define LIE_DELAY_MIN ((uint64_t)1000000)   /* us before ntpd asks again after a lie … */
 #define LIE_DELAY_MAX ((uint64_t)300000000) /* … doubled each time up to this */
+#define STEP_DELAY_US ((uint64_t)100000)    /* from a step to the new measurement */
 #define TURN_US                                                                                    \
     ((uint64_t)60000000) /* for one server alone to prove itself; ntpd needs about 10 s */
 
@@ -32,10 +33,12 @@ struct clock {
     struct helper *ntpd;                               /* NULL: none, or not yet again */
     char servers[CONFIG_NTP_MAX][CONFIG_NTP_NAME_MAX]; /* that are known */
     size_t server_count;
+    size_t ways;              /* out of the machine */
     struct loop_timer *timer; /* ntpd is due again, or the turn of a server is over */
     uint64_t delay;           /* us, of the last lie; 0: none since the clock was kept */
     bool one_by_one;
-    size_t turn; /* of servers[] */
+    bool measured_anew; /* after a step; until the clock is kept */
+    size_t turn;        /* of servers[] */
     bool synchronised;
 };
 
@@ -71,7 +74,7 @@ int clock_new(struct loop *loop, const struct config *config, const char *busybo
     clock->events = events;
     (void)hold_bound(clock); /* a machine whose battery is empty */
     *ret_clock = clock;
-    clock_set_servers(clock, NULL, 0);
+    clock_set_servers(clock, NULL, 0, 0);
     return 0;
 }
 
@@ -82,6 +85,18 @@ void clock_free(struct clock *clock)
     loop_timer_del(clock->timer);
     helper_free(clock->ntpd);
     free(clock);
+}
+
+/*
+ * ntpd has set the clock and would keep it after a next measurement, half a minute later. One that starts now measures
+ * three times in as many seconds.
+ */
+static void measure_anew(struct clock *clock)
+{
+    clock->measured_anew = true;
+    loop_timer_in(clock->timer, STEP_DELAY_US);
+    helper_free(clock->ntpd);
+    clock->ntpd = NULL;
 }
 
 /* Unless the clock is kept by then, it is another server's turn. */
@@ -158,11 +173,14 @@ static void after_lie(struct clock *clock)
     loop_timer_in(clock->timer, clock->delay);
 }
 
-void clock_set_servers(struct clock *clock, const struct address *servers, size_t count)
+void clock_set_servers(struct clock *clock, const struct address *servers, size_t count,
+                       size_t ways)
 {
     char wanted[CONFIG_NTP_MAX][CONFIG_NTP_NAME_MAX] = {{0}};
     size_t wanted_count = 0;
+    bool more = ways > clock->ways && !clock->synchronised;
 
+    clock->ways = ways;
     if (clock->config->ntp_count > 0) {
         wanted_count = clock->config->ntp_count;
         memcpy(wanted, clock->config->ntp, sizeof(wanted));
@@ -170,14 +188,21 @@ void clock_set_servers(struct clock *clock, const struct address *servers, size_
         for (size_t i = 0; i < count && wanted_count < CONFIG_NTP_MAX; i++)
             address_text(&servers[i], wanted[wanted_count++], CONFIG_NTP_NAME_MAX);
     }
-    if (wanted_count == clock->server_count && memcmp(wanted, clock->servers, sizeof(wanted)) == 0)
+    if (wanted_count == clock->server_count &&
+        memcmp(wanted, clock->servers, sizeof(wanted)) == 0) {
+        /* After a lie the timer says when it is due. */
+        if (more && clock->delay == 0 && wanted_count > 0) {
+            end(clock);
+            start(clock);
+        }
         return;
+    }
     end(clock);
     clock->one_by_one = false;
     clock->delay = 0;
     memcpy(clock->servers, wanted, sizeof(wanted));
     clock->server_count = wanted_count;
-    if (wanted_count > 0)
+    if (wanted_count > 0 && ways > 0)
         start(clock);
 }
 
@@ -195,7 +220,10 @@ void clock_report(struct clock *clock, const struct helper_report *report)
                               adjtimex(&kernel) != TIME_ERROR;
         if (clock->synchronised) {
             clock->delay = 0;
+            clock->measured_anew = false;
             loop_timer_stop(clock->timer);
+        } else if (report->stepped && !clock->measured_anew && clock->ntpd != NULL) {
+            measure_anew(clock);
         } else if (before) {
             give_turn(clock);
         }

@@ -21,7 +21,12 @@ struct clock;
 int clock_new(struct loop *loop, const struct config *config, const char *busybox,
               const char *events, struct clock **ret_clock);
 void clock_free(struct clock *clock);
-/* The servers that DHCP names now; ntpd is started, changed or ended accordingly. */
-void clock_set_servers(struct clock *clock, const struct address *servers, size_t count);
+/*
+ * The servers that DHCP names now, and how many ways lead out of the machine (links_ways()); ntpd is started, changed or
+ * ended accordingly. Without a way it does not run: a first question that cannot be sent costs it 32 s. A way more while
+ * the clock is not kept lets it ask anew, as the earlier question may have had none to its server.
+ */
+void clock_set_servers(struct clock *clock, const struct address *servers, size_t count,
+                       size_t ways);
 void clock_report(struct clock *clock, const struct helper_report *report);
 const char *clock_state(const struct clock *clock); /* "unsynchronised" or "synchronised" */

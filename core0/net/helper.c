@@ -69,7 +69,8 @@ int helper_report_parse(const char *text, size_t len, struct helper_report *ret_
     }
     if (!known)
         return -EBADMSG;
-    report.unsynchronised = event_len == 6; /* "unsync" is the only one of that length */
+    report.unsynchronised = event_len == 6; /* "unsync" is the only one of that length … */
+    report.stepped = event_len == 4;        /* … and so is "step" */
     *ret_report = report;
     return 0;
 }

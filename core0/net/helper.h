@@ -19,6 +19,7 @@
 
 struct helper_report {
     bool unsynchronised; /* ntpd has lost its servers */
+    bool stepped;        /* ntpd has just set the clock, and keeps it once it has measured again */
     unsigned stratum;    /* 0: not said */
 };
 

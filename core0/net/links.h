@@ -60,6 +60,8 @@ size_t links_count(const struct links *links);
 const struct link *links_get(const struct links *links, size_t i);
 
 bool links_online(const struct links *links); /* any default route */
+/* How many addresses, but link-local ones, and default routes there are. */
+size_t links_ways(const struct links *links);
 /* DNS servers of all links, best first, no duplicates. Returns the count. */
 size_t links_dns(const struct links *links, struct address *servers, size_t max);
 /* NTP servers from DHCP. */

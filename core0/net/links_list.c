@@ -29,6 +29,21 @@ bool links_online(const struct links *links)
     return false;
 }
 
+size_t links_ways(const struct links *links)
+{
+    size_t ways = 0;
+
+    for (size_t i = 0; i < links->count; i++) {
+        const struct link *link = links->links[i];
+
+        for (size_t a = 0; a < link->address_count; a++)
+            ways += address_is_link_local(&link->addresses[a]) ? 0 : 1;
+        ways += link->gateway4.family != 0 ? 1 : 0;
+        ways += link->gateway6.family != 0 ? 1 : 0;
+    }
+    return ways;
+}
+
 static size_t add_unique(struct address *list, size_t count, size_t max, const struct address *item)
 {
     for (size_t i = 0; i < count; i++)

@@ -54,7 +54,8 @@ static void on_links_changed(void *data)
     /* The rules name the links' own networks. */
     if (networks_links_changed(netd->networks, &err) < 0)
         tell_failure(netd, &err);
-    clock_set_servers(netd->clock, ntp, links_ntp(netd->links, ntp, CONFIG_NTP_MAX));
+    clock_set_servers(netd->clock, ntp, links_ntp(netd->links, ntp, CONFIG_NTP_MAX),
+                      links_ways(netd->links));
 }
 
 static void on_report(const struct helper_report *report, void *data)

@@ -80,8 +80,10 @@ class Place:
         return self.agent.sh("ls /run/croft/exec; find /sys/fs/cgroup -type d -name 'exec-*'", check=False).out.split()
 
     def wait_nothing_left(self, *commands):
-        lab_node.wait_for(lambda: not self.leftovers() and not any(self.pids(c) for c in commands), 30,
-                          f"something is left: {self.leftovers()}, {[self.pids(c) for c in commands]}")
+        """Long: under emulation each session costs a runc (a Go program) a second or two of the machine's one processor, and a caller
+        who goes waits for that before the session ends."""
+        lab_node.wait_for(lambda: not self.leftovers() and not any(self.pids(c) for c in commands), 120,
+                          lambda: f"something is left: {self.leftovers()}, {[self.pids(c) for c in commands]}")
 
     def gated_pid(self):
         return self.agent.varlink("core0", "GetService", name="gated")["service"]["pid"]

@@ -167,6 +167,9 @@ static void test_helper_report(void **state)
     assert_int_equal(helper_report_parse("step 3", 6, &report), 0);
     assert_int_equal(report.stratum, 3);
     assert_false(report.unsynchronised);
+    assert_true(report.stepped);
+    assert_int_equal(helper_report_parse("stratum 3", 9, &report), 0);
+    assert_false(report.stepped);
     assert_int_equal(helper_report_parse("unsync 16", 9, &report), 0);
     assert_true(report.unsynchronised);
     assert_int_equal(helper_report_parse("stepped 3", 9, &report), -EBADMSG);

@@ -13,13 +13,15 @@ IPV6 = "fec0::5054:ff:fe12:3456"
 
 
 def wait_for(check, timeout, what):
-    """Asks again and again until the answer is true, and gives it back."""
+    """Asks again and again until the answer is true, and gives it back. what: the words for the case that it does not become so, or a
+    function that then finds them."""
     end = time.monotonic() + timeout * paths.SCALE
     while True:
         value = check()
         if value:
             return value
-        assert time.monotonic() < end, what
+        if time.monotonic() > end:
+            raise AssertionError(what() if callable(what) else what)
         time.sleep(0.2)
 
 
