@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -65,8 +66,11 @@ void service_settle_later(struct core *core)
  * without the socket they are told at once. The next start makes it anew. */
 static void service_close_socket(struct service *service)
 {
-    if (service->listen_fd >= 0)
+    if (service->listen_fd >= 0) {
+        /* Another service's child that has not reached its exec has it open, too: nobody may wait in that either. */
+        (void)shutdown(service->listen_fd, SHUT_RDWR);
         close(service->listen_fd);
+    }
     service->listen_fd = -1;
 }
 
