@@ -1,9 +1,10 @@
 """Names: services of the own networks, nothing of the farm, the rest from the links' servers."""
+import signal
 import sys
 
 import pytest
 
-
+from test_ports import Held
 
 QUERY = r"""
 import os, socket, struct, sys
@@ -12,7 +13,7 @@ family = socket.AF_INET6 if ":" in server else socket.AF_INET
 number = os.urandom(2)
 q = number + b"\1\0\0\1\0\0\0\0\0\0" + b"".join(bytes([len(l)]) + l.encode() for l in name.split(".") if l) + b"\0" + struct.pack(">HH", kind, 1)
 s = socket.socket(family, socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM)
-s.settimeout(8)
+s.settimeout(float(sys.argv[5]))
 s.connect((server, 53))
 if tcp:
     s.sendall(struct.pack(">H", len(q))[:1]); s.sendall(struct.pack(">H", len(q))[1:] + q[:5]); s.sendall(q[5:])
@@ -40,9 +41,9 @@ def gateways(container):
     return container.address4.rsplit(".", 1)[0] + ".1", container.address6.rsplit("::", 1)[0] + "::1"
 
 
-def ask(container, name, kind=1, tcp=False, server=None):
+def ask(container, name, kind=1, tcp=False, server=None, timeout=8):
     done = container.sh(f"{sys.executable} -c '{QUERY}' {server or gateways(container)[0]} '{name}' {kind} "
-                        f"{'tcp' if tcp else 'udp'}", check=False)
+                        f"{'tcp' if tcp else 'udp'} {timeout}", check=False, timeout=timeout + 20)
     return done.split()
 
 
@@ -125,3 +126,36 @@ def test_without_a_server_the_answer_is_failure(lab):
     assert ask(a, "example.test") == ["2"]
     assert ask(a, "example.test", tcp=True) == ["2"]
     assert (lab.folder / "resolv.conf").read_text() == "nameserver 192.168.7.1\n"
+
+
+@pytest.mark.parametrize("how", ["silent", "dead"])
+def test_the_servers_are_away_and_come_back(lab, how):
+    """Names of the own services go on, names of the world fail in a bounded time and are there again with the server; what is
+    connected stays so, and netd is the same process. (Three questions of 2 s each to a silent server; clients of the
+    usual libraries wait 10 s and more.)"""
+    dhcp = lab.dnsmasq(lab.router, "sw", "--dhcp-range=192.168.7.50,192.168.7.60", "--port=0", "--dhcp-option=6,192.168.7.1")
+    options = ("--address=/example.test/203.0.113.9", "--except-interface=lo")
+    server = lab.dnsmasq(lab.router, "sw", *options, name="server")
+    lab.start()
+    lab.wait(lab.addresses, "no address")
+    a, b = lab.container(1, "a"), lab.container(1, "b")
+    lab.call("Expose", reservation=1, ports=[], names=[{"network": "default", "name": "b", "revision": 1, "service": "b"}])
+    lab.wait(lambda: ask(a, "example.test") == ["0", "203.0.113.9"], "the world has no names")
+    held = Held(a, "203.0.113.9", 7000)
+    before = lab.netd.pid
+    if how == "silent":
+        server.send_signal(signal.SIGSTOP)
+    else:
+        server.kill()
+        server.wait()
+    for _ in range(2):
+        for tcp in (False, True):
+            assert ask(a, "example.test", tcp=tcp, timeout=30) == ["2"]
+            assert ask(a, "b", tcp=tcp) == ["0", b.address4]
+    assert held.lives() and lab.netd.poll() is None
+    if how == "silent":
+        server.send_signal(signal.SIGCONT)
+    else:
+        lab.dnsmasq(lab.router, "sw", *options, name="server")
+    lab.wait(lambda: ask(a, "example.test") == ["0", "203.0.113.9"], "the world has no names again")
+    assert held.lives() and lab.netd.pid == before and lab.netd.poll() is None and dhcp.poll() is None
