@@ -19,18 +19,19 @@ static int by_name(const void *a, const void *b)
 /* Writes the members sorted, so that the file does not change with the order of commands. */
 static int write_sorted(const char *path, yyjson_mut_doc *doc, yyjson_mut_val *root)
 {
-    const char *names[1024];
+    cleanup_free const char **names = calloc(yyjson_mut_obj_size(root) + 1, sizeof(*names));
     size_t count = 0;
     size_t index;
     size_t max;
     yyjson_mut_val *key;
     yyjson_mut_val *value;
     yyjson_mut_val *sorted = yyjson_mut_obj(doc);
+    if (names == NULL || sorted == NULL) {
+        return -ENOMEM;
+    }
     yyjson_mut_obj_foreach(root, index, max, key, value)
     {
-        if (count < sizeof(names) / sizeof(names[0])) {
-            names[count++] = yyjson_mut_get_str(key);
-        }
+        names[count++] = yyjson_mut_get_str(key);
     }
     qsort(names, count, sizeof(names[0]), by_name);
     for (size_t i = 0; i < count; i++) {
@@ -42,6 +43,10 @@ static int write_sorted(const char *path, yyjson_mut_doc *doc, yyjson_mut_val *r
     char *text = yyjson_mut_write(doc, YYJSON_WRITE_PRETTY, &len);
     if (text == NULL) {
         return -ENOMEM;
+    }
+    if (len + 1 > LOCK_MAX) {
+        free(text);
+        return -EFBIG; /* nobody could read it again */
     }
     text[len] = '\n'; /* in the place of the NUL byte */
     int r = file_write_atomic(path, text, len + 1, 0644);
