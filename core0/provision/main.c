@@ -18,6 +18,7 @@
 #include "provision/deployment.h"
 #include "provision/keys.h"
 #include "provision/steps.h"
+#include "provision/replaced.h"
 #include "provision/sweep.h"
 
 #define IDENTITY_AGAIN_US ((uint64_t)500 * 1000)
@@ -157,6 +158,7 @@ static void on_list(const struct ledger *latest, const struct ledger *final, uin
     if (provision->watch != NULL) {
         watch_status(provision->watch, &status);
     }
+    replaced_note(provision, latest);
     if (store_save_lists(&provision->store, latest, final, status.final_block, &err) < 0) {
         log_error(&err, "the list is not kept");
     }
@@ -301,6 +303,7 @@ static void start_watch(struct provision *provision)
         log_info("no list is kept yet");
         error_clear(&err);
     }
+    replaced_resume(provision);
     if (watch_new(provision->loop, &provision->config, provision->identity, &latest, &final,
                   final_block, &handlers, &provision->watch, &err) < 0) {
         ledger_done(&latest);

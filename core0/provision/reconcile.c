@@ -9,6 +9,7 @@
 #include "lib/log.h"
 #include "lib/notify.h"
 #include "provision/deployment.h"
+#include "provision/replaced.h"
 #include "provision/sweep.h"
 
 const struct container *provision_container(const struct provision *provision, uint64_t reservation,
@@ -207,11 +208,18 @@ void reconcile_sweeps(struct provision *provision)
 
 void reconcile_swept(struct provision *provision, bool clean)
 {
+    bool some = false;
+
     for (struct deployment *d = provision->deployments; d != NULL; d = d->next) {
         if (d->replaced == REPLACED_SWEEPING) {
             d->replaced = clean ? REPLACED_NOT : REPLACED;
-            reconcile_soon(provision);
+            some = some || clean;
         }
+    }
+    if (some) {
+        replaced_swept(provision);
+        reconcile_soon(
+            provision); /* only now: it asks for the next sweep, so one that is to be repeated would never end */
     }
 }
 

@@ -98,6 +98,76 @@ int store_save_lists(const struct store *store, const struct ledger *latest,
     return save(store, "lists.json", doc, err);
 }
 
+/* ---- what a reorganisation took back ---- */
+
+int store_save_replaced(const struct store *store, const struct store_replaced *list, size_t count,
+                        struct error *err)
+{
+    char path[PATH_MAX];
+
+    if (count == 0) {
+        int ret = path_of(store, path, "replaced.json");
+        /* Still there after a cut of power: swept once more, which finds nothing. */
+        if (ret == 0 && unlink(path) < 0 && errno != ENOENT) {
+            ret = -errno;
+        }
+        return ret < 0 ? error_set(err, -ret, BAD, "", "replaced.json cannot be removed: %s",
+                                   strerror(-ret))
+                       : 0;
+    }
+    yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
+    if (doc == NULL) {
+        return error_set(err, ENOMEM, "provision.no-memory", "", "out of memory");
+    }
+    yyjson_mut_val *root = yyjson_mut_arr(doc);
+    yyjson_mut_doc_set_root(doc, root);
+    for (size_t i = 0; i < count; i++) {
+        yyjson_mut_val *item = yyjson_mut_arr_add_obj(doc, root);
+        yyjson_mut_obj_add_uint(doc, item, "reservation", list[i].reservation);
+        yyjson_mut_obj_add_uint(doc, item, "revision", list[i].revision);
+    }
+    return save(store, "replaced.json", doc, err);
+}
+
+int store_load_replaced(const struct store *store, struct store_replaced **ret_list,
+                        size_t *ret_count, struct error *err)
+{
+    struct read {
+        uint64_t reservation, revision;
+    } read;
+    static const struct json_field fields[] = {
+        {"reservation", JSON_UINT, offsetof(struct read, reservation), true, 1, 0},
+        {"revision", JSON_UINT, offsetof(struct read, revision), true, 1, UINT32_MAX},
+    };
+    struct error missing = {0};
+    yyjson_doc *doc = load(store, "replaced.json", &missing);
+    yyjson_val *root = yyjson_doc_get_root(doc), *item;
+    size_t i, max;
+    int ret = 0;
+
+    *ret_count = 0;
+    *ret_list = calloc(yyjson_arr_size(root) + 1, sizeof(**ret_list));
+    if (*ret_list == NULL) {
+        yyjson_doc_free(doc);
+        return error_set(err, ENOMEM, "provision.no-memory", "", "out of memory");
+    }
+    yyjson_arr_foreach(root, i, max, item)
+    {
+        if ((ret = json_read(item, fields, 2, 0, &read, BAD, err)) < 0) {
+            break;
+        }
+        (*ret_list)[(*ret_count)++] =
+            (struct store_replaced){read.reservation, (uint32_t)read.revision};
+    }
+    yyjson_doc_free(doc);
+    if (ret < 0) {
+        free(*ret_list);
+        *ret_list = NULL;
+        *ret_count = 0;
+    }
+    return ret;
+}
+
 /* ---- sealed bytes ---- */
 
 static int sealed_path(const struct store *store, uint64_t id, uint32_t revision,

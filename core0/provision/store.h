@@ -2,7 +2,7 @@
  * store.h - what provd keeps over a restart and a reboot: the proved lists, sealed bytes, ranges of user ids, and which
  * reservation a named volume belongs to. Opened specifications are never written.
  *
- * lists.json and slots.json are replaced as a whole (old or new, never half); sealed-<id>-<revision> holds sealed bytes that did
+ * lists.json, replaced.json and slots.json are replaced as a whole (old or new, never half); sealed-<id>-<revision> holds sealed bytes that did
  * not travel in the transaction.
  */
 #pragma once
@@ -30,6 +30,12 @@ struct store_volume {
     uint64_t keep_ms;
 };
 
+/* A revision that a reorganisation took back, and whose traces are not removed yet. */
+struct store_replaced {
+    uint64_t reservation;
+    uint32_t revision;
+};
+
 struct store {
     char *dir;
     struct store_slot *slots;
@@ -53,6 +59,13 @@ int store_load_sealed(const struct store *store, uint64_t id, uint32_t revision,
 int store_save_sealed(const struct store *store, uint64_t id, uint32_t revision, const void *data,
                       size_t len, struct error *err);
 void store_drop_sealed(const struct store *store, uint64_t id, uint32_t revision);
+
+/* Replaces replaced.json as a whole; none: there is no such file. */
+int store_save_replaced(const struct store *store, const struct store_replaced *list, size_t count,
+                        struct error *err);
+/* The list is the caller's (free). No file: none. */
+int store_load_replaced(const struct store *store, struct store_replaced **ret_list,
+                        size_t *ret_count, struct error *err);
 
 /* First id of the reservation's range; takes a free one when it has none. limit: how many ranges there are, at most
  * STORE_SLOTS_MAX. provision.no-uid-range when all are taken. */

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from lab import forge, traces
+from lab import faults, forge, traces
 from lab.node import wait_for
 
 SECONDS = 200  # about, for the order in which files start
@@ -181,6 +181,26 @@ def test_a_reorganisation_is_followed(node, unchanged):
         assert commands(node, gone) == ["sleep 103"]
         node.grid.tenant().run("reservation", "cancel", gone)
         wait_for(lambda: not commands(node, gone), 60, "it does not end")
+
+
+def test_a_reorganisation_is_remembered_by_who_comes_after(node, unchanged):
+    """provd dies when it has seen that the number is another proposal's and has removed nothing yet: the next one knows, too."""
+    with by_hand(node) as grid:
+        snapshot = grid.rpc("evm_snapshot")
+        gone = propose(node, 201)
+        wait_for(lambda: "sleep 201" in commands(node, gone), 60, "the first branch's does not run")
+        mark = node.machine.mark()
+        faults.hold(node, ["provd.sweep.Remove.before"])
+        assert grid.rpc("evm_revert", snapshot) is True
+        assert propose(node, 202) == gone
+        node.machine.wait("fault", 90, mark)
+        assert commands(node, gone) == ["sleep 201"]
+        faults.kill(node, "provd")
+        wait_for(lambda: commands(node, gone) == ["sleep 202"], 120, lambda: f"it is {commands(node, gone)} that runs")
+    node.grid.wait_reservation(gone, "active", 120)
+    assert commands(node, gone) == ["sleep 202"]
+    node.grid.tenant().run("reservation", "cancel", gone)
+    wait_for(lambda: not commands(node, gone), 60, "it does not end")
 
 
 def test_below_the_final_block_nothing_is_believed(node, unchanged):
