@@ -21,6 +21,7 @@ struct entry {
     const char *line;
     size_t len;
     bool more;
+    const char *at; /* "": none */
 };
 
 void log_view_init(struct log_view *view)
@@ -47,18 +48,24 @@ static int bad(struct error *err, const char *what)
 static const char *const levels[] = {"emerg",   "alert",  "crit", "error",
                                      "warning", "notice", "info", "debug"};
 
+/* It is sent back as it came, so it may hold nothing else than digits and '-'. */
+static bool is_place(const char *at)
+{
+    return strlen(at) < LOG_VIEW_AT_MAX && at[strspn(at, "0123456789-")] == '\0';
+}
+
 static int read_entry(yyjson_val *root, struct entry *ret_entry)
 {
     yyjson_val *time = yyjson_obj_get(root, "time"), *line = yyjson_obj_get(root, "line");
     yyjson_val *stream = yyjson_obj_get(root, "stream"), *level = yyjson_obj_get(root, "level");
-    const char *source = yyjson_get_str(stream);
+    const char *source = yyjson_get_str(stream), *at = yyjson_get_str(yyjson_obj_get(root, "at"));
 
     if (stream == NULL && yyjson_is_uint(level) && yyjson_get_uint(level) < 8) {
         source = levels[yyjson_get_uint(level)];
     } else if (source == NULL || (strcmp(source, "stdout") != 0 && strcmp(source, "stderr") != 0)) {
         return -EBADMSG;
     }
-    if (!yyjson_is_uint(time) || !yyjson_is_str(line)) {
+    if (!yyjson_is_uint(time) || !yyjson_is_str(line) || (at != NULL && !is_place(at))) {
         return -EBADMSG;
     }
     *ret_entry = (struct entry){.time = yyjson_get_uint(time),
@@ -66,7 +73,8 @@ static int read_entry(yyjson_val *root, struct entry *ret_entry)
                                 .source = source,
                                 .line = yyjson_get_str(line),
                                 .len = yyjson_get_len(line),
-                                .more = yyjson_get_bool(yyjson_obj_get(root, "more"))};
+                                .more = yyjson_get_bool(yyjson_obj_get(root, "more")),
+                                .at = at != NULL ? at : ""};
     return 0;
 }
 
@@ -82,6 +90,9 @@ static int show_json(struct log_view *view, const struct entry *entry)
         yyjson_mut_obj_add_int(doc, root, "level", entry->level);
     } else {
         yyjson_mut_obj_add_str(doc, root, "stream", entry->source);
+    }
+    if (entry->at[0] != '\0') {
+        yyjson_mut_obj_add_str(doc, root, "at", entry->at);
     }
     yyjson_mut_obj_add_strn(doc, root, "line", entry->line, entry->len);
     if (entry->more) {
@@ -132,6 +143,9 @@ static int show(struct log_view *view, const char *text, size_t len, struct erro
         return bad(err, "a line that is no entry of a log");
     }
     int ret = view->json ? show_json(view, &entry) : show_text(view, &entry);
+    if (ret >= 0) {
+        snprintf(view->at, sizeof(view->at), "%s", entry.at);
+    }
     yyjson_doc_free(doc);
     return ret < 0 ? error_set(err, ENOMEM, "cli.failed", "", "out of memory") : 0;
 }
@@ -161,6 +175,11 @@ int log_view_take(struct log_view *view, const void *data, size_t len, struct er
         at = newline + 1;
     }
     return 0;
+}
+
+void log_view_again(struct log_view *view)
+{
+    buffer_clear(&view->partial);
 }
 
 int log_view_end(struct log_view *view, struct error *err)

@@ -137,6 +137,7 @@ static void refuse(struct request *request, const char *whose)
 static void know_tenant(struct request *request, yyjson_val *list)
 {
     int64_t revision = 0;
+    uint64_t named = 0;
     uint8_t tenant[20];
 
     if (query_get_number(&request->query, "revision", 1, UINT32_MAX, &revision) < 0) {
@@ -144,6 +145,15 @@ static void know_tenant(struct request *request, yyjson_val *list)
                           "revision is no number");
         return;
     }
+    /* A place lies in the log of one revision. */
+    if (query_get_place(&request->query, "after", &named, &request->after) < 0 ||
+        (named != 0 && revision != 0 && named != (uint64_t)revision)) {
+        request_fail_with(request, "gate.bad-request", "give what stands as \"at\" in an entry",
+                          "after is no place in this log");
+        return;
+    }
+    if (named != 0)
+        revision = (int64_t)named;
     yyjson_val *entry = find_entry(request, list, 0);
     const char *text = yyjson_get_str(yyjson_obj_get(entry, "tenant"));
     if (text == NULL || eth_address_parse(text, tenant) < 0 ||

@@ -61,6 +61,7 @@ struct request {
     yyjson_mut_doc *answer;                                      /* what is being collected */
     unsigned step;                                               /* of it */
     uint64_t revision;
+    uint64_t after; /* of the query: a position in the log of that revision; 0: none */
     char service[SERVICE_NAME_MAX + 1];
 };
 

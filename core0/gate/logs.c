@@ -48,7 +48,7 @@ struct follower {
     struct instance instance;
     uint8_t caller[20];
     int64_t tail;
-    uint64_t since, position; /* 0: nothing was read yet */
+    uint64_t since, position; /* 0: nothing was read yet, and nothing was named as read */
     bool level;               /* has all that the tap has brought */
     bool quiet;               /* nothing was sent since the last look of the keep-alive */
     bool finished;            /* the tap ended: the next empty page is the last */
@@ -59,23 +59,24 @@ static void follower_read(struct follower *follower);
 
 /* ---- lines ---- */
 
-static void append_line(struct buffer *out, yyjson_val *line)
+static void append_line(struct buffer *out, uint64_t revision, yyjson_val *line)
 {
     yyjson_val *text = yyjson_obj_get(line, "line");
     size_t len;
     char *json = yyjson_val_write(text, 0, &len);
 
     if (json != NULL)
-        buffer_printf(out, "{\"time\":%llu,\"stream\":\"%s\",\"line\":%s}\n",
+        buffer_printf(out, "{\"time\":%llu,\"stream\":\"%s\",\"at\":\"%llu-%llu\",\"line\":%s}\n",
                       (unsigned long long)yyjson_get_uint(yyjson_obj_get(line, "time")),
                       yyjson_equals_str(yyjson_obj_get(line, "stream"), "stderr") ? "stderr"
                                                                                   : "stdout",
-                      json);
+                      (unsigned long long)revision,
+                      (unsigned long long)yyjson_get_uint(yyjson_obj_get(line, "position")), json);
     free(json);
 }
 
 /* Those behind `after`. */
-static void append_lines(struct buffer *out, yyjson_val *lines, uint64_t after)
+static void append_lines(struct buffer *out, uint64_t revision, yyjson_val *lines, uint64_t after)
 {
     yyjson_val *line;
     size_t i, max;
@@ -83,7 +84,7 @@ static void append_lines(struct buffer *out, yyjson_val *lines, uint64_t after)
     yyjson_arr_foreach(lines, i, max, line)
     {
         if (yyjson_get_uint(yyjson_obj_get(line, "position")) > after)
-            append_line(out, line);
+            append_line(out, revision, line);
     }
 }
 
@@ -136,7 +137,8 @@ static void follower_take(struct follower *follower, uint64_t from, uint64_t to,
 {
     if (!follower->level)
         return;
-    if (follower->position < from || http_exchange_waiting(follower->exchange) > 0) {
+    /* Behind, or ahead: a page of its own brought what the tap brings only now. A page from its own place is right for both. */
+    if (follower->position != from || http_exchange_waiting(follower->exchange) > 0) {
         follower->level = false;
         if (http_exchange_waiting(follower->exchange) == 0)
             follower_read(follower);
@@ -175,7 +177,8 @@ static void tap_answer(yyjson_val *parameters, const struct error *err, bool mor
     tap->known = true;
     tap->position = to;
     if (err == NULL)
-        append_lines(&text, yyjson_obj_get(parameters, "lines"), first ? UINT64_MAX : from);
+        append_lines(&text, tap->instance.revision, yyjson_obj_get(parameters, "lines"),
+                     first ? UINT64_MAX : from);
     for (struct follower *follower = gate->followers, *next; follower != NULL; follower = next) {
         next = follower->next;
         if (follower->tap != tap)
@@ -274,7 +277,7 @@ static void follower_page(yyjson_val *parameters, const struct error *err, bool 
     }
     position = yyjson_get_uint(yyjson_obj_get(parameters, "position"));
     buffer_init(&text, 0);
-    append_lines(&text, yyjson_obj_get(parameters, "lines"), 0);
+    append_lines(&text, follower->instance.revision, yyjson_obj_get(parameters, "lines"), 0);
     bool some = position != follower->position;
     follower->position = position;
     if (text.len > 0) {
@@ -389,6 +392,7 @@ void logs_handle(struct request *request)
     follower->gate = gate;
     follower->tail = tail;
     follower->since = (uint64_t)since;
+    follower->position = request->after;
     follower->instance.reservation = request->challenge.reservation;
     follower->instance.revision = request->revision;
     memcpy(follower->instance.service, request->service, sizeof(request->service));

@@ -5,8 +5,8 @@
 
 #include "gate.h"
 
-static const char *const logs_parameters[] = {"service", "revision", "tail",
-                                              "since",   "follow",   NULL};
+static const char *const logs_parameters[] = {"service", "revision", "tail", "since",
+                                              "after",   "follow",   NULL};
 static const char *const exec_parameters[] = {
     "service", "revision", "tty", "rows", "columns", "term", "user", "workdir", "arg", "env", NULL};
 static const char *const node_log_parameters[] = {"service", "tail", "follow", NULL};

@@ -142,6 +142,32 @@ int query_get_flag(const struct query *query, const char *name, bool *ret_value)
     return r;
 }
 
+int query_get_place(const struct query *query, const char *name, uint64_t *ret_revision,
+                    uint64_t *ret_position)
+{
+    const char *text = query_get(query, name);
+    uint64_t parts[2];
+
+    if (text == NULL)
+        return 0;
+    for (size_t i = 0; i < 2; i++) {
+        char *end;
+
+        if (text[0] < '0' || text[0] > '9')
+            return -EINVAL;
+        errno = 0;
+        parts[i] = strtoull(text, &end, 10);
+        if (errno != 0 || *end != (i == 0 ? '-' : '\0'))
+            return -EINVAL;
+        text = end + 1;
+    }
+    if (parts[0] == 0 || parts[0] > UINT32_MAX || parts[1] == 0)
+        return -EINVAL;
+    *ret_revision = parts[0];
+    *ret_position = parts[1];
+    return 1;
+}
+
 int query_only(const struct query *query, const char *const *names)
 {
     for (size_t i = 0; i < query->count; i++) {

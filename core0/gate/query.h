@@ -31,5 +31,8 @@ int query_get_number(const struct query *query, const char *name, int64_t min, i
                      int64_t *ret_value);
 /* "1": true, "0": false. As query_get_number. */
 int query_get_flag(const struct query *query, const char *name, bool *ret_value);
+/* A place in a log as entries name it, "REVISION-POSITION", both in decimal. As query_get_number. */
+int query_get_place(const struct query *query, const char *name, uint64_t *ret_revision,
+                    uint64_t *ret_position);
 /* 0 only if every parameter has one of these names (ended by NULL). */
 int query_only(const struct query *query, const char *const *names);

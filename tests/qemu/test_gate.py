@@ -281,6 +281,12 @@ def test_logs_are_cut_by_tail_and_time_and_followed(place):
     since = whole[100]["time"]
     assert tenant.logs(place.id, service="loud", since=since) == [e for e in whole if e["time"] >= since]
     assert tenant.logs(place.id, service="loud", since=since, tail=2) == whole[-2:]
+    # From behind a line that somebody has, exactly; the revision is part of the place.
+    assert tenant.logs(place.id, service="loud", after=whole[100]["at"], tail=1) == whole[101:]
+    assert tenant.logs(place.id, service="loud", after=whole[-1]["at"]) == []
+    for wrong in ({"after": whole[0]["at"], "revision": 2}, {"after": "1"}):
+        refused(tenant.logs, place.id, service="loud", code="gate.bad-request", **wrong)
+    refused(tenant.logs, place.id, service="loud", after="9-1", code="gate.not-found")
     assert tenant.logs(place.id, service="web") == []
     # Strange bytes arrive as what they are, as far as JSON has them.
     link, entries = tenant.follow(place.id, service="loud", tail=1, follow=1)

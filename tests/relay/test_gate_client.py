@@ -194,6 +194,42 @@ def test_answers_that_are_none(setting, gate):
     assert refused(setting, "logs", 1) == "gate.bad-answer"
 
 
+def test_who_follows_goes_on_where_a_stream_broke_off(setting, gate):
+    whole = [{"time": 1, "stream": "stdout", "at": f"3-{i}", "line": f"line {i}"} for i in range(1, 7)]
+    pieces = [b"\n", *(json.dumps(entry).encode() + b"\n" for entry in whole)]
+
+    def logs(request):
+        after = int(request.query["after"][0].split("-")[1]) if "after" in request.query else 0
+        request.chunks()
+        for piece in pieces[after + 1:after + 3]:
+            request.chunk(piece)
+        if after + 2 < len(whole):
+            request.chunk(pieces[after + 3][:20])  # what was not whole comes again
+            raise gatelab.Gone
+        request.send(b"0\r\n\r\n")
+    gate.routes["/v1/logs"] = logs
+    done = setting.croft.run("logs", 1, "web", "--tail", "9", "--follow", "--json")
+    assert [json.loads(line) for line in done.out.splitlines()] == whole and not done.err
+    asked = [request.query for request in gate.requests if request.path == "/v1/logs"]
+    assert asked == [{"service": ["web"], "tail": ["9"], "follow": ["1"]},
+                     *({"service": ["web"], "after": [at], "follow": ["1"]} for at in ("3-2", "3-4"))]
+    # Only who follows, and only while it may pass.
+    done = setting.croft.run("logs", 1, "web", check=False)
+    assert done.status == 1 and "gate.lost" in done.err and done.out == "line 1\nline 2\n"
+
+    def refuses(request):
+        if "after" in request.query:
+            return request.refuse(404, "gate.not-found")
+        return logs(request)
+    gate.routes["/v1/logs"] = refuses
+    done = setting.croft.run("logs", 1, "web", "--follow", check=False)
+    assert done.status == 1 and "gate.not-found" in done.err and done.out == "line 1\nline 2\n"
+    # A place is sent back, so it can hold nothing that would mean something there.
+    for at in ("1-2&follow=0", "1-2 ", "1" * 40, "x"):
+        gate.routes["/v1/logs"] = lambda request, at=at: request.lines([{**whole[0], "at": at}])
+        assert refused(setting, "logs", 1) == "gate.bad-answer", at
+
+
 def test_lies_in_the_challenge_are_not_signed(setting, gate):
     gate.routes["/v1/logs"] = lambda request: request.lines([])
     lies = {"node": 2, "reservation": 2, "chainId": 1, "reservations": "0x" + "11" * 20}

@@ -134,6 +134,33 @@ static void test_query(void **state)
     query_done(&query);
 }
 
+static void test_places(void **state)
+{
+    static const char *const bad[] = {
+        "",     "1",      "1-",    "-1",           "1--2",
+        "0-5",  "1-0",    "1-2-3", "1-2x",         "x1-2",
+        "1 -2", "1-%202", "+1-2",  "4294967296-1", "1-18446744073709551616"};
+    struct query query;
+    uint64_t revision = 7, position = 7;
+
+    (void)state;
+    assert_int_equal(query_parse("/v1/logs?after=4294967295-18446744073709551615", &query), 0);
+    assert_int_equal(query_get_place(&query, "before", &revision, &position), 0);
+    assert_int_equal(revision, 7);
+    assert_int_equal(query_get_place(&query, "after", &revision, &position), 1);
+    assert_int_equal(revision, UINT32_MAX);
+    assert_true(position == UINT64_MAX);
+    query_done(&query);
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        char target[64];
+
+        snprintf(target, sizeof(target), "/v1/logs?after=%s", bad[i]);
+        assert_int_equal(query_parse(target, &query), 0);
+        assert_int_equal(query_get_place(&query, "after", &revision, &position), -EINVAL);
+        query_done(&query);
+    }
+}
+
 static void test_query_refuses(void **state)
 {
     static const char *const bad[] = {
@@ -273,6 +300,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_table),
         cmocka_unit_test(test_query),
+        cmocka_unit_test(test_places),
         cmocka_unit_test(test_query_refuses),
         cmocka_unit_test(test_challenge_is_used_once),
         cmocka_unit_test(test_challenge_ends_by_the_monotonic_clock),
