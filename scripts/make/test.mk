@@ -96,7 +96,8 @@ test-interop: build/.setup bin ## Test: our programs against other people's: var
 
 # What the machine tests and the demonstration need besides the image.
 .PHONY: tests-tools chain-build
-tests-tools: build/tests/agent build/tests/attack build/bin/croft build/bin/croft-relay chain-build
+REPLACED := netd storaged imaged contd noded provd gated kvd
+tests-tools: build/tests/agent build/tests/attack build/bin/croft build/bin/croft-relay chain-build $(REPLACED:%=build/newer/%)
 chain-build: build/.setup
 	@$(MAKE) -C chain build
 build/tests/agent: tests/agent/agent.c build/pkg/musl.key
