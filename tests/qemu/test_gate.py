@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from lab import gate as lab_gate, lan as lab_lan, machine, node as lab_node, paths, ports
+from lab import gate as lab_gate, machine, node as lab_node, paths, ports, scan, tenants
 from lab.gate import GateError, Gone
 
 SECONDS = 300  # about, for the order in which files start
@@ -37,10 +37,10 @@ class Place:
 
     def __init__(self, node, segment):
         self.node, self.lan = node, segment
-        self.port, self.web_port = ports.free(), ports.free()
+        self.port, self.web_port, self.udp_port = ports.free(), ports.free(), ports.free()
         node.machine.forward(self.port, lab_gate.PORT)
         node.machine.wait("listening", 120, service="gated")
-        self.it = node.deploy({"loud": LOUD, "web": {**WEB, "ports": [f"{self.web_port}:80"]}}, name="gate")
+        self.it = node.deploy({"loud": LOUD, "web": {**WEB, "ports": [f"{self.web_port}:80", f"{self.udp_port}:9053/udp"]}}, name="gate")
         self.id = self.it.id
         self.tenant, self.farmer, self.stranger = (self.person(account) for account in (TENANT, FARMER, STRANGER))
 
@@ -64,6 +64,15 @@ class Place:
         """Has the service itself write that into its log."""
         status, _, err = self.run("sh", "-c", f"printf '%s\\n' {shlex.quote(text)} > /proc/1/fd/1")
         assert status == 0, err
+
+    def has_address6(self):
+        """The node's own address in the segment's IPv6 network, once it has one."""
+        def found():
+            self.lan.advertise()
+            return any(a.startswith(address) for link in self.agent.varlink("netd", "GetStatus")["links"] for a in link["addresses"])
+        address = self.lan.address6()
+        lab_node.wait_for(found, 60, f"no address {address}")
+        return address
 
     def container(self, service="loud"):
         return next(c for c in self.agent.varlink("contd", "List")["containers"]
@@ -91,7 +100,7 @@ class Place:
 
 @pytest.fixture(scope="module")
 def place(grid, images, session_logs):
-    with lab_lan.Lan(address=LAN_ADDRESS, router=False) as segment:
+    with scan.Scanner(address=LAN_ADDRESS, router=False) as segment:
         disk = machine.disk_create(session_logs / "gate.img", 16 << 10, "gate")
         with lab_node.Node(grid, session_logs / "gate", images, disks=[disk], memory=1536,
                            net=[*USER_NET, *segment.qemu()]) as node:
@@ -630,6 +639,27 @@ def test_a_scan_finds_the_gate_and_published_ports_only(place):
     found, refusing = place.lan.scan(LAN_ADDRESS, lab_gate.PORT)
     assert found == {lab_gate.PORT, place.web_port}
     assert not refusing, "a port is closed, but not silent"
+
+
+def test_the_same_over_ipv6(place):
+    place.has_address6()
+    found, refusing = place.lan.scan(place.lan.address6(), lab_gate.PORT)
+    assert found == {lab_gate.PORT, place.web_port}
+    assert not refusing, "a port is closed, but not silent"
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_no_datagram_is_answered_but_at_a_published_port(place, family):
+    """Not with an error either. A program in a container that answers everything shows that the scan would see it."""
+    address = LAN_ADDRESS if family == 4 else place.has_address6()
+    with place.exec("sh", "-c", "cat > /tmp/attack && chmod 755 /tmp/attack", service="web") as it:
+        it.send(tenants.attack_program())
+        it.control(eof=True)
+        assert it.finish()[0] == 0
+    with place.exec("/tmp/attack", "server", "9053", "heard", service="web") as it:
+        it.until(b"ready")
+        assert place.lan.scan_udp(address, lab_gate.PORT) == {(17, place.udp_port)}
+    place.wait_nothing_left()
 
 
 def test_a_container_does_not_reach_the_gate(place):

@@ -95,6 +95,8 @@ class Lan:
                     self._arp(frame[14:42])
                 elif kind == 0x0800:
                     self._ipv4(frame[6:12], frame[14:])
+                else:
+                    self._other(kind, frame[6:12], frame[14:])
         except OSError:
             pass
 
@@ -115,7 +117,14 @@ class Lan:
             self._dhcp(mac, body[8:])
         elif protocol == 17 and struct.unpack(">H", body[2:4])[0] == 123 and self.clock:
             self._ntp(mac, source, socket.inet_ntoa(packet[16:20]), body)
-        elif protocol == 6:
+        else:
+            self._heard(source, protocol, body)
+
+    def _other(self, kind, mac, packet):
+        """A frame of another kind."""
+
+    def _heard(self, source, protocol, body):
+        if protocol == 6:
             source_port, port, _, acked, _, flags = struct.unpack(">HHIIBB", body[:14])
             with self._changed:
                 if flags & 0x12 == 0x12:
@@ -227,6 +236,18 @@ class Lan:
                     return True
         return False
 
+    def _pace(self, mac, address, known, probe, timeout):
+        """Until the node has looked at all that was sent before."""
+        end = time.monotonic() + timeout * paths.SCALE
+        with self._changed:
+            self._answers.discard((address, known, probe))
+        while True:
+            self._syn(mac, address, known, probe)
+            with self._changed:
+                if self._changed.wait_for(lambda: (address, known, probe) in self._answers, 1):
+                    return
+            assert time.monotonic() < end, f"{address} port {known} fell silent before probe {probe}"
+
     def scan(self, address, known, timeout=60):
         """Every TCP port of an address: those that accept connections, and those that refuse them (which a
         firewall that drops does not). The port `known` is open: it is knocked at after each batch, and its
@@ -238,13 +259,6 @@ class Lan:
         for first in range(0, 1 << 16, batch):
             for port in range(first, first + batch):
                 self._syn(mac, address, port, own)
-            end = time.monotonic() + timeout * paths.SCALE
-            probe = own + 1 + first // batch
-            while True:
-                self._syn(mac, address, known, probe)
-                with self._changed:
-                    if self._changed.wait_for(lambda: (address, known, probe) in self._answers, 1):
-                        break
-                assert time.monotonic() < end, f"{address} port {known} fell silent at port {first}"
+            self._pace(mac, address, known, own + 1 + first // batch, timeout)
         return ({port for host, port, mine in self._answers if (host, mine) == (address, own)},
                 {port for host, port in self._refusals if host == address})
