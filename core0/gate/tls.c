@@ -1,20 +1,15 @@
 /*
  * tls.c - TLS 1.3 with the node's own key, in a certificate that signs itself: callers know the key from the chain and look at
  * nothing else of it.
- *
- * A session of mbedTLS takes two buffers of 16 KiB for records, of which a caller that only reads touches a page or two. They come from
- * anonymous mappings of their own, so that what is not touched costs no memory: a thousand waiting readers then take a few MiB.
  */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include <mbedtls/ecp.h>
 #include <mbedtls/error.h>
 #include <mbedtls/pk.h>
-#include <mbedtls/platform.h>
 #include <mbedtls/x509_crt.h>
 #include <psa/crypto.h>
 
@@ -22,53 +17,11 @@
 #include "lib/crypto/hash.h"
 #include "lib/crypto/text.h"
 
-#define MAPPED_FROM ((size_t)8 << 10) /* bytes; smaller ones come from the heap */
-#define HEAD 16                       /* in front of each: its length; keeps what follows aligned */
-
 struct gate_tls {
     mbedtls_ssl_config config;
     mbedtls_x509_crt certificate;
     mbedtls_pk_context key;
 };
-
-/* ---- memory ---- */
-
-/* The length in front tells later which of the two it was. */
-static void *gate_calloc(size_t count, size_t size)
-{
-    size_t bytes;
-    char *memory;
-
-    if (__builtin_mul_overflow(count, size, &bytes) || bytes > SIZE_MAX - HEAD)
-        return NULL;
-    if (bytes < MAPPED_FROM) {
-        memory = calloc(1, bytes + HEAD);
-        if (memory == NULL)
-            return NULL;
-    } else {
-        memory =
-            mmap(NULL, bytes + HEAD, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (memory == MAP_FAILED)
-            return NULL;
-    }
-    memcpy(memory, &bytes, sizeof(bytes));
-    return memory + HEAD;
-}
-
-static void gate_free(void *data)
-{
-    char *memory = data;
-    size_t bytes;
-
-    if (memory == NULL)
-        return;
-    memory -= HEAD;
-    memcpy(&bytes, memory, sizeof(bytes));
-    if (bytes < MAPPED_FROM)
-        free(memory);
-    else
-        munmap(memory, bytes + HEAD);
-}
 
 /* ---- key and certificate ---- */
 
@@ -138,7 +91,6 @@ int gate_tls_new(const char *key, struct gate_tls **ret_tls, struct error *err)
 
     if (tls == NULL)
         return error_set(err, ENOMEM, "gate.tls", NULL, "no memory");
-    mbedtls_platform_set_calloc_free(gate_calloc, gate_free);
     mbedtls_ssl_config_init(&tls->config);
     mbedtls_x509_crt_init(&tls->certificate);
     mbedtls_pk_init(&tls->key);

@@ -1,7 +1,6 @@
 # Upstream's default configuration: TLS 1.2 and 1.3, PSA crypto, X25519, HKDF, AES-GCM with AES-NI; and with locks, because
-# kvd's workers each serve TLS, and sessions share the keys and random numbers of PSA. And with memory functions that a program may
-# choose: gated's waiting connections would take 34 KiB each without.
-for option in MBEDTLS_THREADING_C MBEDTLS_THREADING_PTHREAD MBEDTLS_PLATFORM_MEMORY; do
+# kvd's workers each serve TLS, and sessions share the keys and random numbers of PSA.
+for option in MBEDTLS_THREADING_C MBEDTLS_THREADING_PTHREAD; do
     sed -i "s|^//#define $option\$|#define $option|" include/mbedtls/mbedtls_config.h
     grep -q "^#define $option\$" include/mbedtls/mbedtls_config.h
 done

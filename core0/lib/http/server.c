@@ -50,10 +50,10 @@ struct http_exchange {
     bool held;        /* UPGRADED: the owner takes nothing now */
     bool finished;    /* STREAMING, UPGRADED: closes when all is sent; nobody is called any more */
     unsigned blocked; /* enum transport_wants of a write that must be tried again; 0: none */
-    unsigned read_with; /* the same of a read: TLS may have to write first */
-    struct http_head head;
-    char *text;    /* copies of method and path, each ended by NUL */
-    char *headers; /* further ones of the answer; NULL: none */
+    unsigned read_with;     /* the same of a read: TLS may have to write first */
+    struct http_head *head; /* from a request's last byte to its answer; NULL: none */
+    char *text;             /* copies of method and path, each ended by NUL */
+    char *headers;          /* further ones of the answer; NULL: none */
     const char *path;
     void (*on_gone)(struct http_exchange *, void *);
     void *gone_data;
@@ -130,6 +130,7 @@ static void connection_free(struct http_exchange *connection)
     transport_free(connection->transport);
     buffer_done(&connection->in);
     buffer_done(&connection->out);
+    free(connection->head);
     free(connection->text);
     free(connection->headers);
     free(connection);
@@ -172,12 +173,15 @@ static void next_request(struct http_exchange *connection)
     connection->on_gone = NULL;
     connection->finished = false;
     connection->read_with = 0;
+    free(connection->head);
+    connection->head = NULL;
     free(connection->text);
     connection->text = NULL;
     free(connection->headers);
     connection->headers = NULL;
     buffer_done(&connection->out);
     connection->sent = 0;
+    transport_rest(connection->transport);
     loop_timer_set(connection->timer,
                    loop_clock() + (connection->started ? connection->server->limits.request_us
                                                        : connection->server->limits.idle_us));
@@ -240,6 +244,7 @@ static void stream_more(struct http_exchange *connection)
     } else if (connection->finished) {
         next_request(connection);
     } else {
+        transport_rest(connection->transport);
         connection_update(connection);
         if (connection->on_drained != NULL)
             connection->on_drained(connection, connection->stream_data);
@@ -317,32 +322,37 @@ static void try_request(struct http_exchange *connection)
     const struct http_server_limits *limits = &connection->server->limits;
     if (connection->in.len == 0)
         return;
+    if (connection->head == NULL)
+        connection->head = malloc(sizeof(*connection->head));
+    if (connection->head == NULL) {
+        refuse(connection, 503);
+        return;
+    }
+    const struct http_head *head = connection->head;
     int r =
-        http_head_parse((const char *)connection->in.data, connection->in.len, &connection->head);
+        http_head_parse((const char *)connection->in.data, connection->in.len, connection->head);
     if (r < 0) {
         refuse(connection, -r);
         return;
     }
-    if ((r == 0 && connection->in.len > limits->head) ||
-        (r == 1 && connection->head.size > limits->head)) {
+    if ((r == 0 && connection->in.len > limits->head) || (r == 1 && head->size > limits->head)) {
         refuse(connection, 431);
         return;
     }
     if (r == 0)
         return;
-    if (connection->head.upgrade && !limits->upgrades) {
+    if (head->upgrade && !limits->upgrades) {
         refuse(connection, 501);
         return;
     }
-    if (connection->head.content_length > limits->body) {
+    if (head->content_length > limits->body) {
         refuse(connection, 413);
         return;
     }
-    size_t whole = connection->head.size + (size_t)connection->head.content_length;
+    size_t whole = head->size + (size_t)head->content_length;
     if (connection->in.len < whole)
         return;
 
-    const struct http_head *head = &connection->head;
     connection->text = malloc(head->method_len + head->path_len + 2);
     if (connection->text == NULL) {
         refuse(connection, 503);
@@ -670,9 +680,11 @@ const char *http_exchange_path(const struct http_exchange *exchange)
 
 const char *http_exchange_header(const struct http_exchange *exchange, const char *name)
 {
+    if (exchange->head == NULL)
+        return NULL;
     /* values point into the buffer and are ended by CR: the first caller makes it a NUL */
-    for (size_t i = 0; i < exchange->head.header_count; i++) {
-        const struct http_header *header = &exchange->head.headers[i];
+    for (size_t i = 0; i < exchange->head->header_count; i++) {
+        const struct http_header *header = &exchange->head->headers[i];
         if (header->name_len == strlen(name) &&
             strncasecmp(header->name, name, header->name_len) == 0) {
             size_t end =
@@ -686,8 +698,8 @@ const char *http_exchange_header(const struct http_exchange *exchange, const cha
 
 const uint8_t *http_exchange_body(const struct http_exchange *exchange, size_t *ret_len)
 {
-    *ret_len = (size_t)exchange->head.content_length;
-    return exchange->in.data + exchange->head.size;
+    *ret_len = (size_t)exchange->head->content_length;
+    return exchange->in.data + exchange->head->size;
 }
 
 const char *http_exchange_peer(const struct http_exchange *exchange)
@@ -717,7 +729,7 @@ void http_exchange_reply(struct http_exchange *exchange, int status, const char 
                          const void *body, size_t len)
 {
     answer(exchange, status, content_type, body, len,
-           exchange->head.size + (size_t)exchange->head.content_length);
+           exchange->head->size + (size_t)exchange->head->content_length);
 }
 
 /* ---- streams ---- */
@@ -726,9 +738,11 @@ void http_exchange_reply(struct http_exchange *exchange, int status, const char 
 static void stream_begin(struct http_exchange *exchange, enum state state, const char *head,
                          http_drained_fn *on_drained, void *data)
 {
-    buffer_consume(&exchange->in, exchange->head.size + (size_t)exchange->head.content_length);
+    buffer_consume(&exchange->in, exchange->head->size + (size_t)exchange->head->content_length);
     if (exchange->in.len == 0)
-        buffer_done(&exchange->in); /* streams are long */
+        buffer_done(&exchange->in); /* streams are long, and many */
+    free(exchange->head);
+    exchange->head = NULL;
     exchange->state = state;
     exchange->on_drained = on_drained;
     exchange->stream_data = data;
@@ -744,7 +758,7 @@ void http_exchange_stream(struct http_exchange *exchange, int status, const char
                           http_drained_fn *on_drained, void *data)
 {
     char head[320];
-    exchange->chunked = exchange->head.minor >= 1;
+    exchange->chunked = exchange->head->minor >= 1;
     exchange->close = exchange->close || !exchange->chunked;
     snprintf(head, sizeof(head), "HTTP/1.1 %d %s\r\nContent-Type: %s\r\n%s%s\r\n", status,
              reason_of(status), content_type,

@@ -4,16 +4,24 @@
 #include "lib/tls/transport.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+/* Of a record buffer, what is kept: mbedTLS counts incoming records in its first eight bytes. The rest belongs to the record it holds. */
+#define KEPT 64
+#define SMALL                                                                                      \
+    ((size_t)2 << 10) /* bytes: such a write touches no page that resting could give back */
 
 struct transport {
     int fd;
     unsigned wants;
     mbedtls_ssl_context *ssl; /* NULL: plain */
     size_t unsent; /* length of the write that answered "later": TLS wants to see it again */
+    bool used;     /* record buffers may have been touched since the last rest */
 };
 
 static int transport_new(int fd, struct transport **ret_transport)
@@ -87,6 +95,7 @@ int transport_tls_new(mbedtls_ssl_context *ssl, int fd, struct transport **ret_t
         return r;
     }
     transport->ssl = ssl;
+    transport->used = true; /* the handshake */
     mbedtls_ssl_set_bio(ssl, transport, tls_send, tls_receive, NULL);
     *ret_transport = transport;
     return 0;
@@ -105,14 +114,46 @@ size_t transport_pending(const struct transport *transport)
     return transport->ssl != NULL ? mbedtls_ssl_get_bytes_avail(transport->ssl) : 0;
 }
 
+/* Whether nothing in the record buffers is needed any more, bar what KEPT covers. */
+static bool tls_is_empty(mbedtls_ssl_context *ssl)
+{
+    return mbedtls_ssl_is_handshake_over(ssl) && !mbedtls_ssl_check_pending(ssl) &&
+           ssl->MBEDTLS_PRIVATE(in_left) == 0 && ssl->MBEDTLS_PRIVATE(out_left) == 0 &&
+           /* of a handshake message that comes in several records */
+           ssl->MBEDTLS_PRIVATE(badmac_seen_or_in_hsfraglen) == 0;
+}
+
+/* Whole pages within the record buffer; they read as zeros afterwards. */
+static void give_back(unsigned char *buffer, size_t len)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t skip = KEPT + page - 1 - ((uintptr_t)buffer + KEPT + page - 1) % page;
+
+    if (skip + page <= len)
+        madvise(buffer + skip, (len - skip) / page * page, MADV_DONTNEED);
+}
+
+void transport_rest(struct transport *transport)
+{
+    mbedtls_ssl_context *ssl = transport->ssl;
+
+    if (ssl == NULL || !transport->used || transport->unsent > 0 || !tls_is_empty(ssl))
+        return;
+    give_back(ssl->MBEDTLS_PRIVATE(in_buf), MBEDTLS_SSL_IN_CONTENT_LEN);
+    give_back(ssl->MBEDTLS_PRIVATE(out_buf), MBEDTLS_SSL_OUT_CONTENT_LEN);
+    transport->used = false;
+}
+
 /* ---- both ---- */
 
 ssize_t transport_read(struct transport *transport, void *data, size_t len)
 {
     ssize_t n;
 
-    if (transport->ssl != NULL) /* does the handshake too, as far as it gets */
+    if (transport->ssl != NULL) { /* does the handshake too, as far as it gets */
+        transport->used = true;   /* a record of little content may be long */
         return tls_result(transport, mbedtls_ssl_read(transport->ssl, data, len));
+    }
     do {
         n = recv(transport->fd, data, len, 0);
     } while (n < 0 && errno == EINTR);
@@ -129,6 +170,7 @@ ssize_t transport_write(struct transport *transport, const void *data, size_t le
             len = transport->unsent;
         else if (len > MBEDTLS_SSL_OUT_CONTENT_LEN)
             len = MBEDTLS_SSL_OUT_CONTENT_LEN;
+        transport->used = transport->used || len > SMALL;
         n = tls_result(transport, mbedtls_ssl_write(transport->ssl, data, len));
         transport->unsent = n == -EAGAIN ? len : 0;
         return n;

@@ -33,3 +33,6 @@ int transport_tls_new(mbedtls_ssl_context *ssl, int fd, struct transport **ret_t
 int transport_handshake(struct transport *transport);
 /* Bytes that were received and decrypted already: reading gives them without the descriptor becoming ready. */
 size_t transport_pending(const struct transport *transport);
+/* The connection has nothing to do for now: the pages of record buffers that hold nothing go back to the kernel. Costs nothing when little was
+ * sent and nothing received since the last time, and does nothing while a record is half there or half sent. */
+void transport_rest(struct transport *transport);
