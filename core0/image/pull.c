@@ -65,6 +65,7 @@ struct pull {
     struct image_config config;
     struct erofs_object *objects;
     bool *fetched; /* by this pull */
+    bool *missing; /* when the pull looked: the others are not looked at again */
     size_t count;
     size_t next_object;
     uint64_t objects_done;
@@ -142,6 +143,7 @@ static void pull_free(void *data)
     image_config_done(&pull->config);
     free(pull->objects);
     free(pull->fetched);
+    free(pull->missing);
     free(pull);
 }
 
@@ -223,15 +225,16 @@ static void pull_list(struct pull *pull, int meta_fd)
     int r = store_objects(meta_fd, &pull->objects, &pull->count, &err);
     if (r == 0) {
         pull->fetched = calloc(pull->count + 1, sizeof(*pull->fetched));
-        if (pull->fetched == NULL)
+        pull->missing = calloc(pull->count + 1, sizeof(*pull->missing));
+        if (pull->fetched == NULL || pull->missing == NULL)
             r = error_set(&err, ENOMEM, "image.no-memory", "", "no memory");
     }
     uint64_t missing = 0;
     for (size_t i = 0; r == 0 && i < pull->count; i++) {
         char path[128];
         store_object_path(pull->objects[i].digest, path);
-        if (!store_has(pull->images, path))
-            missing += pull->objects[i].size;
+        pull->missing[i] = !store_has(pull->images, path);
+        missing += pull->missing[i] ? pull->objects[i].size : 0;
     }
     if (r == 0)
         r = check_room(pull, missing, &err);
@@ -249,7 +252,8 @@ static void pull_objects(struct pull *pull)
         char path[128];
         size_t index = pull->next_object++;
         store_object_path(pull->objects[index].digest, path);
-        if (store_has(pull->images, path))
+        /* another pull may have brought it meanwhile */
+        if (!pull->missing[index] || store_has(pull->images, path))
             pull->objects_done++;
         else
             fetch_start(pull, FETCH_OBJECT, index);

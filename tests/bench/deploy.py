@@ -1,5 +1,5 @@
 """deploy.block_to_process: from the node's learning of the block to the container's first process, the
-image already present, by events inside the node; deploy.api_to_process: from provd's first call of a maker
+image already present (another reservation holds it: an image that nobody needs is removed), by events inside the node; deploy.api_to_process: from provd's first call of a maker
 (imaged's, for the image that is there) to the same; deploy.start_to_process: from its call of contd's Start.
 Beside them a bare `runc run` of the same bundle in the same machine, alternating."""
 import json
@@ -8,10 +8,14 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "qemu"))
 from lab import grid, machine, node  # noqa: E402
-from lab.bench import RUNS, figure, folder, images, median, save  # noqa: E402
+from lab.bench import RUNS, figure, folder, host_load, images, median, save  # noqa: E402
 
 SERVICE = {"image": "busybox", "command": ["sleep", "1000"]}
 COPY = "/run/croft-bench"
+
+
+def image_is_there(n):
+    return [i["complete"] for i in n.agent.varlink("imaged", "List")["images"]] == [True]
 
 
 def bare_run(n, it):
@@ -45,9 +49,9 @@ def run():
         disk = machine.disk_create(work / "disk.img", 4096, "bench")
         with node.Node(g, work / "node", ids, disks=[disk]) as n:
             n.start()
-            with n.deployed({"web": SERVICE}, name="warm"):
-                pass
+            n.deploy({"web": SERVICE}, name="holder")
             for i in range(RUNS):
+                assert image_is_there(n)
                 mark = n.machine.mark()
                 with n.deployed({"web": SERVICE}, name=f"run{i}") as it:
                     process = n.machine.wait("process", 60, mark, reservation=it.id)
@@ -61,8 +65,9 @@ def run():
                         if e["event"] == "step" and e["reservation"] == it.id and e["t"] <= process["t"]:
                             steps.setdefault(e["step"], []).append(e["us"] / 1e6)
                     bares.append(bare_run(n, it))
+    load = host_load()
     figures = [figure(f"deploy.{name}_to_process", median(times), "s", "runc run of the same bundle", median(bares),
-                      note=f"median of {RUNS}, alternating, in the same machine")
+                      note=f"median of {RUNS}, alternating, in the same machine; load of the host {load}")
                for name, times in (("block", totals), ("api", apis), ("start", starts))]
     for name, times in steps.items():
         figures.append(figure(f"deploy.step.{name}", median(times, 6), "s"))

@@ -1,5 +1,6 @@
 """What the benchmarks share: one result's form, medians, and where results go."""
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -18,6 +19,12 @@ def figure(name, value, unit, baseline="", baseline_value=None, better="lower", 
 
 def median(values, digits=3):
     return round(statistics.median(values), digits)
+
+
+def host_load():
+    """Mean number of runnable tasks of the last 1, 5 and 15 minutes, ours included: with more than the machine has processors, ratios of
+    times say little."""
+    return "/".join(open("/proc/loadavg", encoding="ascii").read().split()[:3]) + f" on {os.cpu_count()} processors"
 
 
 def folder(name):
