@@ -333,9 +333,14 @@ static int boot_params_told(struct boot *boot, struct error *err)
         core_log(core, 4, "no farmer_id is given: this node runs unregistered");
     if (core->params.chain.count == 0)
         core_log(core, 4, "this image has no chain built in, and croft.chain is not given");
-    if (core->params.runmode == PARAMS_DEV)
+    if (core->params.runmode == PARAMS_DEV) {
+        char path[300];
+
+        /* Of fault points (lib/fault.h). Here before any daemon, as its view is made when it starts. */
+        (void)file_mkdirs(core_path(core, path, sizeof(path), "/run/croft/fault"), 0755);
         core_log(core, 4,
                  "runmode=dev: a shell on the console, plain HTTP to chain and relay are allowed");
+    }
     return 0;
 }
 
@@ -351,6 +356,7 @@ static int boot_folders(struct boot *boot, struct error *err)
         {"/run/croft", 0711},
         {"/run/croft/containers", 0711},
         {"/run/croft/images", 0711},
+        {"/run/croft/disks", 0711},
         {"/run/croft/pools", 0755},
         {"/var", 0755},
         {"/var/croft", 0711},

@@ -45,6 +45,10 @@ int boot_leave_initramfs(struct error *err)
         return error_set(err, errno, "boot.root", NULL, "the initramfs cannot be left: %s",
                          strerror(errno));
     rmdir(folder);
+    /* What is mounted and unmounted from here on is so in the views of the services too (view.h). */
+    if (mount(NULL, "/", NULL, MS_REC | MS_SHARED, NULL) < 0)
+        return error_set(err, errno, "boot.root", NULL, "mounts cannot be shared: %s",
+                         strerror(errno));
     return 0;
 }
 

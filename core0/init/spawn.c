@@ -26,6 +26,7 @@
 #include "init/cgroup.h"
 #include "init/seccomp.h"
 #include "init/spawn_exec.h"
+#include "init/view.h"
 #include "lib/file.h"
 
 #define SPAWN_GROUPS_MAX 32
@@ -33,6 +34,7 @@
 
 struct spawn_plan {
     const struct unit *unit;
+    const char *root; /* in front of paths, core_path() */
     uid_t uid;
     gid_t gid;
     gid_t groups[SPAWN_GROUPS_MAX];
@@ -62,6 +64,7 @@ enum spawn_exit {
     SPAWN_USER = 217,
     SPAWN_CAPABILITIES = 218,
     SPAWN_SETSID = 220,
+    SPAWN_NAMESPACE = 226,
     SPAWN_NO_NEW_PRIVILEGES = 227,
     SPAWN_SECCOMP = 228,
 };
@@ -81,6 +84,7 @@ static const struct {
     {SPAWN_USER, "its user could not be set"},
     {SPAWN_CAPABILITIES, "its capabilities could not be set"},
     {SPAWN_SETSID, "it could not get a session"},
+    {SPAWN_NAMESPACE, "its view of the file system could not be made"},
     {SPAWN_NO_NEW_PRIVILEGES, "no_new_privs could not be set"},
     {SPAWN_SECCOMP, "its system call filter could not be loaded"},
 };
@@ -363,6 +367,18 @@ static void spawn_child_streams(const struct spawn_plan *plan)
     }
 }
 
+/* Before anything is opened for good by path: a working directory would stay below what is mounted over it. */
+static void spawn_child_view(const struct spawn_plan *plan)
+{
+    const char *where = NULL;
+    int ret = view_is_wanted(plan->unit) ? view_enter(plan->unit, plan->root, &where) : 0;
+
+    if (ret < 0) {
+        errno = -ret;
+        spawn_fail(SPAWN_NAMESPACE, where);
+    }
+}
+
 static void spawn_child_limits(const struct spawn_plan *plan)
 {
     const struct unit *unit = plan->unit;
@@ -450,6 +466,7 @@ static _Noreturn void spawn_child(const struct spawn_plan *plan)
         spawn_write_pid(plan->watchdog_pid, getpid());
 
     spawn_child_streams(plan);
+    spawn_child_view(plan);
     spawn_child_limits(plan);
     spawn_child_user(plan);
     spawn_child_ambient(plan);
@@ -486,6 +503,7 @@ int spawn_service(struct service *service, pid_t *ret_pid, struct error *err)
     if (plan == NULL)
         return error_set(err, ENOMEM, "service.no-memory", NULL, "no memory");
     plan->unit = &service->unit;
+    plan->root = service->core->root;
     plan->cgroup_fd = -1;
     plan->log_fd = service->log_write_fd;
 

@@ -22,6 +22,7 @@ enum unit_kind {
     UNIT_KIND_WORDS,
     UNIT_KIND_NAMES,   /* words that are service names, ".service" cut off */
     UNIT_KIND_FOLDERS, /* words that are relative paths without ".." */
+    UNIT_KIND_PATHS,   /* words that are absolute paths, perhaps with "-" in front */
     UNIT_KIND_VARIABLES,
     UNIT_KIND_EXEC,
     UNIT_KIND_CHOICE,
@@ -67,6 +68,10 @@ static const char *const unit_restarts[] = {"no",          "on-success", "on-fai
 static const char *const unit_kills[] = {"control-group", "mixed", "process", "none", NULL};
 static const char *const unit_outputs[] = {"ring", "null", "console", "tty", NULL};
 static const char *const unit_inputs[] = {"null", "tty", NULL};
+static const char *const unit_protects[] = {"no", "full", "strict", NULL};
+static const char *const unit_procs[] = {"default", "invisible", NULL};
+static const char *const unit_subsets[] = {"all", "pid", NULL};
+static const char *const unit_mount_flags[] = {"slave", "shared", NULL};
 
 #define AT(member) offsetof(struct unit, member)
 #define TIME_MAX UNIT_INFINITY
@@ -112,6 +117,18 @@ static const struct unit_key unit_keys[] = {
     {UNIT_SECTION_SERVICE, UNIT_KIND_CALLS, "SystemCallFilter", AT(system_calls), NULL, 0, 0},
     {UNIT_SECTION_SERVICE, UNIT_KIND_ERRNO, "SystemCallErrorNumber", AT(system_call_errno), NULL, 0,
      0},
+    {UNIT_SECTION_SERVICE, UNIT_KIND_CHOICE, "ProtectSystem", AT(protect_system), unit_protects, 0,
+     0},
+    {UNIT_SECTION_SERVICE, UNIT_KIND_PATHS, "ReadWritePaths", AT(read_write_paths), NULL, 0, 0},
+    {UNIT_SECTION_SERVICE, UNIT_KIND_PATHS, "InaccessiblePaths", AT(inaccessible_paths), NULL, 0,
+     0},
+    {UNIT_SECTION_SERVICE, UNIT_KIND_BOOL, "PrivateDevices", AT(private_devices), NULL, 0, 0},
+    {UNIT_SECTION_SERVICE, UNIT_KIND_CHOICE, "ProtectProc", AT(protect_proc), unit_procs, 0, 0},
+    {UNIT_SECTION_SERVICE, UNIT_KIND_CHOICE, "ProcSubset", AT(proc_subset), unit_subsets, 0, 0},
+    {UNIT_SECTION_SERVICE, UNIT_KIND_BOOL, "ProtectKernelTunables", AT(protect_tunables), NULL, 0,
+     0},
+    {UNIT_SECTION_SERVICE, UNIT_KIND_BOOL, "ProtectControlGroups", AT(protect_cgroups), NULL, 0, 0},
+    {UNIT_SECTION_SERVICE, UNIT_KIND_CHOICE, "MountFlags", AT(mount_flags), unit_mount_flags, 0, 0},
     {UNIT_SECTION_SERVICE, UNIT_KIND_MODE, "UMask", AT(umask), NULL, 0, 0777},
     {UNIT_SECTION_SERVICE, UNIT_KIND_INT, "OOMScoreAdjust", AT(oom_score_adjust), NULL, 1000, 1000},
     {UNIT_SECTION_SERVICE, UNIT_KIND_INT, "Nice", AT(nice), NULL, 20, 19},
@@ -245,6 +262,8 @@ static int unit_set_checked_words(struct unit_list *list, const char *value, enu
 
         if (kind == UNIT_KIND_FOLDERS && !unit_path_is_clean(word, false))
             ret = -EINVAL;
+        if (kind == UNIT_KIND_PATHS && !unit_path_is_clean(word + (*word == '-'), true))
+            ret = -EINVAL;
         if (kind == UNIT_KIND_VARIABLES && (equals == NULL || equals == word))
             ret = -EINVAL;
     }
@@ -341,6 +360,7 @@ static int unit_set(struct unit *unit, const struct unit_key *key, const char *v
     case UNIT_KIND_NAMES:
         return unit_set_names(member, value);
     case UNIT_KIND_FOLDERS:
+    case UNIT_KIND_PATHS:
     case UNIT_KIND_VARIABLES:
         return unit_set_checked_words(member, value, key->kind);
     case UNIT_KIND_EXEC:
@@ -512,6 +532,19 @@ static int unit_check(struct unit *unit, struct error *err)
     }
     if (unit->restart_max_us < unit->restart_us)
         unit->restart_max_us = unit->restart_us;
+    /* What a peer of the node's mount namespace binds or covers, it binds and covers for everybody. */
+    if (unit->mount_flags == UNIT_MOUNTS_SHARED &&
+        (unit->protect_system == UNIT_PROTECT_STRICT || unit->read_write_paths.count > 0 ||
+         unit->inaccessible_paths.count > 0 || unit->private_devices ||
+         unit->protect_proc != UNIT_PROC_DEFAULT || unit->proc_subset != UNIT_PROC_ALL ||
+         unit->protect_tunables || unit->protect_cgroups))
+        return error_set(err, EINVAL, "service.bad-file", UNIT_HINT,
+                         "%s: with MountFlags=shared only ProtectSystem=full is possible",
+                         unit->name);
+    if (unit->read_write_paths.count > 0 && unit->protect_system != UNIT_PROTECT_STRICT)
+        return error_set(err, EINVAL, "service.bad-file", UNIT_HINT,
+                         "%s: ReadWritePaths= means nothing without ProtectSystem=strict",
+                         unit->name);
     /* Without it a process that is not root may not load a filter (seccomp(2)). */
     if (unit->system_calls.count > 0)
         unit->no_new_privileges = true;
@@ -558,6 +591,7 @@ void unit_done(struct unit *unit)
         case UNIT_KIND_WORDS:
         case UNIT_KIND_NAMES:
         case UNIT_KIND_FOLDERS:
+        case UNIT_KIND_PATHS:
         case UNIT_KIND_VARIABLES:
         case UNIT_KIND_EXEC:
         case UNIT_KIND_CALLS:

@@ -30,6 +30,10 @@ enum unit_restart {
 enum unit_kill { UNIT_KILL_GROUP, UNIT_KILL_MIXED, UNIT_KILL_PROCESS, UNIT_KILL_NONE };
 enum unit_output { UNIT_OUTPUT_RING, UNIT_OUTPUT_NULL, UNIT_OUTPUT_CONSOLE, UNIT_OUTPUT_TTY };
 enum unit_input { UNIT_INPUT_NULL, UNIT_INPUT_TTY };
+enum unit_protect { UNIT_PROTECT_NO, UNIT_PROTECT_FULL, UNIT_PROTECT_STRICT };
+enum unit_proc { UNIT_PROC_DEFAULT, UNIT_PROC_INVISIBLE };
+enum unit_proc_subset { UNIT_PROC_ALL, UNIT_PROC_PID };
+enum unit_mounts { UNIT_MOUNTS_SLAVE, UNIT_MOUNTS_SHARED };
 
 struct unit_list {
     char **items; /* ended by NULL; NULL when empty */
@@ -68,7 +72,16 @@ struct unit {
     bool no_new_privileges;
     struct unit_list system_calls; /* words as written; the first may be "~" */
     bool system_calls_deny;
-    int system_call_errno; /* 0: kill */
+    int system_call_errno;               /* 0: kill */
+    int protect_system;                  /* the view of the file system, see view.h */
+    struct unit_list read_write_paths;   /* absolute; "-" in front: may be absent */
+    struct unit_list inaccessible_paths; /* the same */
+    bool private_devices;
+    int protect_proc;
+    int proc_subset;
+    bool protect_tunables;
+    bool protect_cgroups;
+    int mount_flags;
     uint64_t umask;
     int64_t oom_score_adjust;
     int64_t nice;

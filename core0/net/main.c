@@ -13,16 +13,16 @@
 #include "netd.h"
 
 static const char *option_busybox = "/bin/busybox";
-static const char *option_events = "/run/croft/netd.events";
-static const char *option_resolv_conf = "/etc/resolv.conf";
+static const char *option_events = "/run/croft/net/events";
+static const char *option_resolv_conf = "/run/croft/net/resolv.conf";
 
-static const char *option_state = "/run/croft/netd.json";
+static const char *option_state = "/run/croft/net/state.json";
 
 static const struct daemon_option options[] = {
-    {"--state", "FILE", "networks and ports (/run/croft/netd.json)", &option_state},
+    {"--state", "FILE", "networks and ports (/run/croft/net/state.json)", &option_state},
     {"--busybox", "PATH", "has ntpd (/bin/busybox)", &option_busybox},
-    {"--events", "PATH", "where it reports (/run/croft/netd.events)", &option_events},
-    {"--resolv-conf", "FILE", "DNS servers of the node (/etc/resolv.conf)", &option_resolv_conf},
+    {"--events", "PATH", "where it reports (/run/croft/net/events)", &option_events},
+    {"--resolv-conf", "FILE", "DNS servers of the node (/run/croft/net/resolv.conf)", &option_resolv_conf},
     {NULL, NULL, NULL, NULL},
 };
 

@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sysinfo.h>
 #include <unistd.h>
 
-#include "lib/file.h"
 #include "lib/grid/resources.h"
 #include "lib/log.h"
 #include "node.h"
@@ -20,16 +20,8 @@
 
 static uint64_t memory_total(void)
 {
-    char *text = NULL;
-    size_t len;
-    unsigned long long kib = 0;
-    if (file_read("/proc/meminfo", 65536, &text, &len) < 0)
-        return 0;
-    const char *line = strstr(text, "MemTotal:");
-    if (line == NULL || sscanf(line, "MemTotal: %llu kB", &kib) != 1)
-        kib = 0;
-    free(text);
-    return (uint64_t)kib * 1024;
+    struct sysinfo info;
+    return sysinfo(&info) < 0 ? 0 : (uint64_t)info.totalram * info.mem_unit;
 }
 
 static void pack(uint64_t ssd, uint64_t hdd, bool ephemeral, uint8_t ret_capacity[32])

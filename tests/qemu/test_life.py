@@ -188,13 +188,13 @@ def test_an_update_withdrawn_half_way(node):
 def held(node, step):
     """provd stands still before that step of the next deployment, and goes on at the end."""
     point = f"/run/croft/fault/provd.{step}.before"
-    node.agent.sh("mkdir -p /run/croft/fault; chmod 777 /run/croft/fault")
+    node.agent.sh("chmod 777 /run/croft/fault")
     node.agent.write(point, "hold")
     try:
         yield lambda: wait_for(lambda: not node.agent.exists(point), 90, f"provd does not come to {step}")
     finally:
         node.agent.kill("provd", 18)  # SIGCONT
-        node.agent.sh("rm -rf /run/croft/fault")
+        node.agent.sh("rm -f /run/croft/fault/*")
 
 
 def test_cancelled_at_each_step_of_its_deployment(node):

@@ -73,6 +73,33 @@ static void test_a_whole_file(void **state)
     unit_done(&unit);
 }
 
+static void test_the_view(void **state)
+{
+    struct unit unit;
+    struct error err = {0};
+
+    (void)state;
+    assert_int_equal(
+        parse("[Service]\nExecStart=/a\nProtectSystem=strict\nReadWritePaths=/run/a "
+              "-/run/b\nReadWritePaths=/run/c\nInaccessiblePaths=/x\nPrivateDevices=yes\n"
+              "ProtectProc=invisible\nProcSubset=pid\nProtectKernelTunables=yes\n",
+              &unit, &err),
+        0);
+    assert_int_equal(unit.protect_system, UNIT_PROTECT_STRICT);
+    assert_int_equal(unit.read_write_paths.count, 3);
+    assert_string_equal(unit.read_write_paths.items[1], "-/run/b");
+    assert_int_equal(unit.inaccessible_paths.count, 1);
+    assert_true(unit.private_devices && unit.protect_tunables && !unit.protect_cgroups);
+    assert_int_equal(unit.protect_proc, UNIT_PROC_INVISIBLE);
+    assert_int_equal(unit.proc_subset, UNIT_PROC_PID);
+    assert_int_equal(unit.mount_flags, UNIT_MOUNTS_SLAVE);
+    unit_done(&unit);
+    assert_int_equal(
+        parse("[Service]\nExecStart=/a\nProtectSystem=full\nMountFlags=shared\n", &unit, &err), 0);
+    assert_int_equal(unit.mount_flags, UNIT_MOUNTS_SHARED);
+    unit_done(&unit);
+}
+
 static void test_defaults(void **state)
 {
     struct unit unit;
@@ -125,6 +152,17 @@ static void test_refusals_name_the_line(void **state)
         {"[Unit]\nAfter=a/b\n", "test, line 2: After=a/b is not valid"},
         {"[Service]\nNoNewPrivileges=maybe\n", "test, line 2: NoNewPrivileges=maybe is not valid"},
         {"[Service]\nType=simple\n", "test: ExecStart= is missing"},
+        {"[Service]\nProtectSystem=yes\n", "test, line 2: ProtectSystem=yes is not valid"},
+        {"[Service]\nReadWritePaths=/run var\n",
+         "test, line 2: ReadWritePaths=/run var is not valid"},
+        {"[Service]\nReadWritePaths=-/run/../etc\n",
+         "test, line 2: ReadWritePaths=-/run/../etc is not valid"},
+        {"[Service]\nExecStart=/a\nReadWritePaths=/run\n",
+         "test: ReadWritePaths= means nothing without ProtectSystem=strict"},
+        {"[Service]\nExecStart=/a\nMountFlags=shared\nProtectSystem=strict\n",
+         "test: with MountFlags=shared only ProtectSystem=full is possible"},
+        {"[Service]\nExecStart=/a\nMountFlags=shared\nPrivateDevices=yes\n",
+         "test: with MountFlags=shared only ProtectSystem=full is possible"},
     };
 
     (void)state;
@@ -215,6 +253,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_whole_file),
+        cmocka_unit_test(test_the_view),
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_refusals_name_the_line),
         cmocka_unit_test(test_names_and_limits),

@@ -1,4 +1,6 @@
-"""Fault points of the node's daemons (core0/lib/fault.h): files that make a daemon kill itself beside one of its steps, or stand still there."""
+"""Fault points of the node's daemons (core0/lib/fault.h): files that make a daemon kill itself beside one of its steps, or stand still there.
+
+The folder is made by core0 and stays: each daemon sees it since its start, and would not see another one in its place."""
 import signal
 
 from . import agent as lab_agent, paths
@@ -13,7 +15,7 @@ def _fresh(node, *daemons):
         mark = node.machine.mark()
         node.agent.varlink("core0", "RestartService", name=daemon)
         node.machine.wait_service(daemon, 60, mark)
-    node.agent.sh(f"mkdir -p {FOLDER}; chmod 777 {FOLDER}")
+    node.agent.sh(f"chmod 777 {FOLDER}")
 
 
 def arm(node, steps):
@@ -32,12 +34,11 @@ def died(node, points, mark):
     deaths = [e for e in node.machine.events[mark:]
               if e["event"] == "service" and e.get("name") == "provd" and e["state"] == "backoff"]
     assert len(deaths) >= len(points), deaths
-    node.agent.sh(f"rmdir {FOLDER}", check=False)
 
 
 def hold(node, points):
     """Daemons stop at these points ("provd.pull.before"), once each."""
-    node.agent.sh(f"mkdir -p {FOLDER}; chmod 777 {FOLDER}")
+    node.agent.sh(f"chmod 777 {FOLDER}")
     for point in points:
         node.agent.write(f"{FOLDER}/{point}", "hold")
 
