@@ -353,12 +353,8 @@ static int boot_folders(struct boot *boot, struct error *err)
         const char *path;
         mode_t mode;
     } folders[] = {
-        {"/run/croft", 0711},
-        {"/run/croft/containers", 0711},
-        {"/run/croft/images", 0711},
-        {"/run/croft/disks", 0711},
-        {"/run/croft/pools", 0755},
-        {"/var", 0755},
+        {"/run/croft", 0711},       {"/run/croft/containers", 0711}, {"/run/croft/images", 0711},
+        {"/run/croft/disks", 0711}, {"/run/croft/pools", 0755},      {"/var", 0755},
         {"/var/croft", 0711},
     };
 

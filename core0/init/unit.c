@@ -545,8 +545,9 @@ static int unit_check(struct unit *unit, struct error *err)
         return error_set(err, EINVAL, "service.bad-file", UNIT_HINT,
                          "%s: ReadWritePaths= means nothing without ProtectSystem=strict",
                          unit->name);
-    /* Without it a process that is not root may not load a filter (seccomp(2)). */
-    if (unit->system_calls.count > 0)
+    /* Without it only CAP_SYS_ADMIN may load a filter (seccomp(2)), and after the switch of users that is gone. For root it is the
+     * file's choice, as its children inherit it (systemd.exec(5) says the same). */
+    if (unit->system_calls.count > 0 && (unit->user != NULL || unit->group != NULL))
         unit->no_new_privileges = true;
     return 0;
 }

@@ -22,7 +22,8 @@ static const struct daemon_option options[] = {
     {"--state", "FILE", "networks and ports (/run/croft/net/state.json)", &option_state},
     {"--busybox", "PATH", "has ntpd (/bin/busybox)", &option_busybox},
     {"--events", "PATH", "where it reports (/run/croft/net/events)", &option_events},
-    {"--resolv-conf", "FILE", "DNS servers of the node (/run/croft/net/resolv.conf)", &option_resolv_conf},
+    {"--resolv-conf", "FILE", "DNS servers of the node (/run/croft/net/resolv.conf)",
+     &option_resolv_conf},
     {NULL, NULL, NULL, NULL},
 };
 

@@ -37,7 +37,7 @@ class Views:
         self.agent.varlink("storaged", "EnsureSpace", key="kv/0x" + "0" * 39 + "1/views/cache", kind=kind, size=256 << 20, mode="user",
                            password="secret", public=False, timeout=120)
         services = self.agent.varlink("core0", "ListServices")["services"]
-        self.pids = {re.sub("@.*", "@", s["name"]): s["pid"] for s in services}
+        self.pids = {re.sub("@.*", "@", s["name"]): s.get("pid") for s in services}
         lines = (paths.ROOT / "initramfs/etc/passwd").read_text().splitlines()
         self.users = {line.split(":")[0]: int(line.split(":")[2]) for line in lines}
 
@@ -57,10 +57,29 @@ class Views:
         return found
 
 
+# What a container may not even ask the kernel for, whatever its own filter says; and what works on as root of the node.
+DENIED = [["init-module"], ["delete-module"], ["swapon"], ["iopl"], ["kexec"], ["acct"], ["vhangup"], ["syslog"], ["clock"],
+          ["handle", "/etc/passwd"], ["io-uring"]]
+KEPT = [["mkdir", "/run/views-contd"], ["unshare", "mount"], ["unshare", "user"], ["mount", "none", "/tmp", "tmpfs"]]
+# And what it may ask for, and has no capability for: a raw socket and the system clock by adjtimex(2).
+UNABLE = [["socket", "17", "3", "768"], ["adjtime"]]
+
+
+def like_contd():
+    """A service with contd's rights that tries what it must not do."""
+    text = (paths.ROOT / "initramfs/services/contd.service").read_text()
+    text = re.sub(r"\n\[Socket\].*", "", text, flags=re.S)
+    for key in ("Type", "Restart", "RestartSec", "WatchdogSec", "Requires", "After"):
+        text = re.sub(rf"^{key}=.*\n", "", text, flags=re.M)
+    attacks = " ".join(tenants.words(DENIED + KEPT + UNABLE))
+    return re.sub(r"^ExecStart=.*$", f"Type=oneshot\nExecStart={tenants.ATTACK} {attacks}", text, flags=re.M).encode()
+
+
 @pytest.fixture(scope="module")
 def views(session_logs):
     disk = machine.disk_create(session_logs / "views.img", 16384, "views")
-    with machine.Machine(session_logs / "views", ["runmode=dev"], disks=[disk], files=tenants.Tenants.files()) as m:
+    files = {**tenants.Tenants.files(), "etc/croft/services/like-contd.service": (like_contd(), 0o644)}
+    with machine.Machine(session_logs / "views", ["runmode=dev"], disks=[disk], files=files) as m:
         for name in (*STRICT[:-1], *PEERS):
             m.wait_service(name, 180)
         yield Views(m)
@@ -159,3 +178,30 @@ def test_what_is_mounted_on_the_node_comes_and_goes_in_every_view(views):
         assert (path in (p for p, _, _ in views.mounts(1))) == there
         views.agent.run(tenants.BUSYBOX, "nsenter", f"-m/proc/{views.pids[name]}/ns/mnt", "/bin/busybox", "umount", path)
     views.agent.sh(f"rmdir {path}")
+
+
+def test_what_contd_may_not_do(views):
+    """Tried by a service with the very lines of contd's file; and by the node's root, for whom the same attacks are no nonsense."""
+    views.machine.wait_service("like-contd", 120, state="done")
+    lines = views.agent.varlink("core0", "GetLog", service="like-contd")["lines"]
+    found = tenants.verdicts([line["text"] for line in lines])
+    assert len(found) == len(DENIED + KEPT + UNABLE), found
+    assert not refused(found[:len(DENIED)], "EPERM"), found
+    assert {v["verdict"] for v in found[len(DENIED):-len(UNABLE)]} == {"succeeded"}, found
+    assert not refused(found[-len(UNABLE):], "EPERM"), found
+    control = views.all.attack(DENIED + UNABLE)
+    assert not [v for v in control if v["verdict"] == "refused" and v["errno"] == "EPERM" and v["attack"] not in ("iopl", "kexec")]
+
+
+def test_what_contd_has_its_containers_have_not_lost(views):
+    """Its filter and its lack of capabilities are below them; set-user-id and every capability of their own namespace are not."""
+    def status(pid):
+        return dict(line.split(":\t", 1) for line in views.agent.text(f"/proc/{pid}/status").splitlines() if ":\t" in line)
+    contd = status(views.pids["contd"])
+    assert contd["Seccomp_filters"] == "1" and contd["NoNewPrivs"] == "0", contd
+    assert int(contd["CapBnd"], 16) & (1 << 16 | 1 << 17 | 1 << 22 | 1 << 25) == 0, contd  # MODULE, RAWIO, BOOT, TIME
+    tenant = views.all.tenant(12)
+    inside = status(tenant.start("all", "sleep", 1000, capAdd=["ALL"]))
+    assert inside["Seccomp_filters"] == "2" and inside["NoNewPrivs"] == "0", inside
+    assert int(inside["CapEff"], 16) & (1 << 22 | 1 << 25 | 1 << 12) == 1 << 22 | 1 << 25 | 1 << 12, inside
+    tenant.remove("all")

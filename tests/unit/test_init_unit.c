@@ -98,6 +98,9 @@ static void test_the_view(void **state)
         parse("[Service]\nExecStart=/a\nProtectSystem=full\nMountFlags=shared\n", &unit, &err), 0);
     assert_int_equal(unit.mount_flags, UNIT_MOUNTS_SHARED);
     unit_done(&unit);
+    assert_int_equal(parse("[Service]\nExecStart=/a\nSystemCallFilter=~@swap\n", &unit, &err), 0);
+    assert_false(unit.no_new_privileges); /* root's, whose children may be containers */
+    unit_done(&unit);
 }
 
 static void test_defaults(void **state)
