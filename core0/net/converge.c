@@ -27,6 +27,12 @@ static const struct {
     {"/proc/sys/net/ipv6/conf/all/accept_redirects", "0"},
     {"/proc/sys/net/ipv6/conf/default/accept_redirects", "0"},
     {"/proc/sys/net/ipv6/conf/default/accept_ra", "0"},
+    /* Incomplete datagrams of all that is routed share one queue for each family: room for a dozen containers that send as many as
+     * they may (FRAGMENTS_RATE in firewall.c), and not for long. */
+    {"/proc/sys/net/ipv4/ipfrag_high_thresh", "33554432"},
+    {"/proc/sys/net/ipv4/ipfrag_time", "5"},
+    {"/proc/sys/net/netfilter/nf_conntrack_frag6_high_thresh", "33554432"},
+    {"/proc/sys/net/netfilter/nf_conntrack_frag6_timeout", "5"},
     {"/proc/sys/net/ipv6/conf/all/forwarding", "1"},
     {"/proc/sys/net/ipv4/ip_forward", "1"},
 };

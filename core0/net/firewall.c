@@ -157,6 +157,10 @@ static void rules_input(struct nft *nft)
 /* What one container has under way at once, of a table that the whole node shares: 65,536 entries where there is 1 GiB or more
  * (nf_conntrack_max). Beyond, a new connection is refused and those that are there go on. */
 #define CONNECTIONS_MAX 4096
+/* Fragments that a container may send out a second, and at once: 300 kB/s of datagrams that are too large for a packet. */
+#define FRAGMENTS_RATE 200
+#define FRAGMENTS_BURST 200
+#define FRAGMENTS_SETS 65536
 #define CONNECTIONS_SETS 65536 /* containers that are counted */
 
 static void rules_counted(struct nft *nft, uint32_t connections4, uint32_t connections6)
@@ -500,6 +504,15 @@ static void rules_ip(struct nft *nft, uint32_t own4, uint32_t own6)
 {
     struct nft_key key4 = {0}, key6 = {0};
 
+    /* Nobody hands out addresses: each has its own, and no other would get out. DHCP's servers send from these ports. */
+    nft_rule(nft, "sent");
+    nft_match_ethertype(nft, 0x0800);
+    nft_match_port(nft, IPPROTO_UDP, true, 67);
+    nft_verdict(nft, NF_DROP, NULL);
+    nft_rule(nft, "sent");
+    nft_match_ethertype(nft, 0x86dd);
+    nft_match_port(nft, IPPROTO_UDP, true, 547);
+    nft_verdict(nft, NF_DROP, NULL);
     nft_rule(nft, "sent");
     nft_match_ethertype(nft, 0x0800);
     key_source(nft, &key4);
@@ -512,6 +525,28 @@ static void rules_ip(struct nft *nft, uint32_t own4, uint32_t own6)
     nft_key_payload(nft, &key6, NFT_PAYLOAD_NETWORK_HEADER, IP6_SOURCE, 16);
     nft_match_set(nft, "own6", own6, true);
     nft_verdict(nft, NF_ACCEPT, NULL);
+}
+
+/* Incomplete datagrams wait in one queue for all (net.ipv4.ipfrag_high_thresh, nf_conntrack_frag6_high_thresh): nobody fills it.
+ * Only what is handed up to be routed counts; containers of one network send each other what they like. */
+static void rules_fragments(struct nft *nft)
+{
+    const uint8_t more_or_offset[] = {0x3f, 0xff};
+    uint32_t seen = nft_set_counting(nft, "fragments", NFT_FIELD_NAME, FRAGMENTS_SETS);
+
+    nft_chain_base(nft, "input", "filter", NF_INET_LOCAL_IN, NFT_PRIORITY_FILTER, NF_ACCEPT);
+    for (unsigned i = 0; i < 2; i++) {
+        nft_rule(nft, "input");
+        nft_match_iifname(nft, PORTS, true, true);
+        nft_match_ethertype(nft, i == 0 ? 0x0800 : 0x86dd);
+        if (i == 0)
+            nft_match_any_bit(nft, NFT_PAYLOAD_NETWORK_HEADER, 6, more_or_offset,
+                              sizeof(more_or_offset));
+        else
+            nft_match_exthdr(nft, IPPROTO_FRAGMENT);
+        nft_match_rate_over(nft, "fragments", seen, FRAGMENTS_RATE, FRAGMENTS_BURST);
+        nft_verdict(nft, NF_DROP, NULL);
+    }
 }
 
 static void table_bridge(struct nft *nft, struct state *state)
@@ -553,6 +588,7 @@ static void table_bridge(struct nft *nft, struct state *state)
     rules_ip(nft, own4, own6);
     nft_rule(nft, "sent");
     nft_verdict(nft, NF_DROP, NULL);
+    rules_fragments(nft);
 }
 
 /* ---- the whole ---- */

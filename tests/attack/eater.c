@@ -250,6 +250,48 @@ static int eat_connections(char **argument)
     return result;
 }
 
+// SECONDS ADDRESS4 ADDRESS6: first pieces of datagrams whose rest never comes, as fast as they go.
+static int eat_fragments(char **argument)
+{
+    time_t begin = time(NULL), end = begin + atoi(argument[0]);
+    int fd4 = socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW),
+        fd6 = socket(AF_INET6, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_FRAGMENT);
+    struct sockaddr_in to4 = {.sin_family = AF_INET};
+    struct sockaddr_in6 to6 = {.sin6_family = AF_INET6};
+    static uint8_t packet4[1400], packet6[1360];
+    bool said = false;
+    unsigned sent = 0;
+
+    alarm(0);
+    if (fd4 < 0 || fd6 < 0) {
+        return -errno;
+    }
+    inet_pton(AF_INET, argument[1], &to4.sin_addr);
+    inet_pton(AF_INET6, argument[2], &to6.sin6_addr);
+    packet4[0] = 0x45;
+    packet4[6] = 0x20; // more fragments
+    packet4[8] = 64;
+    packet4[9] = IPPROTO_UDP;
+    memcpy(packet4 + 16, &to4.sin_addr,
+           4); // the kernel fills in the source, the length and the checksum
+    packet6[0] = IPPROTO_UDP;
+    packet6[3] = 1; // more fragments
+    while (time(NULL) < end) {
+        sent++;
+        packet4[4] = (uint8_t)(sent >> 8);
+        packet4[5] = (uint8_t)sent;
+        memcpy(packet6 + 4, &sent, sizeof sent);
+        (void)!sendto(fd4, packet4, sizeof packet4, 0, (struct sockaddr *)&to4, sizeof to4);
+        (void)!sendto(fd6, packet6, sizeof packet6, 0, (struct sockaddr *)&to6, sizeof to6);
+        if (!said && sent >= 20000) {
+            hold("0", "%u sent", sent);
+            said = true;
+        }
+    }
+    detail("%u sent", sent);
+    return said ? 0 : -ETIMEDOUT;
+}
+
 // SECONDS: lines into the log as fast as they go.
 static int eat_log(char **argument)
 {
@@ -297,6 +339,7 @@ const struct attack eaters[] = {
     {"eat-ptys", 1, eat_ptys},
     {"eat-signals", 1, eat_signals},
     {"eat-connections", 3, eat_connections},
+    {"eat-fragments", 3, eat_fragments},
     {"eat-log", 1, eat_log},
     {"eat-processor", 2, eat_processor},
     {NULL, 0, NULL},

@@ -548,6 +548,45 @@ static int attack_audit(char **argument)
     return 0;
 }
 
+// PROTOCOL GROUP: a netlink socket that listens to a group, and a message that means nothing to who answers there.
+static int attack_netlink(char **argument)
+{
+    struct sockaddr_nl addr = {.nl_family = AF_NETLINK, .nl_groups = (unsigned)atoi(argument[1])};
+    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, atoi(argument[0]));
+
+    struct nlmsghdr nothing = {.nlmsg_len = sizeof nothing, .nlmsg_type = NLMSG_NOOP};
+
+    if (fd < 0 || bind(fd, (struct sockaddr *)&addr, sizeof addr) < 0) {
+        return -errno;
+    }
+    addr.nl_groups = 0;
+    return outcome(sendto(fd, &nothing, sizeof nothing, 0, (struct sockaddr *)&addr, sizeof addr));
+}
+
+// SECONDS: what the kernel tells of devices. Says "listening"; the first event ends it.
+static int attack_uevents(char **argument)
+{
+    struct sockaddr_nl addr = {.nl_family = AF_NETLINK, .nl_groups = 1};
+    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_KOBJECT_UEVENT);
+    struct timeval wait = {.tv_sec = atoi(argument[0])};
+    char text[2048];
+
+    alarm(0);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&addr, sizeof addr) < 0 ||
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait) < 0) {
+        return -errno;
+    }
+    printf("listening\n");
+    fflush(stdout);
+    ssize_t n = recv(fd, text, sizeof text - 1, 0);
+    if (n < 0) {
+        return -errno;
+    }
+    text[n] = 0;
+    detail("%s", text);
+    return 0;
+}
+
 const struct attack escapes[] = {
     {"read", 1, attack_read},
     {"write", 1, attack_write},
@@ -595,5 +634,7 @@ const struct attack escapes[] = {
     {"modify-ldt", 0, attack_modify_ldt},
     {"socket", 3, attack_socket},
     {"audit", 0, attack_audit},
+    {"netlink", 2, attack_netlink},
+    {"uevents", 1, attack_uevents},
     {NULL, 0, NULL},
 };

@@ -171,7 +171,9 @@ static size_t build_arp(uint8_t *at, const uint8_t *mac, const char *source, con
     return 28;
 }
 
-static size_t build_ip4(uint8_t *at, const char *source, const char *target, const char *mark)
+// A datagram from one port to the next.
+static size_t build_ip4(uint8_t *at, const char *source, const char *target, uint16_t port,
+                        const char *mark)
 {
     size_t payload = strlen(mark), total = 28 + payload;
     at[0] = 0x45;
@@ -181,8 +183,8 @@ static size_t build_ip4(uint8_t *at, const char *source, const char *target, con
     inet_pton(AF_INET, source, at + 12);
     inet_pton(AF_INET, target, at + 16);
     put16(at + 10, sum16(at, 20, 0));
-    put16(at + 20, 4000);
-    put16(at + 22, 4001);
+    put16(at + 20, port);
+    put16(at + 22, (uint16_t)(port + 1));
     put16(at + 24, (uint16_t)(8 + payload));
     memcpy(at + 28, mark, payload);
     return total;
@@ -285,12 +287,15 @@ static int attack_frame(char **argument)
         len += strlen(mark);
     } else if (strcmp(kind, "ip4") == 0) {
         put16(frame + 12, ETH_P_IP);
-        len = build_ip4(at, source, target, mark);
+        len = build_ip4(at, source, target, 4000, mark);
+    } else if (strcmp(kind, "dhcp") == 0) { // from the server's port to the client's
+        put16(frame + 12, ETH_P_IP);
+        len = build_ip4(at, source, target, 67, mark);
     } else if (strcmp(kind, "vlan") == 0) {
         put16(frame + 12, ETH_P_8021Q);
         put16(at, 7);
         put16(at + 2, ETH_P_IP);
-        len = 4 + build_ip4(at + 4, source, target, mark);
+        len = 4 + build_ip4(at + 4, source, target, 4000, mark);
     } else if (strcmp(kind, "odd") == 0) {
         put16(frame + 12, 0x88b5); // for experiments, IEEE 802
         memcpy(at, mark, strlen(mark));
@@ -309,10 +314,10 @@ static int attack_frame(char **argument)
                 len = build_ip6(at, source, "ff02::1", IPPROTO_ICMPV6, body, hidden);
             }
         }
-        if (strcmp(kind, "ip6") == 0) {
+        if (strcmp(kind, "ip6") == 0 || strcmp(kind, "dhcp6") == 0) {
             size_t payload = strlen(mark);
-            put16(at + 40, 4000);
-            put16(at + 42, 4001);
+            put16(at + 40, kind[0] == 'i' ? 4000 : 547);
+            put16(at + 42, kind[0] == 'i' ? 4001 : 546);
             put16(at + 44, (uint16_t)(8 + payload));
             memcpy(at + 48, mark, payload);
             len = build_ip6(at, source, target, IPPROTO_UDP, 8 + payload, false);

@@ -185,3 +185,29 @@ def test_connection_table(field, world):
     assert field.culprit.attack("more", [["tcp", netns.INTERNET[0], world.port]])[0]["verdict"] == "succeeded"
     field.end("connections", 180)
     field.agent.sh("ip link del sink")
+
+
+def test_fragments(field):
+    """Datagrams in pieces wait for the rest in one queue for all: what a container may put there is bounded, and not for long."""
+    # A link behind which nobody is and nobody is asked for: what is sent there is counted and gone.
+    field.agent.sh("ip link add sink type bridge; ip link set sink up arp off; ip addr add 198.51.100.254/24 dev sink; "
+                   "ip -6 addr add 2001:db8:77::254/64 dev sink")
+    counter = "/sys/class/net/sink/statistics/tx_bytes"
+
+    def waiting():
+        line = next(w for w in field.agent.text("/proc/net/sockstat").splitlines() if w.startswith("FRAG:"))
+        return int(line.split()[4])
+    try:
+        field.eat("pieces", "eat-fragments", 60, "198.51.100.9", "2001:db8:77::9", resources={**LIMITS, "milliCores": 1000})
+        most = int(field.agent.text("/proc/sys/net/ipv4/ipfrag_high_thresh"))
+        for _ in range(3):
+            assert 0 < waiting() < most / 4, waiting()
+            for version, address in (("", "198.51.100.9"), ("-6", "2001:db8:77::9")):
+                before = int(field.agent.text(counter))
+                field.neighbour.netns("server", f"ping {version} -c 3 -W 1 -s 4000 {address} || true")
+                sent = int(field.agent.text(counter)) - before
+                assert sent >= 3 * 4000, (version, sent)
+            field.all_is_well()
+        assert field.culprit.get("pieces")["state"] == "running"
+    finally:
+        field.agent.sh("ip link del sink")

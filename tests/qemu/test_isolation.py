@@ -135,6 +135,18 @@ ESCAPES = {
     "personality": (("personality",), NO, NO, OK),
     "vsock": (("socket", "40", "1", "0"), f"{NO} EAFNOSUPPORT", f"{NO} EAFNOSUPPORT", f"{OK} EAFNOSUPPORT ENODEV"),
     "audit": (("audit",), f"{NO} ECONNREFUSED EPROTONOSUPPORT", f"{NO} ECONNREFUSED EPROTONOSUPPORT", OK),
+    # Families of sockets. Packet sockets are Docker's default and see the container's own link: test_frames_… says what they reach.
+    "crypto of the kernel": (("socket", "38", "5", "0"), f"{NO} EAFNOSUPPORT", f"{NO} EAFNOSUPPORT", f"{OK} EAFNOSUPPORT"),
+    "Bluetooth": (("socket", "31", "3", "0"), f"{NO} EAFNOSUPPORT", f"{NO} EAFNOSUPPORT", f"{OK} EAFNOSUPPORT"),
+    "XDP": (("socket", "44", "3", "0"), f"{NO} EAFNOSUPPORT", f"{NO} EAFNOSUPPORT own", f"{OK} EAFNOSUPPORT"),
+    "TIPC": (("socket", "30", "2", "0"), f"{NO} EAFNOSUPPORT", f"{NO} EAFNOSUPPORT", f"{OK} EAFNOSUPPORT"),
+    "RDS": (("socket", "21", "5", "0"), f"{NO} EAFNOSUPPORT", f"{NO} EAFNOSUPPORT", f"{OK} EAFNOSUPPORT"),
+    "packets": (("socket", "17", "3", "768"), "own", "own", OK),
+    # The kernel's end is in the node's network namespace only (ECONNREFUSED), or there is one for each.
+    **{f"netlink: {name}": (("netlink", number, "1"), f"{NO} EPROTONOSUPPORT ECONNREFUSED{also}",
+                            f"{NO} EPROTONOSUPPORT ECONNREFUSED{also}", f"{OK} EPROTONOSUPPORT")
+       for name, number, also in (("processes", "11", ""), ("crypto", "21", ""), ("SCSI", "18", ""), ("RDMA", "20", " own"),
+                                  ("addresses", "0", " own"))},
     # the node's own
     **{f"socket of {name}": (("unix", f"/run/croft/{name}"), "ENOENT", "ENOENT", OK)
        for name in ("core0", "netd", "storaged", "imaged", "contd", "noded", "provd")},
@@ -286,6 +298,10 @@ def frames(field, sibling):
         "advertisement-for-sibling": (("na", "own", ip6, other6), False),
         "advertisement-for-gateway": (("na", "own", local, gateway6), False),
         "redirect": (("redirect", "own", local, other6), False),
+        "solicitation-of-sibling": (("ns", "own", other6, gateway6), False),
+        "dhcp-server": (("dhcp", "own", ip, "255.255.255.255"), False),
+        "dhcp-server-to-sibling": (("dhcp", "own", ip, other), False),
+        "dhcp6-server": (("dhcp6", "own", ip6, other6), False),
         "vlan": (("vlan", "own", other, gateway), False),
         "unknown-protocol": (("odd", "own", "-", "-"), False),
         "last": (("ip4", "own", ip, other), True),
@@ -315,6 +331,28 @@ def test_frames_with_another_name_on_them_do_not_arrive(field):
     heard = tenants.verdicts(field.all.wait_text("/run/ear.victim", "verdict", 90).splitlines())[0]
     assert heard["detail"] == "last;"
     field.agent.sh("".join(f"kill {pid} 2>/dev/null;" for pid in pids) + " true")
+
+
+def test_raw_sockets_are_a_capability(field):
+    """Docker's containers have it unless it is dropped, and then neither frames nor packets are made by hand."""
+    raw = [["socket", 17, 3, 768], ["socket", 17, 2, 768], ["socket", 2, 3, 255], ["socket", 10, 3, 58]]
+    assert {v["errno"] for v in field.attacker.attack("cooked", raw, capDrop=["NET_RAW"])} == {"EPERM"}
+    assert {v["verdict"] for v in field.attacker.attack("raw", raw)} == {OK}
+
+
+def test_what_the_kernel_tells_of_devices_is_not_for_containers(field):
+    field.attacker.start("ear", "attack", "uevents", 8, capAdd=["ALL"])
+    field.attacker.wait_log("ear", "listening")
+    pid = field.all.background("/run/ear.node", "uevents", 60)
+    field.all.wait_text("/run/ear.node", "listening")
+    field.agent.sh("echo change > /sys/class/block/vda/uevent")
+    heard = tenants.verdicts(field.all.wait_text("/run/ear.node", "verdict").splitlines())[0]
+    assert "vda" in heard["detail"], heard
+    field.attacker.wait("ear", lambda c: c["state"] in ("exited", "failed"))
+    found = tenants.verdicts(field.attacker.log("ear"))[0]
+    assert (found["verdict"], found["errno"]) == ("refused", "EAGAIN"), found
+    field.attacker.remove("ear")
+    field.agent.sh(f"kill {pid} 2>/dev/null; true")
 
 
 # ---- past advisories
@@ -393,6 +431,51 @@ def test_a_volume_does_not_cover_proc(field, target):
         field.attacker.start("cover", "true", mounts=[{"source": data, "target": target, "readOnly": False}])
     assert e.value.parameters["code"].startswith("container."), e.value
     field.attacker.remove("cover")
+
+
+SETTINGS = ("/proc/sys/kernel/core_pattern", "/proc/sys/kernel/hostname", "/proc/sys/vm/panic_on_oom",
+            "/proc/sys/net/ipv4/ip_unprivileged_port_start", "/proc/sys/kernel/printk")
+
+
+def test_what_the_runtime_writes_to_proc_is_not_redirected(field):
+    """CVE-2025-52881: /proc of the image is a link to a folder of a shared volume, where a sibling swaps a real one with one full of
+    links to what the node's kernel obeys. The runtime writes settings and labels there while a container starts."""
+    data = field.attacker.volume("data", 64 << 20)
+    fake = f"{data}/fake/sys/net/ipv4"
+    field.agent.sh(f"rm -rf {data}/*; mkdir -p {data}/real {fake} {data}/fake/self/attr/apparmor {data}/fake/thread-self/attr; "
+                   f"ln -s /proc/sysrq-trigger {fake}/ip_unprivileged_port_start; "
+                   f"ln -s /proc/sys/kernel/core_pattern {fake}/ping_group_range; "
+                   f"for f in self/attr/exec self/attr/apparmor/exec thread-self/attr/exec self/oom_score_adj; do "
+                   f"ln -s /proc/sys/kernel/core_pattern {data}/fake/$f; done; "
+                   f"cd {field.attacker.root}; rmdir proc; ln -s /data/real proc")
+    before = [field.agent.text(path) for path in SETTINGS]
+    mount = {"source": data, "target": "/data", "readOnly": False}
+    ends = []
+    try:
+        for i in range(6):
+            # Even rounds with a still folder, so that the link alone is tried too.
+            if i == 1:
+                field.agent.sh(f"cd {field.attacker.root}; rm proc; mkdir proc")
+                field.attacker.start("swap", "attack", "flip", 120, "/data/real", "/data/fake", mounts=[mount])
+                field.attacker.wait_log("swap", "flipping")
+                field.agent.sh(f"cd {field.attacker.root}; rmdir proc; ln -s /data/real proc")
+            try:
+                found = field.attacker.attack(f"proc{i}", [["write", "/proc/sys/kernel/core_pattern"], ["write", "/proc/sysrq-trigger"],
+                                                           ["read", "/proc/kcore"]], mounts=[mount])
+            except lab_agent.Varlink as e:
+                assert e.parameters["code"].startswith("container."), e
+                ends.append(e.parameters["code"])
+                field.attacker.remove(f"proc{i}")
+            else:
+                assert [v["verdict"] for v in found] == ["refused"] * 3, found
+                ends.append("started")
+            assert [field.agent.text(path) for path in SETTINGS] == before, ends
+        assert "sysrq" not in field.agent.sh("dmesg").out
+    finally:
+        field.agent.sh(f"cd {field.attacker.root}; rm -rf proc; mkdir proc; chown {field.attacker.base}:{field.attacker.base} proc")
+        if field.attacker.get("swap"):
+            field.attacker.remove("swap")
+    assert len(ends) == 6
 
 
 def test_masks_are_not_redirected(field):

@@ -460,6 +460,55 @@ void nft_match_connections_over(struct nft *nft, const char *set, uint32_t id, u
     end(nft);
 }
 
+void nft_match_any_bit(struct nft *nft, uint32_t base, uint32_t offset, const void *bits,
+                       size_t len)
+{
+    const uint8_t none[16] = {0};
+
+    payload(nft, base, offset, (uint32_t)len, REG);
+    mask(nft, bits, len);
+    compare(nft, none, len, false);
+}
+
+void nft_match_exthdr(struct nft *nft, uint8_t number)
+{
+    const uint8_t present = 1;
+
+    begin(nft, "exthdr");
+    netlink_put_be32(&nft->msg, NFTA_EXTHDR_DREG, REG);
+    netlink_put_u8(&nft->msg, NFTA_EXTHDR_TYPE, number);
+    netlink_put_be32(&nft->msg, NFTA_EXTHDR_OFFSET, 0);
+    netlink_put_be32(&nft->msg, NFTA_EXTHDR_LEN, 1);
+    netlink_put_be32(&nft->msg, NFTA_EXTHDR_FLAGS, NFT_EXTHDR_F_PRESENT);
+    netlink_put_be32(&nft->msg, NFTA_EXTHDR_OP, NFT_EXTHDR_OP_IPV6);
+    end(nft);
+    compare(nft, &present, 1, true);
+}
+
+void nft_match_rate_over(struct nft *nft, const char *set, uint32_t id, uint64_t rate,
+                         uint32_t burst)
+{
+    struct nft_key key = {0};
+
+    nft_key_iifname(nft, &key);
+    begin(nft, "dynset");
+    netlink_put_str(&nft->msg, NFTA_DYNSET_SET_NAME, set);
+    netlink_put_be32(&nft->msg, NFTA_DYNSET_SET_ID, id);
+    netlink_put_be32(&nft->msg, NFTA_DYNSET_OP, NFT_DYNSET_OP_ADD);
+    netlink_put_be32(&nft->msg, NFTA_DYNSET_SREG_KEY, FIRST_REG32);
+    netlink_nest_begin(&nft->msg, NFTA_DYNSET_EXPR);
+    netlink_put_str(&nft->msg, NFTA_EXPR_NAME, "limit");
+    netlink_nest_begin(&nft->msg, NFTA_EXPR_DATA);
+    netlink_put_be64(&nft->msg, NFTA_LIMIT_RATE, rate);
+    netlink_put_be64(&nft->msg, NFTA_LIMIT_UNIT, 1); /* of so many seconds */
+    netlink_put_be32(&nft->msg, NFTA_LIMIT_BURST, burst);
+    netlink_put_be32(&nft->msg, NFTA_LIMIT_TYPE, NFT_LIMIT_PKTS);
+    netlink_put_be32(&nft->msg, NFTA_LIMIT_FLAGS, NFT_LIMIT_F_INV);
+    netlink_nest_end(&nft->msg);
+    netlink_nest_end(&nft->msg);
+    end(nft);
+}
+
 void nft_verdict(struct nft *nft, int code, const char *chain)
 {
     begin(nft, "immediate");

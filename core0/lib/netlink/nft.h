@@ -100,12 +100,22 @@ void nft_match_address(struct nft *nft, uint8_t af, bool source, const uint8_t *
 void nft_match_port(struct nft *nft, uint8_t protocol, bool source, uint16_t port);
 void nft_match_icmp_type(struct nft *nft, uint8_t protocol, uint8_t type);
 
-/* A set that the packets fill: each element counts the connections of its key. */
+/* A set that the packets fill: each element counts the connections, or the packets, of its key. */
 uint32_t nft_set_counting(struct nft *nft, const char *name, enum nft_field field, uint32_t size);
 /* Ends the conditions: true when the key, which is at the packet's offset in the network header, has more than `most`
  * connections with this one (nf_conncount). */
 void nft_match_connections_over(struct nft *nft, const char *set, uint32_t id, uint32_t offset,
                                 enum nft_field field, uint32_t most);
+
+/* The bits of the mask at the offset are not all zero. */
+void nft_match_any_bit(struct nft *nft, uint32_t base, uint32_t offset, const void *bits,
+                       size_t len);
+/* The packet has an IPv6 extension header of this number, anywhere in the chain of them. */
+void nft_match_exthdr(struct nft *nft, uint8_t number);
+/* Ends the conditions: true for what comes from an interface beyond `rate` packets a second, of which `burst` may come at
+ * once. The set is one of nft_set_counting() by NFT_FIELD_NAME. */
+void nft_match_rate_over(struct nft *nft, const char *set, uint32_t id, uint64_t rate,
+                         uint32_t burst);
 
 /* Keys for a set, in the order of its fields; then the lookup. */
 struct nft_key {
