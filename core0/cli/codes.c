@@ -164,6 +164,8 @@ const struct code codes[] = {
      "put it back, or restart the node: the next pool takes over"},
     {"storage.volume-lost", "the volume lies on a disk that is missing or failed",
      "tell the farmer to put the disk back, or deploy with another volume name"},
+    {"storage.volume-full", "a volume, or what a service may write beside its volumes, is full",
+     "remove files, or deploy with a larger one"},
     {"net.port-in-use", "the published port is taken on this node",
      "choose another port or another node"},
     {"container.oom-killed", "a service used more memory than its limit and was killed",

@@ -59,6 +59,7 @@ struct request {
     struct varlink_client *client; /* of the call that is under way, which is one at most */
     void (*fn)(struct request *request, yyjson_val *parameters); /* its reply's */
     yyjson_mut_doc *answer;                                      /* what is being collected */
+    bool optional;                                               /* its failure is fn's to see */
     unsigned step;                                               /* of it */
     uint64_t revision;
     uint64_t after; /* of the query: a position in the log of that revision; 0: none */
@@ -117,6 +118,9 @@ void request_reply(struct request *request, yyjson_mut_doc *doc);
 typedef void request_fn(struct request *request, yyjson_val *parameters);
 void request_call(struct request *request, const char *program, const char *method,
                   yyjson_mut_doc *parameters, request_fn *fn);
+/* The same for what the answer can do without: when it fails, fn gets NULL, and soon. */
+void request_call_if_there(struct request *request, const char *program, const char *method,
+                           request_fn *fn);
 /* The exchange goes its own way (a stream, exec): frees the rest. */
 struct http_exchange *request_detach(struct request *request);
 void request_free(struct request *request);

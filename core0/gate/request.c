@@ -11,6 +11,7 @@
 #include "lib/json.h"
 
 #define BODY_MAX ((size_t)16 << 10)
+#define SOON_US (2 * UINT64_C(1000000)) /* the caller, who waits five seconds, gets the rest */
 #define CALL_US (30 * UINT64_C(1000000))
 #define RESTART_US (120 * UINT64_C(1000000)) /* a container's grace period is part of it */
 #define JSON_TYPE "application/json"
@@ -144,7 +145,9 @@ static void call_done(yyjson_val *parameters, const struct error *err, bool more
     struct request *request = data;
 
     (void)more;
-    if (err != NULL && strncmp(err->code, "varlink.", 8) == 0)
+    if (err != NULL && request->optional)
+        request->fn(request, NULL);
+    else if (err != NULL && strncmp(err->code, "varlink.", 8) == 0)
         request_fail_with(request, "gate.not-ready", "try again in a moment",
                           "a part of the node does not answer: %s", err->message);
     else if (err != NULL)
@@ -153,12 +156,11 @@ static void call_done(yyjson_val *parameters, const struct error *err, bool more
         request->fn(request, parameters);
 }
 
-void request_call(struct request *request, const char *program, const char *method,
-                  yyjson_mut_doc *parameters, request_fn *fn)
+static void call(struct request *request, const char *program, const char *method,
+                 yyjson_mut_doc *parameters, uint64_t timeout_us, request_fn *fn)
 {
     struct gate *gate = request->gate;
     char path[128];
-    bool slow = strcmp(method, "org.croft.container.Restart") == 0;
 
     snprintf(path, sizeof(path), "%s/%s", gate->opt.run, program);
     /* the old connection may be the one whose reply we are in: it goes when that is over */
@@ -167,13 +169,29 @@ void request_call(struct request *request, const char *program, const char *meth
     request->fn = fn;
     int r = varlink_client_new(gate->loop, path, &request->client);
     if (r == 0)
-        r = varlink_client_call(request->client, method, parameters, 0, slow ? RESTART_US : CALL_US,
-                                call_done, request);
+        r = varlink_client_call(request->client, method, parameters, 0, timeout_us, call_done,
+                                request);
     else
         yyjson_mut_doc_free(parameters);
     if (r < 0)
         request_fail_with(request, "gate.not-ready", "try again in a moment",
                           "the node is out of memory");
+}
+
+void request_call(struct request *request, const char *program, const char *method,
+                  yyjson_mut_doc *parameters, request_fn *fn)
+{
+    bool slow = strcmp(method, "org.croft.container.Restart") == 0;
+
+    request->optional = false;
+    call(request, program, method, parameters, slow ? RESTART_US : CALL_US, fn);
+}
+
+void request_call_if_there(struct request *request, const char *program, const char *method,
+                           request_fn *fn)
+{
+    request->optional = true;
+    call(request, program, method, NULL, SOON_US, fn);
 }
 
 /* ---- the first look ---- */

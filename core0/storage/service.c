@@ -262,15 +262,17 @@ static void list_volumes(struct varlink_call *call, yyjson_val *params, void *da
     reply_doc(call, listing.doc, root);
 }
 
-/* Who asks for what: docs/services.md. Nobody else needs to know what a tenant keeps here. */
+/* Who asks for what: docs/services.md. Nobody else needs to know what a tenant keeps here; gated tells each his own. */
 static const uid_t watchers[] = {STORAGE_UID_NODED, STORAGE_UID_GATED, VARLINK_UID_END};
 static const uid_t provd[] = {STORAGE_UID_PROVD, VARLINK_UID_END};
+
+static const uid_t askers[] = {STORAGE_UID_PROVD, STORAGE_UID_GATED, VARLINK_UID_END};
 
 static const struct varlink_method methods[] = {
     {"org.croft.storage.GetStatus", get_status, watchers},
     {"org.croft.storage.CheckDisks", health_check, NULL},
     {"org.croft.storage.WipeDisk", wipe_disk, NULL},
-    {"org.croft.storage.ListVolumes", list_volumes, provd},
+    {"org.croft.storage.ListVolumes", list_volumes, askers},
     {"org.croft.storage.EnsureVolume", ensure_volume, provd},
     {"org.croft.storage.ResizeVolume", resize_volume, NULL},
     {"org.croft.storage.SnapshotVolume", snapshot_method_make, NULL},

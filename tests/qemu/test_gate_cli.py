@@ -117,6 +117,48 @@ def test_a_follower_sees_a_restart_and_what_comes_after_it(place):
     assert {c["service"]: c["state"] for c in container} == {"talker": "running", "quiet": "running"}
 
 
+# -- what a reservation is told
+
+def limited(command, restart="always", **limits):
+    return {"image": "busybox", "restart": restart, "command": ["sh", "-c", command], "deploy": {"resources": {"limits": limits}}}
+
+
+HOG = "sleep 3; x=x; while :; do x=$$x$$x; done"
+
+
+def test_a_tenant_is_told_which_limit_was_met(place):
+    """Active on the chain all the while, as each service comes back or runs on."""
+    services = {"hog": limited(HOG, memory="32M"),
+                "bomb": limited("for i in $$(seq 200); do sleep 100000 & done; wait", pids=50),
+                "filler": {**limited("dd if=/dev/zero of=/data/x bs=1M; sleep 1000000"), "volumes": ["data:/data"]},
+                "scribe": {**limited("dd if=/dev/zero of=/x bs=1M; sleep 1000000"), "x-croft": {"scratch": "64M"}},
+                "calm": {**limited("sleep 1000000"), "volumes": ["rest:/data"]}}
+    volumes = {name: {"driver_opts": {"size": "64M"}} for name in ("data", "rest")}
+    wanted = {("hog", "container.oom-killed"), ("bomb", "container.pids-limit"), ("data", "storage.volume-full"),
+              ("scribe", "storage.volume-full")}
+    seen = set()
+    with place.node.deployed(services, name="limits", volumes=volumes) as it:
+        def told():
+            shown = place.tenant.json("reservation", "show", it.id)
+            assert shown["state"] == "Active", shown
+            reasons = shown["live"].get("reasons", [])
+            assert all(r["message"] for r in reasons), reasons
+            seen.update((r.get("service") or r.get("volume"), r["code"]) for r in reasons)
+            return wanted <= seen
+        wait_for(told, 240, lambda: seen)
+        assert {name for name, _ in seen} == {"hog", "bomb", "data", "scribe"}, seen
+        live = place.tenant.json("reservation", "show", it.id)["live"]
+        assert {v.get("volume") for v in live["volumes"]} == {"data", "rest", None}, live["volumes"]
+        assert "live" not in place.stranger.json("reservation", "show", it.id)
+
+
+def test_a_service_that_gives_up_leaves_its_reason_on_the_chain(place):
+    it = place.node.deploy({"hog": limited(HOG, restart="no", memory="32M")}, name="gives-up")
+    wait_for(lambda: place.tenant.json("reservation", "show", it.id)["state"] == "Failed", 180,
+             lambda: place.tenant.json("reservation", "show", it.id))
+    assert place.tenant.json("reservation", "show", it.id)["reason"] == "container.oom-killed"
+
+
 # -- exec
 
 def test_status_words_and_streams_are_the_commands(place):
