@@ -120,7 +120,7 @@ def test_a_follower_sees_a_restart_and_what_comes_after_it(place):
 # -- what a reservation is told
 
 def limited(command, restart="always", **limits):
-    return {"image": "busybox", "restart": restart, "command": ["sh", "-c", command], "deploy": {"resources": {"limits": limits}}}
+    return {"image": "busybox", "restart": restart, "command": ["sh", "-c", command], "deploy": {"resources": {"limits": {"cpus": "0.1", "memory": "48M", **limits}}}}
 
 
 HOG = "sleep 3; x=x; while :; do x=$$x$$x; done"
