@@ -159,7 +159,8 @@ static int attack_exe(char **argument)
 
     alarm(0);
     (void)!readlink("/proc/self/exe", own, sizeof own - 1);
-    while (time(NULL) < end) {
+    // On a busy machine the moment in which there is something to hold comes late: up to eight times as long.
+    while (time(NULL) < end || (count == 0 && time(NULL) < end + 7 * (time_t)atoi(argument[0]))) {
         DIR *proc = opendir("/proc");
         struct dirent *entry;
         while (proc && (entry = readdir(proc))) {

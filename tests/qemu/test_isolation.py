@@ -363,7 +363,7 @@ def test_the_runtime_is_not_overwritten(field):
     hash_ = "sha256sum /usr/bin/runc /usr/lib/croft/*"
     before = field.agent.sh(hash_).out
     found = field.attacker.attack(
-        "exe", [["exe", 15]], capAdd=["ALL"],
+        "exe", [["exe", 15]], capAdd=["ALL"], timeout=240,
         healthcheck={"test": ["CMD", "/proc/self/exe", "features"], "interval": 1000, "retries": 100})[0]
     seen, held = (int(w.rstrip(",")) for w in found["detail"].split()[1::2])
     assert found["verdict"] == "refused" and seen > 0 and held > 0, found
