@@ -390,9 +390,7 @@ contract Reservations is ReservationsStorage, EIP712 {
 
     /// Checks everything of a proposal that needs no other state; returns keccak256 of its sealed bytes.
     function _check(Proposal calldata p, address approver) private view returns (bytes32 sealedHash) {
-        _refuseIf(
-            Resources.milliCores(p.resources) == 0 || Resources.memorySize(p.resources) == 0, Codes.NO_RESOURCES
-        );
+        _refuseIf(!Resources.suffice(p.resources), Codes.NO_RESOURCES);
         uint256 latest = block.timestamp + MAX_WAIT;
         _refuseIf(p.deployBy <= block.timestamp || p.deployBy > latest || p.keep > MAX_KEEP, Codes.BAD_TIME);
         if (approver != address(0)) {

@@ -39,6 +39,12 @@ library Resources {
         return r & bytes32((M64 << SSD) | (M64 << HDD));
     }
 
+    /// Enough for something: cores and memory to run it, or storage alone, whose disk is its resource.
+    function suffice(bytes32 r) internal pure returns (bool) {
+        bool runs = milliCores(r) != 0;
+        return runs == (memorySize(r) != 0) && (runs || disks(r) != 0);
+    }
+
     /// Field by field; a field that would overflow is more than any node has, and is refused as such.
     function plus(bytes32 a, bytes32 b) internal pure returns (bytes32) {
         return bytes32(

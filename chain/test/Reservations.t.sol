@@ -61,12 +61,29 @@ contract ReservationsTest is Fixture {
         );
     }
 
+    function test_storage_alone_is_a_resource() public {
+        bytes32 disk = pack(0, 0, 0, 1 << 20, 0);
+        expectState(propose(disk), 1, State.Funded);
+        vm.assertEq(reserved(), disk, "hdd");
+        bytes32 both = pack(0, 0, 1, 1 << 20, 0);
+        expectState(propose(pack(0, 0, 1, 0, 0)), 1, State.Funded);
+        vm.assertEq(reserved(), both, "and ssd");
+    }
+
     function test_propose_is_checked() public {
         Proposal memory p = proposalOf(2, small());
         _refused(p, Codes.WRONG_REVISION);
         p = proposalOf(1, pack(0, 1, 0, 0, 0));
         _refused(p, Codes.NO_RESOURCES);
         p = proposalOf(1, pack(1, 0, 0, 0, 0));
+        _refused(p, Codes.NO_RESOURCES);
+        p = proposalOf(1, pack(0, 1, 1, 1, 0));
+        _refused(p, Codes.NO_RESOURCES);
+        p = proposalOf(1, pack(1, 0, 1, 1, 0));
+        _refused(p, Codes.NO_RESOURCES);
+        p = proposalOf(1, pack(0, 0, 0, 0, 0));
+        _refused(p, Codes.NO_RESOURCES);
+        p = proposalOf(1, pack(0, 0, 0, 0, 1));
         _refused(p, Codes.NO_RESOURCES);
         p = proposalOf(1, small());
         p.keyEpoch = 2;

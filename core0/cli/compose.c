@@ -258,8 +258,10 @@ static int read_services(struct compose_context *context, yyjson_mut_val *file, 
     size_t i, max;
     yyjson_mut_val *key, *value;
 
-    if (yyjson_mut_obj_size(given) == 0) {
-        return compose_bad(err, "services", "there is none");
+    /* A namespace is used from outside too: its storage is enough to reserve. */
+    if (yyjson_mut_obj_size(given) == 0 &&
+        yyjson_mut_obj_size(yyjson_mut_obj_get(context->spec, "kv")) == 0) {
+        return compose_bad(err, "services", "there is none, and no x-croft.kv");
     }
     yyjson_mut_obj_foreach(given, i, max, key, value)
     {

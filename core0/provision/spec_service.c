@@ -350,8 +350,9 @@ int spec_read_services(struct spec *spec, yyjson_val *services, yyjson_val *conf
     size_t i, max;
     yyjson_val *key, *value;
 
-    if (yyjson_obj_size(services) == 0 || yyjson_obj_size(services) > SPEC_SERVICES_MAX) {
-        return spec_bad(err, "services", "none, or more than 32");
+    if ((yyjson_obj_size(services) == 0 && spec->kv_count == 0) ||
+        yyjson_obj_size(services) > SPEC_SERVICES_MAX) {
+        return spec_bad(err, "services", "none and no kv either, or more than 32");
     }
     yyjson_obj_foreach(services, i, max, key, value)
     {

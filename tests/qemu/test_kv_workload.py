@@ -245,6 +245,20 @@ def test_a_tenant_uses_it_from_another_machine(node):
     wait_for(lambda: not answers(port), 60, "the port still answers")
 
 
+def test_a_namespace_alone(node):
+    """No service: storage is what is reserved, in the contract too, and it answers as any other."""
+    port = node.ports[2]
+    it = node.deploy({}, name="alone", **kv(port))
+    shown = it.show()
+    assert it.answer["services"] == {} and shown["state"] == "Active", shown
+    space = it.answer["kv"]["cache"]
+    assert Kv(port, space["namespace"], "open").wait("SET key value", "GET key") == ["key", "value"]
+    node.reboot()
+    assert Kv(port, space["namespace"], "open").wait("GET key") == ["value"]
+    it.cancel()
+    wait_for(lambda: not answers(port), 60, "the port still answers")
+
+
 def spaces(node, name):
     return [s for s in node.agent.varlink("storaged", "ListSpaces")["spaces"] if s["namespace"] == name]
 

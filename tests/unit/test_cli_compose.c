@@ -397,6 +397,24 @@ static void test_storage(void **state)
     spec_free(spec);
 }
 
+/* A namespace needs no service: cores and memory are nobody's, its storage is what is reserved. */
+static void test_namespace_alone(void **state)
+{
+    struct spec *spec;
+
+    (void)state;
+    to_spec("x-croft: {kv: {c: {size: 3G, kind: hdd, password: p, port: 9900}}}\n", &spec);
+    assert_int_equal(spec->service_count, 0);
+    assert_int_equal(spec->kv_count, 1);
+    assert_int_equal(spec->resources.milli_cores, 0);
+    assert_int_equal(spec->resources.memory, 0);
+    assert_int_equal(spec->resources.ssd, 0);
+    assert_int_equal(spec->resources.hdd, 3ULL << 30);
+    spec_free(spec);
+    refused("x-croft: {kv: {}}\n", "deploy.bad-compose", "services");
+    refused("volumes: {v: {}}\n", "deploy.bad-compose", "services");
+}
+
 /* A file of 32 bytes, as they are, in hex and in base64, is the same key; anything else is none. */
 static void test_key_files(void **state)
 {
@@ -541,6 +559,7 @@ int main(void)
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_spec_refusals),
         cmocka_unit_test(test_storage),
+        cmocka_unit_test(test_namespace_alone),
         cmocka_unit_test(test_key_files),
         cmocka_unit_test(test_storage_refusals),
         cmocka_unit_test(test_plan),
