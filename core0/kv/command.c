@@ -51,7 +51,7 @@ const struct command command_table[] = {
     {"NSDEL", 1, 1, ADMIN | COMMAND_CHANGE, command_nsdel, "namespace",
      "deletes a namespace and its data"},
     {"NSSET", 3, 3, ADMIN | COMMAND_CHANGE, command_nsset, "namespace property value",
-     "maxsize, password, public, worm, mode, lock, freeze"},
+     "maxsize, maxdisk, password, public, worm, mode, lock, freeze"},
     {"NSINFO", 1, 1, 0, command_nsinfo, "namespace", "facts about a namespace"},
     {"NSLIST", 0, 0, 0, command_nslist, "", "the namespaces that the caller may know"},
     {"NSJUMP", 0, 0, ADMIN | READS, command_nsjump, "", "refused: segments end by themselves"},

@@ -6,6 +6,9 @@
 
 #include "command.h"
 
+#define CROWDED_US ((uint64_t)60 * 1000000) /* by then a compaction has ended, or there is none */
+#define CROWDED_STEP_US ((uint64_t)20000)
+
 /* The key argument, or an answer and false. */
 static bool key_argument(struct session *s, const struct command_call *call, unsigned i,
                          const char *complaint, struct command_bytes *ret_key)
@@ -76,6 +79,24 @@ static enum command_result set_failed(struct session *s, const struct store_writ
     }
 }
 
+/*
+ * The namespace's share of the disk is full of dead records: the command waits, and nobody else does, until compaction has
+ * made room. A client that writes faster than it is compacted is slowed down by that, never told that there is no space.
+ */
+static enum command_result crowded(struct session *s)
+{
+    uint64_t now = loop_clock();
+
+    if (!s->progress.begun) {
+        s->progress.begun = true;
+        s->progress.a = now + CROWDED_US;
+    }
+    if (now >= s->progress.a)
+        return command_failed(s, STORE_CROWDED);
+    s->wait_until = now + CROWDED_STEP_US;
+    return COMMAND_WAIT;
+}
+
 enum command_result command_set(struct session *s, const struct command_call *call)
 {
     struct command_bytes key, value = command_arg(call, 2);
@@ -90,6 +111,8 @@ enum command_result command_set(struct session *s, const struct command_call *ca
     write.value = value.data;
     write.value_len = (uint32_t)value.len;
     r = store_set(s->ns, &write, &written);
+    if (r == STORE_CROWDED)
+        return crowded(s);
     if (r < 0)
         return set_failed(s, &write, r);
     session_hold(s, written.ticket);
@@ -185,6 +208,8 @@ enum command_result command_del(struct session *s, const struct command_call *ca
     if (!key_argument(s, call, 1, "Invalid key", &key))
         return COMMAND_DONE;
     r = store_del(s->ns, key.data, (uint32_t)key.len, 0, &written);
+    if (r == STORE_CROWDED)
+        return crowded(s);
     if (r == 0)
         session_hold(s, written.ticket);
     else

@@ -269,7 +269,7 @@ enum command_result command_nsinfo(struct session *s, const struct command_call 
         "index_size_bytes: %llu\nindex_size_kb: %.2f\nnext_internal_id: 0x%08x\nmode: %s\n"
         "data_disk_bytes: %llu\ndata_disk_freespace_bytes: %llu\ndata_disk_freespace_mb: %.2f\n"
         "segments: %u\nlast_number: %llu\ncompacted_to: %llu\ncompacting: %s\n"
-        "damaged_ranges: %u\ncut_bytes: %llu\n",
+        "damaged_ranges: %u\ncut_bytes: %llu\ndisk_claimed_bytes: %llu\ndisk_limit_bytes: %llu\n",
         info.name, (unsigned long long)info.entries, yes(info.properties.is_public),
         yes(info.properties.worm), yes(info.properties.lock == STORE_LOCKED),
         yes(info.properties.lock == STORE_FROZEN), yes(info.properties.secret_len > 0),
@@ -280,7 +280,8 @@ enum command_result command_nsinfo(struct session *s, const struct command_call 
         (unsigned long long)info.disk_bytes, (unsigned long long)stats.disk_free,
         (double)stats.disk_free / (1 << 20), info.segments, (unsigned long long)info.last_number,
         (unsigned long long)info.compacted_to, yes(info.compacting), info.damaged,
-        (unsigned long long)info.cut_bytes);
+        (unsigned long long)info.cut_bytes, (unsigned long long)info.disk_claimed,
+        (unsigned long long)info.properties.maxdisk);
     if (info.properties.maxsize > 0)
         len += snprintf(text + len, sizeof(text) - (size_t)len, "space_available: %llu\n",
                         info.properties.maxsize > info.bytes
@@ -305,6 +306,11 @@ enum command_result command_dbsize(struct session *s, const struct command_call 
 static bool set_maxsize(struct store_properties *p, struct command_bytes value)
 {
     return command_number(value, UINT64_MAX, &p->maxsize) == 0;
+}
+
+static bool set_maxdisk(struct store_properties *p, struct command_bytes value)
+{
+    return command_number(value, UINT64_MAX, &p->maxdisk) == 0;
 }
 
 static bool set_password(struct store_properties *p, struct command_bytes value)
@@ -369,6 +375,7 @@ static const struct property {
     const char *complaint;
 } properties_table[] = {
     {"maxsize", set_maxsize, "Invalid value"},
+    {"maxdisk", set_maxdisk, "Invalid value"},
     {"password", set_password, "Invalid value"},
     {"public", set_public, "Invalid value"},
     {"worm", set_worm, "Invalid value"},

@@ -28,9 +28,18 @@
 #define OVERHEAD (SEGMENT_HEADER + RECORD_HEADER) /* of a segment: never dead */
 #define LUMP 256u                                 /* index entries per lock */
 
-static uint64_t dead_bytes(const struct segment *segment)
+/* What a run that begins at this place of the list would keep of a segment: deletions too, unless nothing older lies before
+ * them and nobody follows (K4). */
+static uint64_t kept_bytes(const struct namespace *ns, uint32_t at, const struct segment *segment)
 {
-    uint64_t used = OVERHEAD + segment->live + segment->kept;
+    bool drops = at == 0 && ns->followers == NULL;
+
+    return segment->live + (drops ? 0 : segment->kept);
+}
+
+static uint64_t dead_bytes(const struct namespace *ns, uint32_t at, const struct segment *segment)
+{
+    uint64_t used = OVERHEAD + kept_bytes(ns, at, segment);
 
     return segment->size > used ? segment->size - used : 0;
 }
@@ -49,10 +58,10 @@ static uint32_t run_length(const struct namespace *ns, uint32_t at)
 
     while (at + count < ns->segment_count && count < COMPACTION_RUN_MAX) {
         const struct segment *segment = ns->segments[at + count];
-        uint64_t lives = segment->live + segment->kept;
+        uint64_t lives = kept_bytes(ns, at, segment);
 
         if (!may_compact(segment) || used + lives > fits ||
-            (count > 0 && dead_bytes(segment) * 4 < segment->size && lives > fits / 4))
+            (count > 0 && dead_bytes(ns, at, segment) * 4 < segment->size && lives > fits / 4))
             break;
         used += lives;
         count++;
@@ -335,7 +344,7 @@ int namespace_compact_step(struct namespace *ns, uint64_t *from)
         count = ns->segments[at]->first < *from ? 0 : run_length(ns, at);
         dead = 0;
         for (uint32_t i = 0; i < count; i++)
-            dead += dead_bytes(ns->segments[at + i]);
+            dead += dead_bytes(ns, at, ns->segments[at + i]);
         if (dead > 0 || count > 1)
             break;
         at++;
@@ -350,26 +359,51 @@ int namespace_compact_step(struct namespace *ns, uint64_t *from)
     return ret < 0 ? ret : 1;
 }
 
-int namespace_compact_best(struct namespace *ns)
+/* The run where it pays best: at least half is dead, or an eighth where the namespace meets its maxdisk. ns->lock held. */
+static uint32_t find_best(const struct namespace *ns, bool crowded, uint32_t *ret_at)
 {
-    uint32_t best = 0, best_count = 0;
+    uint32_t best_count = 0;
     uint64_t best_dead = 0;
 
-    pthread_mutex_lock(&ns->lock);
     for (uint32_t at = 0; at < ns->segment_count; at++) {
         uint32_t count = run_length(ns, at);
         uint64_t dead = 0, size = 0;
 
         for (uint32_t i = 0; i < count; i++) {
-            dead += dead_bytes(ns->segments[at + i]);
+            dead += dead_bytes(ns, at, ns->segments[at + i]);
             size += ns->segments[at + i]->size;
         }
-        if (dead * 2 >= size && dead > best_dead) {
-            best = at;
+        if (dead * (crowded ? 8 : 2) >= size && dead > best_dead) {
+            *ret_at = at;
             best_count = count;
             best_dead = dead;
         }
     }
+    return best_count;
+}
+
+/* What is not synced yet counts too: it will be. */
+bool namespace_can_compact(const struct namespace *ns)
+{
+    uint32_t at;
+
+    for (uint32_t i = 0; i < ns->segment_count; i++)
+        if (ns->segments[i]->sealed && ns->segments[i]->synced < ns->segments[i]->size)
+            return true;
+    return ns->compacting || find_best(ns, true, &at) > 0;
+}
+
+int namespace_compact_best(struct namespace *ns)
+{
+    uint32_t best = 0, best_count;
+    bool crowded;
+
+    pthread_mutex_lock(&ns->lock);
+    /* Near its limit it is compacted before a writer has to wait for that. */
+    crowded = ns->crowded || (ns->d.properties.maxdisk != 0 &&
+                              namespace_claimed(ns) > namespace_share(ns, false) / 4 * 3);
+    ns->crowded = false;
+    best_count = find_best(ns, crowded, &best);
     if (ns->gone)
         best_count = 0;
     pthread_mutex_unlock(&ns->lock);

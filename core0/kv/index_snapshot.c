@@ -199,6 +199,19 @@ static int out_all(struct out *out, struct namespace *ns)
     return failed;
 }
 
+/* While the new one is written the old one lies beside it; what stands in memory is about what it takes. Without room in the
+ * namespace's own share it is not saved: the segments are read instead at the next start. */
+static bool has_share(struct namespace *ns)
+{
+    bool has;
+
+    pthread_mutex_lock(&ns->lock);
+    has = ns->d.properties.maxdisk == 0 || ns->index == NULL ||
+          namespace_claimed(ns) + index_memory(ns->index) <= ns->d.properties.maxdisk;
+    pthread_mutex_unlock(&ns->lock);
+    return has;
+}
+
 int snapshot_save(struct namespace *ns)
 {
     struct store *store = ns->store;
@@ -208,7 +221,7 @@ int snapshot_save(struct namespace *ns)
     int failed;
 
     if (out == NULL || atomic_load(&store->failed) != 0 || ns->descriptor_damaged ||
-        ns->has_suspects) {
+        ns->has_suspects || !has_share(ns)) {
         free(out);
         return 0;
     }
@@ -233,8 +246,8 @@ int snapshot_save(struct namespace *ns)
         failed = io->rename(io, temporary, path);
     if (failed == 0) {
         failed = io->sync_dir(io, store->index);
-        ns->index_disk = out->offset;
         pthread_mutex_lock(&ns->lock);
+        ns->index_disk = out->offset;
         ns->since_snapshot = 0;
         ns->swapped = false;
         ns->snapshot_ticks = 0;
@@ -253,6 +266,8 @@ int snapshot_remove(struct namespace *ns)
 
     index_path(ns, "index", path);
     failed = ns->store->io->unlink(ns->store->io, path);
+    if (failed == 0 || failed == -ENOENT)
+        ns->index_disk = 0;
     if (failed == 0)
         failed = ns->store->io->sync_dir(ns->store->io, ns->store->index);
     return failed == -ENOENT ? 0 : failed;
@@ -500,6 +515,16 @@ static void load_tiles(struct namespace *ns, uint32_t last)
     }
 }
 
+static uint64_t file_size(const struct io *io, const char *path)
+{
+    int fd = io->open(io, path, 0);
+    int64_t size = fd < 0 ? 0 : io->size(io, fd);
+
+    if (fd >= 0)
+        io->close(io, fd);
+    return size > 0 ? (uint64_t)size : 0;
+}
+
 int snapshot_load(struct namespace *ns, uint32_t *ret_segment, uint64_t *ret_offset)
 {
     struct loading loading = {.ns = ns};
@@ -522,6 +547,7 @@ int snapshot_load(struct namespace *ns, uint32_t *ret_segment, uint64_t *ret_off
     if (failed == 0 && ns->slots != NULL && slots_extent(ns->slots) < head.entries)
         failed = -EBADMSG;
     if (failed == 0) {
+        ns->index_disk = file_size(ns->store->io, path);
         load_tiles(ns, head.segment);
         ns->number = head.number > ns->number ? head.number : ns->number;
         ns->next_id = head.next_id > ns->next_id ? head.next_id : ns->next_id;

@@ -1,9 +1,10 @@
 /*
  * namespace.c - see namespace.h.
  *
- * Little-endian: "CROFTNS1", u32 id, u64 identity, u8 deleted, u8 mode, u8 flags (1 public, 2 worm),
+ * Little-endian: "CROFTNS1", u32 id, u64 identity, u8 deleted, u8 mode, u8 flags (1 public, 2 worm, 4 maxdisk),
  * u8 lock, u64 created, u64 maxsize, u32 floor, u64 base, u64 next id, u64 compacted to, u64 swaps,
- * u8 + name, u16 + secret, u8 + u32 ids to retire, u8 + u32 ids to adopt, u32 CRC32C of all before.
+ * u8 + name, u16 + secret, u8 + u32 ids to retire, u8 + u32 ids to adopt, with flag 4 u64 maxdisk (not 0),
+ * u32 CRC32C of all before.
  */
 #include "kv/namespace.h"
 
@@ -74,7 +75,10 @@ size_t namespace_encode(const struct namespace_descriptor *from,
     put(&writer, from->identity, 8);
     put(&writer, from->deleted, 1);
     put(&writer, (uint64_t)properties->mode, 1);
-    put(&writer, (properties->is_public ? 1u : 0) | (properties->worm ? 2u : 0), 1);
+    put(&writer,
+        (properties->is_public ? 1u : 0) | (properties->worm ? 2u : 0) |
+            (properties->maxdisk != 0 ? 4u : 0),
+        1);
     put(&writer, (uint64_t)properties->lock, 1);
     put(&writer, from->created, 8);
     put(&writer, properties->maxsize, 8);
@@ -93,6 +97,8 @@ size_t namespace_encode(const struct namespace_descriptor *from,
     put(&writer, from->adopt_count, 1);
     for (uint32_t i = 0; i < from->adopt_count; i++)
         put(&writer, from->adopt[i], 4);
+    if (properties->maxdisk != 0)
+        put(&writer, properties->maxdisk, 8);
     put(&writer, record_crc32c(0, out, (size_t)(writer.at - out)), 4);
     return (size_t)(writer.at - out);
 }
@@ -143,7 +149,11 @@ int namespace_decode(const void *data, size_t len, struct namespace_descriptor *
     get_bytes(&reader, d.properties.secret, d.properties.secret_len, STORE_SECRET_MAX);
     d.retire_count = get_ids(&reader, d.retire);
     d.adopt_count = get_ids(&reader, d.adopt);
-    if (reader.failed || reader.at != reader.end || deleted > 1 || mode > STORE_SEQ || flags > 3 ||
+    if ((flags & 4) != 0) {
+        d.properties.maxdisk = get(&reader, 8);
+        reader.failed |= d.properties.maxdisk == 0;
+    }
+    if (reader.failed || reader.at != reader.end || deleted > 1 || mode > STORE_SEQ || flags > 7 ||
         lock > STORE_FROZEN || !namespace_name_is_good(d.name, name_len))
         return -EBADMSG;
     d.deleted = deleted != 0;

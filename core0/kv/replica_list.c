@@ -126,7 +126,7 @@ static bool same_properties(const struct store_properties *a, const struct store
 
 /* One row of the list: our namespace exists, is the right one and has the same properties. */
 static int take_namespace(struct replica *replica, const char *name, uint64_t id,
-                          const struct store_properties *properties, uint64_t last_number,
+                          struct store_properties *properties, uint64_t last_number,
                           bool *ret_changed)
 {
     struct store_properties ours;
@@ -158,6 +158,7 @@ static int take_namespace(struct replica *replica, const char *name, uint64_t id
     f->seen = true;
     f->last_number = last_number;
     store_namespace_properties(f->ns, &ours);
+    properties->maxdisk = ours.maxdisk; /* of this disk, not of the primary's */
     if (!same_properties(&ours, properties) && (f->level || ours.mode != properties->mode))
         r = store_namespace_set(f->ns, properties);
     return r;

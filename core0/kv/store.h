@@ -69,6 +69,7 @@ enum store_result {
     STORE_DAMAGED = -74, /* EBADMSG      kv.damaged: what the disk holds is not what was written */
     STORE_TOO_LARGE = -90,     /* EMSGSIZE     kv.too-large: key or value */
     STORE_OVER_QUOTA = -122,   /* EDQUOT       kv.no-space: the namespace's maxsize */
+    STORE_CROWDED = -11, /* EAGAIN       kv.no-space: maxdisk is full of what compaction will free */
     STORE_CONDITION = -125,    /* ECANCELED    kv.condition-failed */
     STORE_IS_FROZEN = -16,     /* EBUSY        kv.frozen */
     STORE_WORM = -1,           /* EPERM        kv.worm: write once; no overwrite, no delete */
@@ -147,6 +148,8 @@ void store_stats(struct store *store, struct store_stats *ret);
 struct store_properties {
     enum store_mode mode;
     uint64_t maxsize; /* bytes of keys and values alive; 0: no limit */
+    uint64_t maxdisk; /* bytes of disk for its segments and index, what is dead included; 0: no limit. A segment and
+                         a half of it (at most half) are for compaction and deletes alone */
     bool is_public;
     bool worm;
     enum store_lock lock;
@@ -162,6 +165,7 @@ struct store_info {
     uint64_t entries;      /* keys alive */
     uint64_t bytes;        /* exactly the sum of their key and value lengths: what maxsize limits */
     uint64_t disk_bytes;   /* of its segments, dead records included */
+    uint64_t disk_claimed; /* what counts for maxdisk: claimed ahead and index files included */
     uint64_t index_memory; /* bytes of its index in memory */
     uint64_t index_disk;   /* bytes of its snapshot or slots on disk */
     uint64_t last_number;  /* of the newest record; 0: none yet */

@@ -266,11 +266,56 @@ int namespace_write_out(struct namespace *ns)
 
 /* ---- room ------------------------------------------------------------------------------------- */
 
+uint64_t namespace_claimed(const struct namespace *ns)
+{
+    uint64_t sum = ns->slots != NULL ? (uint64_t)slots_file_size(ns->slots) : ns->index_disk;
+
+    for (uint32_t i = 0; i < ns->segment_count; i++) {
+        const struct segment *segment = ns->segments[i];
+
+        sum += segment->allocated > segment->size ? segment->allocated : segment->size;
+    }
+    return sum;
+}
+
+uint64_t namespace_share(const struct namespace *ns, bool is_delete)
+{
+    uint64_t whole = ns->d.properties.maxdisk, segment = ns->store->options.segment_size;
+    uint64_t kept = is_delete ? segment : segment + segment / 2;
+
+    return whole - (kept < whole / 2 ? kept : whole / 2);
+}
+
+/* How much of a step the namespace's own share allows: at least `need`, or why not. */
+static int share_step(struct namespace *ns, uint64_t need, bool is_delete, uint64_t *step)
+{
+    uint64_t claimed, share;
+    bool can = false;
+
+    pthread_mutex_lock(&ns->lock);
+    share = ns->d.properties.maxdisk == 0 ? UINT64_MAX : namespace_share(ns, is_delete);
+    claimed = share == UINT64_MAX ? 0 : namespace_claimed(ns);
+    if (claimed > share || need > share - claimed) {
+        ns->crowded = true;
+        can = namespace_can_compact(ns);
+    }
+    pthread_mutex_unlock(&ns->lock);
+    if (claimed > share || need > share - claimed) {
+        if (can)
+            store_keep_soon(ns->store);
+        return can ? STORE_CROWDED : STORE_NO_SPACE;
+    }
+    if (*step > share - claimed)
+        *step = need;
+    return 0;
+}
+
 /* How far to claim space so that `need` bytes fit: 0 and *ret, or STORE_NO_SPACE. As much again as the
  * segment has: a small namespace takes little, and a large one asks seldom. */
-static int space_step(struct store *store, uint64_t has, uint64_t need, bool is_delete,
+static int space_step(struct namespace *ns, uint64_t has, uint64_t need, bool is_delete,
                       uint64_t *ret)
 {
+    struct store *store = ns->store;
     uint64_t step = has < STEP_MIN ? STEP_MIN : has, free_bytes, total, reserve;
     uint64_t most = store->options.sync == STORE_SYNC_ALWAYS ? STEP_ALWAYS : STEP_MAX;
     int failed = store->io->space(store->io, store->data, &free_bytes, &total);
@@ -288,7 +333,7 @@ static int space_step(struct store *store, uint64_t has, uint64_t need, bool is_
     if (free_bytes < reserve + need)
         return STORE_NO_SPACE;
     *ret = free_bytes < reserve + step ? need : step;
-    return 0;
+    return share_step(ns, need, is_delete, ret);
 }
 
 /* Fills claimed space with zeros, so that a sync of records in it need not change the file's map and size:
@@ -333,7 +378,7 @@ static int segment_claim(struct namespace *ns, struct segment *segment, uint64_t
 {
     struct store *store = ns->store;
     uint64_t step = 0, from = segment->allocated;
-    int failed = space_step(store, from, need, is_delete, &step), fd;
+    int failed = space_step(ns, from, need, is_delete, &step), fd;
 
     if (failed < 0)
         return failed;
@@ -450,7 +495,11 @@ static void cut_claimed(struct namespace *ns, struct segment *segment)
 
     if (fd < 0)
         return;
-    io->truncate(io, fd, segment->size);
+    if (io->truncate(io, fd, segment->size) == 0) {
+        pthread_mutex_lock(&ns->lock);
+        segment->allocated = segment->size;
+        pthread_mutex_unlock(&ns->lock);
+    }
     segment_release(segment);
 }
 

@@ -323,6 +323,14 @@ static void *committer_run(void *ctx)
     return NULL;
 }
 
+void store_keep_soon(struct store *store)
+{
+    pthread_mutex_lock(&store->wake_lock);
+    store->keep_wanted = true;
+    pthread_cond_signal(&store->wake_keeper);
+    pthread_mutex_unlock(&store->wake_lock);
+}
+
 static void *keeper_run(void *ctx)
 {
     struct store *store = ctx;
@@ -330,8 +338,10 @@ static void *keeper_run(void *ctx)
 
     pthread_mutex_lock(&store->wake_lock);
     while (!store->stopping) {
-        if (pthread_cond_timedwait(&store->wake_keeper, &store->wake_lock, &due) != ETIMEDOUT)
+        if (!store->keep_wanted &&
+            pthread_cond_timedwait(&store->wake_keeper, &store->wake_lock, &due) != ETIMEDOUT)
             continue;
+        store->keep_wanted = false;
         pthread_mutex_unlock(&store->wake_lock);
         store_tick(store);
         due = in_a_second();

@@ -87,11 +87,12 @@ struct namespace
     bool descriptor_damaged;
     bool has_suspects; /* absent keys may have been written by a damaged record */
     bool compacting;   /* or being saved: one of the two at a time */
+    bool crowded;      /* a writer met maxdisk since the last compaction */
     uint32_t damaged;
     uint64_t cut_bytes;
     uint32_t idle_ticks, snapshot_ticks;
     bool swapped; /* since the index was saved */
-    uint64_t index_disk;
+    _Atomic uint64_t index_disk;
     uint64_t expected_number; /* a lost snapshot's last number: the log must reach it */
 
     struct store_follower *followers;
@@ -140,7 +141,7 @@ struct store {
     char failed_text[160];
     pthread_mutex_t wake_lock;
     pthread_cond_t wake_committer, wake_keeper;
-    bool commit_wanted, stopping;
+    bool commit_wanted, keep_wanted, stopping;
 };
 
 /* ---- store.c ---------------------------------------------------------------------------------- */
@@ -206,6 +207,10 @@ void namespace_prepare(struct namespace *ns);
 /* Appends; ns->lock held and room made. `external`: ns->write is held, too. 0 or -ENOMEM. */
 int namespace_append(struct namespace *ns, struct segment *segment, struct record *record,
                      const void *key, const void *value, bool external);
+/* Bytes of disk that it has claimed: what maxdisk limits. ns->lock held. */
+uint64_t namespace_claimed(const struct namespace *ns);
+/* Of these, how many sets may claim: the rest is for compaction and deletes. 0: no limit. ns->lock held. */
+uint64_t namespace_share(const struct namespace *ns, bool is_delete);
 /* Writes all buffered bytes. ns->write held. */
 int namespace_write_out(struct namespace *ns);
 /* The record in memory at this place, `size` bytes of it; NULL: read the file. ns->lock held. */
@@ -223,6 +228,7 @@ bool entry_is_suspect(const struct namespace *ns, const struct index_entry *entr
 uint64_t store_ticket(struct namespace *ns); /* a new one; ns->lock held */
 int namespace_sync(struct namespace *ns);
 void store_notify_all(struct store *store);
+void store_keep_soon(struct store *store); /* store_tick() by its thread, now */
 int store_threads_start(struct store *store);
 void store_threads_stop(struct store *store);
 
@@ -272,6 +278,8 @@ struct namespace *store_namespace_after(struct store *store, uint32_t after);
  * best. */
 int namespace_compact_step(struct namespace *ns, uint64_t *from);
 int namespace_compact_best(struct namespace *ns);
+/* Whether a compaction would make room for a namespace that is crowded. ns->lock held. */
+bool namespace_can_compact(const struct namespace *ns);
 /* Where the record at this place will be found, while a compaction is taken over. ns->lock held. */
 bool compaction_moves(const struct namespace *ns, const struct index_entry *entry, uint32_t segment,
                       uint64_t offset);

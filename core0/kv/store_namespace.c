@@ -394,6 +394,7 @@ void store_namespace_info(struct namespace *ns, struct store_info *ret)
     }
     for (uint32_t i = 0; i < ns->segment_count; i++)
         ret->disk_bytes += ns->segments[i]->size;
+    ret->disk_claimed = namespace_claimed(ns);
     pthread_mutex_unlock(&ns->lock);
 }
 

@@ -27,7 +27,8 @@ static void upkeep(struct namespace *ns)
     cost = ns->index != NULL ? index_count(ns->index) * 40 : 0;
     idle = ++ns->idle_ticks > 60;
     is_old = ns->swapped && ++ns->snapshot_ticks > 60; /* the last one is of no use any more */
-    is_unsynced = ns->store->options.sync == STORE_SYNC_NONE && has_unsynced_end(ns);
+    /* A writer that waits for compaction waits for this too. */
+    is_unsynced = (ns->store->options.sync == STORE_SYNC_NONE || ns->crowded) && has_unsynced_end(ns);
     if (idle) /* its newest records leave the memory to others */
         chunks_drop(ns, true);
     pthread_mutex_unlock(&ns->lock);

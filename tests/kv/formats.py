@@ -59,6 +59,7 @@ def read_descriptor(path):
     found["secret"] = r.bytes(r.take("H"))
     for what in ("retire", "adopt"):
         found[what] = [r.take("I") for _ in range(r.take("B"))]
+    found["maxdisk"] = r.take("Q") if found["flags"] & 4 else 0
     assert r.at == len(r.data)
     return found
 
@@ -68,6 +69,8 @@ def write_descriptor(path, d):
     data += bytes([len(d["name"])]) + d["name"].encode() + struct.pack("<H", len(d["secret"])) + d["secret"]
     for what in ("retire", "adopt"):
         data += bytes([len(d[what])]) + b"".join(struct.pack("<I", id) for id in d[what])
+    if d["flags"] & 4:
+        data += struct.pack("<Q", d["maxdisk"])
     path.write_bytes(data + struct.pack("<I", crc32c(data)))
 
 
