@@ -82,8 +82,7 @@ static void say(struct replica *replica, int r)
         return;
     }
     store_error(r, &err);
-    if (r == STORE_DISK_FAILED || r == STORE_READ_ONLY || r == STORE_NO_SPACE ||
-        r == STORE_CROWDED)
+    if (r == STORE_DISK_FAILED || r == STORE_READ_ONLY || r == STORE_NO_SPACE || r == STORE_CROWDED)
         log_error(&err, "the replica");
     else if (replica->connected)
         log_warn("%s is away: %s", replica->options.primary.address, strerror(-r));

@@ -67,9 +67,10 @@ enum store_result {
     STORE_READ_ONLY = -30,   /* EROFS        kv.read-only: the disk failed before */
     STORE_NO_NAMESPACE = -6, /* ENXIO        kv.no-namespace: unknown, or deleted under a handle */
     STORE_DAMAGED = -74, /* EBADMSG      kv.damaged: what the disk holds is not what was written */
-    STORE_TOO_LARGE = -90,     /* EMSGSIZE     kv.too-large: key or value */
-    STORE_OVER_QUOTA = -122,   /* EDQUOT       kv.no-space: the namespace's maxsize */
-    STORE_CROWDED = -11, /* EAGAIN       kv.no-space: maxdisk is full of what compaction will free */
+    STORE_TOO_LARGE = -90,   /* EMSGSIZE     kv.too-large: key or value */
+    STORE_OVER_QUOTA = -122, /* EDQUOT       kv.no-space: the namespace's maxsize */
+    STORE_CROWDED =
+        -11, /* EAGAIN       kv.no-space: maxdisk is full of what compaction will free */
     STORE_CONDITION = -125,    /* ECANCELED    kv.condition-failed */
     STORE_IS_FROZEN = -16,     /* EBUSY        kv.frozen */
     STORE_WORM = -1,           /* EPERM        kv.worm: write once; no overwrite, no delete */
@@ -148,7 +149,8 @@ void store_stats(struct store *store, struct store_stats *ret);
 struct store_properties {
     enum store_mode mode;
     uint64_t maxsize; /* bytes of keys and values alive; 0: no limit */
-    uint64_t maxdisk; /* bytes of disk for its segments and index, what is dead included; 0: no limit. A segment and
+    uint64_t
+        maxdisk; /* bytes of disk for its segments and index, what is dead included; 0: no limit. A segment and
                          a half of it (at most half) are for compaction and deletes alone */
     bool is_public;
     bool worm;

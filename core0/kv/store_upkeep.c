@@ -28,7 +28,8 @@ static void upkeep(struct namespace *ns)
     idle = ++ns->idle_ticks > 60;
     is_old = ns->swapped && ++ns->snapshot_ticks > 60; /* the last one is of no use any more */
     /* A writer that waits for compaction waits for this too. */
-    is_unsynced = (ns->store->options.sync == STORE_SYNC_NONE || ns->crowded) && has_unsynced_end(ns);
+    is_unsynced =
+        (ns->store->options.sync == STORE_SYNC_NONE || ns->crowded) && has_unsynced_end(ns);
     if (idle) /* its newest records leave the memory to others */
         chunks_drop(ns, true);
     pthread_mutex_unlock(&ns->lock);

@@ -126,7 +126,11 @@ int deployment_build_plan(struct deployment *deployment, struct error *err)
     ret |= add(deployment, STEP_HEALTHY, 0, 0);
     ret |= add(deployment, STEP_EXPOSE, 0, 0);
     for (size_t i = 0; i < spec->volume_count; i++) {
-        ret |= spec->volumes[i].filesystem == NULL ? add(deployment, STEP_SETTLE, i, 0) : 0;
+        ret |= add(deployment, spec->volumes[i].filesystem == NULL ? STEP_SETTLE : STEP_SETTLE_DISK,
+                   i, 0);
+    }
+    for (size_t i = 0; i < spec->kv_count; i++) {
+        ret |= add(deployment, STEP_SETTLE_SPACE, i, 0);
     }
     ret |= add(deployment, STEP_ACTIVE, 0, 0);
     return ret < 0 ? error_set(err, ENOMEM, "provision.no-memory", "", "out of memory") : 0;

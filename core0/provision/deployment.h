@@ -80,7 +80,8 @@ struct deployment {
      * began after it died has removed what it made. */
     enum { REPLACED_NOT, REPLACED, REPLACED_SWEEPING } replaced;
     bool deploying_reported;
-    bool exposed; /* ports and names of the reservation are this revision's */
+    bool grows_late; /* what exists already gets its new size when this revision takes over */
+    bool exposed;    /* ports and names of the reservation are this revision's */
     uint64_t step_started;
     uint64_t retry_us;
     struct loop_timer *timer;    /* next try */

@@ -351,8 +351,35 @@ static yyjson_mut_doc *named_parameters(struct deployment *deployment, size_t in
     }
     if (doc != NULL && at_least) {
         yyjson_mut_obj_add_bool(doc, root, "atLeast", true);
+        step_grow_late(deployment, doc);
     }
     return doc;
+}
+
+void step_grow_late(struct deployment *deployment, yyjson_mut_doc *doc)
+{
+    if (deployment->candidate && deployment->chain_state < CHAIN_ACTIVE) {
+        deployment->grows_late = true;
+        yyjson_mut_obj_add_bool(doc, yyjson_mut_doc_get_root(doc), "later", true);
+    }
+}
+
+/* What was left as it was while it could still fail. */
+static bool settles(const struct deployment *deployment)
+{
+    return deployment->chain_state < CHAIN_ACTIVE && deployment->grows_late;
+}
+
+static yyjson_mut_doc *settle_disk_ask(struct deployment *deployment, const struct plan_item *item,
+                                       struct error *err)
+{
+    return settles(deployment) ? disk_parameters(deployment, item, err) : NULL;
+}
+
+static yyjson_mut_doc *settle_space_ask(struct deployment *deployment, const struct plan_item *item,
+                                        struct error *err)
+{
+    return settles(deployment) ? space_parameters(deployment, item, err) : NULL;
 }
 
 /* The revision before this one may still run on it, and goes on if this one fails. */
@@ -530,6 +557,11 @@ const struct step steps[STEP_COUNT] = {
                              expose_ask, expose_got),
     [STEP_SETTLE] = STEP_ASK("settle", MAKER_STORAGE, "org.croft.storage.EnsureVolume", 60 * SECOND,
                              0, settle_ask, NULL),
+    [STEP_SETTLE_DISK] =
+        STEP_ASK("settle-disk", MAKER_STORAGE, "org.croft.storage.EnsureVirtualDisk", 600 * SECOND,
+                 0, settle_disk_ask, NULL),
+    [STEP_SETTLE_SPACE] = STEP_ASK("settle-space", MAKER_STORAGE, "org.croft.storage.EnsureSpace",
+                                   180 * SECOND, 0, settle_space_ask, NULL),
     [STEP_ACTIVE] =
         STEP_ASK("active", MAKER_NODE, "org.croft.node.Submit", 30 * SECOND, 0, active_ask, NULL),
     [STEP_RESUME] = STEP_ASK("resume", MAKER_CONTAINER, "org.croft.container.Restart", 60 * SECOND,

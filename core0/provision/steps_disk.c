@@ -27,8 +27,8 @@ static void add_secret(yyjson_mut_doc *doc, yyjson_mut_val *root, const struct s
     }
 }
 
-yyjson_mut_doc *disk_ask(struct deployment *deployment, const struct plan_item *item,
-                         struct error *err)
+yyjson_mut_doc *disk_parameters(struct deployment *deployment, const struct plan_item *item,
+                                struct error *err)
 {
     const struct spec_volume *volume = &deployment->spec->volumes[item->service];
     yyjson_mut_doc *doc = volume_new(deployment, volume, err);
@@ -38,9 +38,20 @@ yyjson_mut_doc *disk_ask(struct deployment *deployment, const struct plan_item *
         yyjson_mut_obj_add_strcpy(doc, root, "filesystem", volume->filesystem);
         add_secret(doc, root, volume);
     }
-    /* A disk never shrinks: an update that failed, or the farmer, may have made larger what runs. */
+    /* A disk never shrinks: the farmer may have made larger what runs. */
     if (doc != NULL && deployment->chain_state >= CHAIN_ACTIVE) {
         yyjson_mut_obj_add_bool(doc, root, "atLeast", true);
+    }
+    return doc;
+}
+
+yyjson_mut_doc *disk_ask(struct deployment *deployment, const struct plan_item *item,
+                         struct error *err)
+{
+    yyjson_mut_doc *doc = disk_parameters(deployment, item, err);
+
+    if (doc != NULL) {
+        step_grow_late(deployment, doc);
     }
     return doc;
 }

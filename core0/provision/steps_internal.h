@@ -19,6 +19,13 @@ int depends_check(struct deployment *deployment, const struct plan_item *item, s
 int healthy_check(struct deployment *deployment, const struct plan_item *item, struct error *err);
 
 /* steps_space.c: namespaces of the key-value server, and the ports by which they are reached. */
+/* While a revision before this one runs, what both use keeps its size: it grows when nothing can fail any more. */
+void step_grow_late(struct deployment *deployment, yyjson_mut_doc *doc);
+/* What the specification wants of a namespace or a virtual disk, now. */
+yyjson_mut_doc *space_parameters(struct deployment *deployment, const struct plan_item *item,
+                                 struct error *err);
+yyjson_mut_doc *disk_parameters(struct deployment *deployment, const struct plan_item *item,
+                                struct error *err);
 yyjson_mut_doc *space_ask(struct deployment *deployment, const struct plan_item *item,
                           struct error *err);
 int space_got(struct deployment *deployment, const struct plan_item *item, yyjson_val *reply,

@@ -10,8 +10,8 @@
 /* Where a namespace without a published port is found by the reservation's own containers: 0-db's port. */
 #define INSIDE_PORT 9900
 
-yyjson_mut_doc *space_ask(struct deployment *deployment, const struct plan_item *item,
-                          struct error *err)
+yyjson_mut_doc *space_parameters(struct deployment *deployment, const struct plan_item *item,
+                                 struct error *err)
 {
     const struct spec_kv *space = &deployment->spec->kv[item->service];
     char key[KV_KEY_SIZE];
@@ -33,6 +33,21 @@ yyjson_mut_doc *space_ask(struct deployment *deployment, const struct plan_item 
     yyjson_mut_obj_add_strcpy(doc, root, "mode", space->mode);
     yyjson_mut_obj_add_strcpy(doc, root, "password", space->password);
     yyjson_mut_obj_add_bool(doc, root, "public", space->is_public);
+    /* It never shrinks: an update that ended after it took over may have made larger what runs. */
+    if (deployment->chain_state >= CHAIN_ACTIVE) {
+        yyjson_mut_obj_add_bool(doc, root, "atLeast", true);
+    }
+    return doc;
+}
+
+yyjson_mut_doc *space_ask(struct deployment *deployment, const struct plan_item *item,
+                          struct error *err)
+{
+    yyjson_mut_doc *doc = space_parameters(deployment, item, err);
+
+    if (doc != NULL) {
+        step_grow_late(deployment, doc);
+    }
     return doc;
 }
 

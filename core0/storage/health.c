@@ -18,6 +18,20 @@
 #define HOUR_US ((uint64_t)3600 * 1000000)
 #define OFTEN_US ((uint64_t)5 * 1000000)
 
+/* Of writes and flushes, in the pool's whole life: the numbers are kept on the disk. */
+static uint64_t write_errors(const struct pool *pool)
+{
+    struct btrfs_ioctl_get_dev_stats stats = {.devid = 1, .nr_items = BTRFS_DEV_STAT_VALUES_MAX};
+    if (file_ioctl(pool->fd, BTRFS_IOC_GET_DEV_STATS, &stats) < 0)
+        return 0;
+    return stats.values[BTRFS_DEV_STAT_WRITE_ERRS] + stats.values[BTRFS_DEV_STAT_FLUSH_ERRS];
+}
+
+void health_begin(struct pool *pool)
+{
+    pool->write_errors = write_errors(pool);
+}
+
 /* btrfs counts per device and keeps the numbers on it; after an error that it cannot pass by it writes no more. */
 static void look_at_pool(const struct pool *pool, struct smart *smart)
 {
@@ -32,6 +46,8 @@ static void look_at_pool(const struct pool *pool, struct smart *smart)
                     (unsigned long long)errors);
     if (fstatvfs(pool->fd, &fs) == 0 && (fs.f_flag & ST_RDONLY) != 0)
         smart_raise(smart, SMART_FAILING, "the pool is read-only after an error");
+    if (pool->bad_writes)
+        smart_raise(smart, SMART_FAILING, "writes fail");
 }
 
 void health_learned(struct disk_entry *entry, const struct smart *learned)
@@ -101,6 +117,15 @@ static void hour_passed(struct loop_timer *timer, void *data)
     loop_timer_in(timer, HOUR_US);
 }
 
+static void ask_health(struct storage *storage, const struct pool *pool)
+{
+    for (struct disk_entry *entry = storage->disks; entry != NULL; entry = entry->next) {
+        if (entry->pid == 0 && strcmp(entry->disk.name, pool->disk) == 0 &&
+            hotplug_begin(entry, CLAIM_HEALTH) < 0)
+            log_warn("disk %s cannot be asked for its health", pool->disk);
+    }
+}
+
 /* What lies on it can still be read; nothing new is put there, and nothing else is held up. */
 static void tell_read_only(struct storage *storage, struct pool *pool)
 {
@@ -114,11 +139,21 @@ static void tell_read_only(struct storage *storage, struct pool *pool)
     notify_error(&err);
     notify_event("pool", "\"uuid\":\"%s\",\"disk\":\"%s\",\"state\":\"read-only\"", pool->uuid,
                  pool->disk);
-    for (struct disk_entry *entry = storage->disks; entry != NULL; entry = entry->next) {
-        if (entry->pid == 0 && strcmp(entry->disk.name, pool->disk) == 0 &&
-            hotplug_begin(entry, CLAIM_HEALTH) < 0)
-            log_warn("disk %s cannot be asked for its health", pool->disk);
-    }
+    ask_health(storage, pool);
+}
+
+/* btrfs goes on when only data could not be written: who wrote it was told, and nothing else may trust the disk. */
+static void tell_bad_writes(struct storage *storage, struct pool *pool)
+{
+    struct error err = {0};
+    pool->bad_writes = pool->failing = true;
+    error_set(&err, EIO, "storage.disk-failed", "croft disk list tells its state; replace it",
+              "disk %s fails writes: nothing new is put there", pool->disk);
+    log_error(&err, "pool");
+    notify_error(&err);
+    notify_event("pool", "\"uuid\":\"%s\",\"disk\":\"%s\",\"state\":\"failing\"", pool->uuid,
+                 pool->disk);
+    ask_health(storage, pool);
 }
 
 static void look_often(struct loop_timer *timer, void *data)
@@ -128,6 +163,8 @@ static void look_often(struct loop_timer *timer, void *data)
     for (struct pool *pool = storage->pools; pool != NULL; pool = pool->next) {
         if (!pool->read_only && fstatvfs(pool->fd, &fs) == 0 && (fs.f_flag & ST_RDONLY) != 0)
             tell_read_only(storage, pool);
+        else if (!pool->failing && write_errors(pool) > pool->write_errors)
+            tell_bad_writes(storage, pool);
     }
     loop_timer_in(timer, OFTEN_US);
 }

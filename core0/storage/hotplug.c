@@ -83,7 +83,11 @@ static void child_ended(struct loop_child *child, pid_t pid, int status, void *d
     close(entry->fd);
     entry->pid = 0;
     bool health = entry->purpose == CLAIM_HEALTH;
-    *(health ? &storage->checking : &storage->working) -= 1;
+    if (entry->late)
+        log_line(LOG_LEVEL_INFO, "disk %s answers after all", entry->disk.name);
+    else
+        *(health ? &storage->checking : &storage->working) -= 1;
+    entry->late = false;
     if (entry->gone)
         entry_left(entry, &claim);
     else if (health)
@@ -109,8 +113,62 @@ int hotplug_begin(struct disk_entry *entry, enum claim_purpose purpose)
         return r;
     }
     entry->purpose = purpose;
+    entry->late = false;
+    entry->begun_us = loop_clock();
+    if (!storage->lateness_set)
+        loop_timer_in(storage->lateness, STORAGE_PATIENCE_US);
+    storage->lateness_set = true;
     *(purpose == CLAIM_HEALTH ? &storage->checking : &storage->working) += 1;
     return 0;
+}
+
+void hotplug_give_up(struct disk_entry *entry)
+{
+    struct storage *storage = entry->storage;
+    struct error err = {0};
+    if (entry->pid == 0 || entry->late)
+        return;
+    entry->late = true;
+    if (entry->purpose == CLAIM_HEALTH) {
+        storage->checking--;
+    } else {
+        storage->working--;
+        entry->state = CLAIM_FAILED;
+    }
+    snprintf(entry->detail, sizeof(entry->detail), "does not answer");
+    error_set(&err, ETIMEDOUT, "storage.disk-failed", "croft disk list tells its state; replace it",
+              "disk %s does not answer: the node goes on without it", entry->disk.name);
+    log_error(&err, "disk");
+    notify_event("disk", "\"name\":\"%s\",\"state\":\"failed\"", entry->disk.name);
+    if (entry->wipe != NULL)
+        wipe_ended(entry);
+}
+
+/* A child that hangs in the kernel cannot be ended; it may still answer one day, and is heard then. */
+static void on_late(struct loop_timer *timer, void *data)
+{
+    struct storage *storage = data;
+    uint64_t now = loop_clock(), next = UINT64_MAX;
+    bool gave_up = false;
+    for (struct disk_entry *entry = storage->disks; entry != NULL; entry = entry->next) {
+        uint64_t due = entry->begun_us + (entry->purpose == CLAIM_WIPE ? STORAGE_PATIENCE_WIPE_US
+                                                                       : STORAGE_PATIENCE_US);
+        if (entry->pid == 0 || entry->late)
+            continue;
+        if (due <= now && storage->ready) {
+            hotplug_give_up(entry);
+            gave_up = true;
+        } else if (due < next) { /* at the start it is main.c that knows for how long to wait */
+            next = due > now ? due : now + STORAGE_PATIENCE_US;
+        }
+    }
+    storage->lateness_set = next != UINT64_MAX;
+    if (storage->lateness_set)
+        loop_timer_in(timer, next - now);
+    if (gave_up) {
+        health_settled(storage);
+        storage_settled(storage);
+    }
 }
 
 static void entry_begin(struct disk_entry *entry)
@@ -216,5 +274,8 @@ static void disks_changed(void *data)
 
 int hotplug_start(struct storage *storage)
 {
-    return uevent_new(daemon_loop(storage->daemon), disks_changed, storage, &storage->uevent);
+    int r = loop_timer_add(daemon_loop(storage->daemon), on_late, storage, &storage->lateness);
+    return r < 0
+               ? r
+               : uevent_new(daemon_loop(storage->daemon), disks_changed, storage, &storage->uevent);
 }

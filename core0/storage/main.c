@@ -84,11 +84,9 @@ static void out_of_patience(struct loop_timer *timer, void *data)
         }
     }
     for (struct disk_entry *entry = storage->disks; entry != NULL; entry = entry->next)
-        if (entry->pid != 0) {
-            snprintf(entry->detail, sizeof(entry->detail), "does not answer");
-            log_warn("disk %s does not answer", entry->disk.name);
-        }
+        hotplug_give_up(entry);
     become_ready(storage);
+    health_settled(storage);
 }
 
 void storage_settled(struct storage *storage)

@@ -144,6 +144,7 @@ int pool_add(struct storage *storage, const struct claim *claim, const struct di
     while (*at != NULL && ((*at)->rotational < pool->rotational ||
                            ((*at)->rotational == pool->rotational && (*at)->size >= pool->size)))
         at = &(*at)->next;
+    health_begin(pool);
     pool->next = *at;
     *at = pool;
     return 0;

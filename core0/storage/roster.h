@@ -1,5 +1,5 @@
 /*
- * roster.h - which named volumes there are, on which pool: so that one whose disk is missing is known to be lost, and is
+ * roster.h - which named volumes and key-value namespaces there are, on which pool: so that one whose disk is missing is known to be lost, and is
  * not made anew, empty, on another disk.
  *
  * Volumes describe themselves on their own pool; this list only remembers them for the time when that pool is not there.

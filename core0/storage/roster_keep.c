@@ -9,7 +9,7 @@
 
 #include "lib/file.h"
 #include "lib/log.h"
-#include "storage.h"
+#include "space.h"
 
 #define COPIES 3
 #define NAME "roster"
@@ -17,7 +17,7 @@
 /* Scratch volumes are made anew with the container that they belong to. */
 static bool is_named(const char *key)
 {
-    return strncmp(key, "volume/", 7) == 0;
+    return strncmp(key, "volume/", 7) == 0 || strncmp(key, "kv/", 3) == 0;
 }
 
 static void copy_path(const struct pool *pool, char *ret_path, size_t size)
@@ -77,6 +77,15 @@ static int add_volume(const struct volume *volume, void *data)
     return roster_add(data, &entry);
 }
 
+static int add_space(const struct space *space, void *data)
+{
+    struct roster_entry entry = {.size = space->size, .keep_until = space->keep_until};
+    snprintf(entry.pool, sizeof(entry.pool), "%s", space->pool->uuid);
+    snprintf(entry.kind, sizeof(entry.kind), "%s", pool_kind(space->pool));
+    snprintf(entry.key, sizeof(entry.key), "%s", space->key);
+    return roster_add(data, &entry);
+}
+
 static int by_key(const void *a, const void *b)
 {
     return strcmp(((const struct roster_entry *)a)->key, ((const struct roster_entry *)b)->key);
@@ -88,8 +97,10 @@ static int collect(const struct storage *storage, struct roster *ret_roster)
     struct roster roster = {.generation = storage->roster.generation};
     int r = 0;
     for (const struct pool *pool = storage->pools; r == 0 && pool != NULL; pool = pool->next)
-        if (!pool->ephemeral)
+        if (!pool->ephemeral) {
             r = volume_each(pool, add_volume, &roster);
+            r = r == 0 ? space_each(pool, add_space, &roster) : r;
+        }
     size_t here = roster.count;
     for (size_t i = 0; r == 0 && i < storage->roster.count; i++) {
         const struct roster_entry *entry = &storage->roster.entries[i];
@@ -197,7 +208,7 @@ int roster_check(const struct storage *storage, const char *key, struct error *e
     if (entry == NULL)
         return 0;
     return error_set(err, ENODEV, "storage.volume-lost", "put its disk back, or use another name",
-                     "volume %s lies on pool %s, whose disk is missing", key, entry->pool);
+                     "%s lies on pool %s, whose disk is missing", key, entry->pool);
 }
 
 bool roster_keep(struct storage *storage, const char *key, int64_t until)

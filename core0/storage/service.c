@@ -53,12 +53,13 @@ static void get_status(struct varlink_call *call, yyjson_val *params, void *data
         char path[128];
         uint64_t used = 0;
         uint64_t reserved = volume_reserved(pool) + space_reserved(pool);
+        uint64_t left = pool_free(pool);
         uint64_t by_volumes = 0;
         (void)pool_used(pool, &used, &by_volumes);
         pool_path(pool, path, sizeof(path));
-        /* Of a failing disk only what is promised already is counted: nothing more goes onto it. */
-        capacity[pool->rotational] +=
-            pool->failing && reserved < pool->usable ? reserved : pool->usable;
+        /* What the contract counts of what is promised, and what may still be: a namespace's dead records and its server
+         * are the node's own cost, and are sold to nobody else meanwhile (docs/decisions/0115). */
+        capacity[pool->rotational] += volume_reserved(pool) + space_sold(pool) + left;
         ephemeral |= pool->ephemeral;
         yyjson_mut_val *object = yyjson_mut_arr_add_obj(doc, pools);
         yyjson_mut_obj_add_strcpy(doc, object, "uuid", pool->uuid);
@@ -66,8 +67,8 @@ static void get_status(struct varlink_call *call, yyjson_val *params, void *data
         yyjson_mut_obj_add_str(doc, object, "kind", pool_kind(pool));
         yyjson_mut_obj_add_uint(doc, object, "size", pool->size);
         yyjson_mut_obj_add_uint(doc, object, "own", pool->own);
-        yyjson_mut_obj_add_uint(doc, object, "overhead", pool->size - pool->usable - pool->own);
-        yyjson_mut_obj_add_uint(doc, object, "free", pool_free(pool));
+        yyjson_mut_obj_add_uint(doc, object, "overhead", pool->size - pool->own - reserved - left);
+        yyjson_mut_obj_add_uint(doc, object, "free", left);
         yyjson_mut_obj_add_uint(doc, object, "used", used);
         yyjson_mut_obj_add_uint(doc, object, "usedByVolumes", by_volumes);
         yyjson_mut_obj_add_uint(doc, object, "reserved", reserved);
@@ -91,6 +92,7 @@ struct volume_params {
     uint64_t keep;
     int64_t until;
     bool at_least;
+    bool later;
 };
 
 static const struct json_field ensure_fields[] = {
@@ -100,6 +102,7 @@ static const struct json_field ensure_fields[] = {
     {"snapshotEvery", JSON_UINT, offsetof(struct volume_params, every), false, 0, 0},
     {"snapshotKeep", JSON_UINT, offsetof(struct volume_params, keep), false, 0, 0},
     {"atLeast", JSON_BOOL, offsetof(struct volume_params, at_least), false, 0, 0},
+    {"later", JSON_BOOL, offsetof(struct volume_params, later), false, 0, 0},
 };
 static const struct json_field resize_fields[] = {
     {"key", JSON_STRING, offsetof(struct volume_params, key), true, 0, 255},
@@ -125,8 +128,11 @@ static void ensure_volume(struct varlink_call *call, yyjson_val *params, void *d
     int r = READ(ensure_fields, params, &p, &err);
     if (r >= 0)
         r = volume_ensure(data,
-                          &(struct volume_wish){
-                              .key = p.key, .kind = p.kind, .size = p.size, .at_least = p.at_least},
+                          &(struct volume_wish){.key = p.key,
+                                                .kind = p.kind,
+                                                .size = p.size,
+                                                .at_least = p.at_least,
+                                                .later = p.later},
                           &volume, &created, &err);
     /* With atLeast only a first policy is taken, so that nothing an earlier one keeps goes. */
     if (r >= 0 && (!p.at_least || (p.keep != 0 && volume.policy.keep == 0)))
@@ -229,6 +235,8 @@ static void list_lost(const struct storage *storage, const struct listing *listi
     const struct roster_entry *entry;
     size_t at = 0;
     while ((entry = roster_next_lost(storage, &at)) != NULL) {
+        if (strncmp(entry->key, "volume/", 7) != 0)
+            continue; /* a namespace: space_list() */
         yyjson_mut_val *object = yyjson_mut_arr_add_obj(doc, listing->volumes);
         yyjson_mut_obj_add_strcpy(doc, object, "key", entry->key);
         yyjson_mut_obj_add_strcpy(doc, object, "kind", entry->kind);

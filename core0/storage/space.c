@@ -154,11 +154,12 @@ int space_forget(const struct space *space)
 
 /*
  * A log-structured namespace holds up to as much that is dead as what lives, as compaction begins when half of a run is dead
- * (core0/kv/compact.c), and a segment that is being filled besides one that has not been looked at.
+ * (core0/kv/compact.c), and a segment that is being filled. A segment and a half are kept for compaction and deletes
+ * (namespace_share() of core0/kv/store_buffer.c).
  */
 uint64_t space_cost(uint64_t size)
 {
-    return 2 * (size + SPACE_SEGMENT_BYTES);
+    return 2 * size + SPACE_SEGMENT_BYTES * 5 / 2;
 }
 
 static int add_cost(const struct space *space, void *data)
@@ -166,6 +167,20 @@ static int add_cost(const struct space *space, void *data)
     uint64_t *sum = data;
     *sum += space_cost(space->size);
     return 0;
+}
+
+static int add_size(const struct space *space, void *data)
+{
+    uint64_t *sum = data;
+    *sum += space->size;
+    return 0;
+}
+
+uint64_t space_sold(const struct pool *pool)
+{
+    uint64_t sum = 0;
+    (void)space_each(pool, add_size, &sum);
+    return sum;
 }
 
 uint64_t space_reserved(const struct pool *pool)

@@ -19,7 +19,7 @@
 
 #define SPACE_SIZE_MIN ((uint64_t)1 << 20)
 #define SPACE_PASSWORD_MAX 63 /* what NSSET takes */
-#define SPACE_ENSURE_COMMANDS 6
+#define SPACE_ENSURE_COMMANDS 7
 /* --segment-size of kvd@.service: room for one value of 64 MiB. */
 #define SPACE_SEGMENT_BYTES ((uint64_t)67174400)
 /* What the server of a pool needs once: compaction's reserve, and files of its own. */
@@ -52,8 +52,10 @@ int space_forget(const struct space *space);
 /* One description (fuzzed). `name` is the file's; -EBADMSG: damaged, or of another name. */
 int space_parse(const char *text, size_t len, const char *name, struct space *ret_space);
 
-/* Bytes of the pool that a space of that size is promised (docs/decisions/0112). */
+/* Bytes of the pool that a space of that size is promised (docs/decisions/0114), which its kvd holds it to. */
 uint64_t space_cost(uint64_t size);
+/* The sum of the sizes alone, as the contract counts them. */
+uint64_t space_sold(const struct pool *pool);
 /* The sum of these, and what a server needs besides; 0 without spaces. */
 uint64_t space_reserved(const struct pool *pool);
 
@@ -64,7 +66,7 @@ struct space_reply {
     const char *text;
     size_t len;
 };
-#define SPACE_REPLIES_MAX 8
+#define SPACE_REPLIES_MAX 9
 
 /* Reads one reply. How many bytes it took, 0: there are not all yet, -EBADMSG. A null bulk has text NULL. */
 ssize_t space_reply_read(const char *data, size_t len, struct space_reply *ret_reply);

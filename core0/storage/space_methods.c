@@ -97,6 +97,8 @@ struct space_params {
     uint64_t size;
     int64_t until;
     bool is_public;
+    bool at_least;
+    bool later;
 };
 
 static int check_params(const struct space_params *p, struct error *err)
@@ -161,14 +163,15 @@ static int adapt(struct space *space, const struct space_params *p, struct error
     if (space->seq != (strcmp(p->mode, "seq") == 0))
         return error_set(err, EEXIST, "storage.conflict", "use another name",
                          "key-value namespace %s exists with another mode", p->key);
-    if (p->size < space->size)
+    uint64_t size = p->at_least && p->size < space->size ? space->size : p->size;
+    if (size < space->size)
         return error_set(err, EINVAL, "storage.too-small", "ask for at least what it has",
                          "key-value namespace %s has %llu bytes and cannot shrink to %llu", p->key,
                          (unsigned long long)space->size, (unsigned long long)p->size);
-    uint64_t more = space_cost(p->size) - space_cost(space->size);
+    uint64_t more = space_cost(size) - space_cost(space->size);
     if (more > pool_free(space->pool))
         return no_space(err, p->kind, more, pool_free(space->pool));
-    space->size = p->size;
+    space->size = p->later ? space->size : size;
     space->is_public = p->is_public;
     space->keep_until = 0;
     return 0;
@@ -186,8 +189,10 @@ static int describe(const struct storage *storage, const struct space_params *p,
             .size = p->size, .seq = strcmp(p->mode, "seq") == 0, .is_public = p->is_public};
         snprintf(ret_space->key, sizeof(ret_space->key), "%s", p->key);
         kv_name(p->key, ret_space->name);
-        ret_space->pool = choose_pool(storage, p, err);
-        r = ret_space->pool != NULL ? 0 : -ENOSPC;
+        r = roster_check(storage, p->key, err);
+        if (r == 0)
+            ret_space->pool = choose_pool(storage, p, err);
+        r = r < 0 ? r : ret_space->pool != NULL ? 0 : -ENOSPC;
     }
     if (r == 0)
         r = space_save(ret_space);
@@ -226,11 +231,14 @@ static void ensured(const struct space_reply *replies, size_t count, const struc
 static int ensure_request(const struct space *space, const char *password, struct buffer *request)
 {
     char size[24];
+    char disk[24];
+    snprintf(disk, sizeof(disk), "%llu", (unsigned long long)space_cost(space->size));
     snprintf(size, sizeof(size), "%llu", (unsigned long long)space->size);
     const char *const commands[][5] = {
         {"NSNEW", space->name, NULL},
         {"NSSET", space->name, "public", "0", NULL},
         {"NSSET", space->name, "maxsize", size, NULL},
+        {"NSSET", space->name, "maxdisk", disk, NULL},
         {"NSSET", space->name, "mode", space->seq ? "seq" : "user", NULL},
         {"NSSET", space->name, "password", password != NULL ? password : "*", NULL},
         {"NSSET", space->name, "public", space->is_public ? "1" : "0", NULL},
@@ -250,6 +258,8 @@ static const struct json_field ensure_fields[] = {
     {"password", JSON_STRING, offsetof(struct space_params, password), false, 0,
      SPACE_PASSWORD_MAX},
     {"public", JSON_BOOL, offsetof(struct space_params, is_public), true, 0, 0},
+    {"atLeast", JSON_BOOL, offsetof(struct space_params, at_least), false, 0, 0},
+    {"later", JSON_BOOL, offsetof(struct space_params, later), false, 0, 0},
 };
 
 /* Reads the parameters; storage.busy while it cannot be known what there is, or a job of that key is under way. */
@@ -284,6 +294,8 @@ void space_ensure(struct varlink_call *call, yyjson_val *params, void *data)
         r = check_params(&p, &err);
     if (r == 0)
         r = describe(storage, &p, &space, &created, &err);
+    if (r == 0)
+        roster_changed(storage, p.key);
     if (r == 0) {
         r = ensure_request(&space, p.password, &request);
         r = r < 0 ? fail(&err, p.key, r)
@@ -309,6 +321,10 @@ void space_keep(struct varlink_call *call, yyjson_val *params, void *data)
     int r = READ(data, keep_fields, params, &p, &err);
     if (r == 0)
         r = space_key_check(p.key, &err);
+    if (r == 0 && roster_keep(data, p.key, p.until)) {
+        varlink_call_reply(call, NULL);
+        return;
+    }
     if (r == 0) {
         r = space_find(data, p.key, &space);
         if (r == -ENOENT)
@@ -318,6 +334,7 @@ void space_keep(struct varlink_call *call, yyjson_val *params, void *data)
     if (r == 0 && space.keep_until != p.until) {
         space.keep_until = p.until;
         r = space_save(&space);
+        roster_changed(data, p.key);
     }
     if (r < 0) {
         (void)fail(&err, p.key, r);
@@ -350,7 +367,9 @@ static void removed(const struct space_reply *replies, size_t count, const struc
         r = space_forget(&job->space);
         if (r < 0)
             (void)fail(&failed, job->space.key, r);
-        else if (space_reserved(pool) == 0)
+        else
+            roster_forget(job->storage, job->space.key);
+        if (r == 0 && space_reserved(pool) == 0)
             space_server_end(job->storage, pool);
     }
     if (error_is_set(&failed))
@@ -372,6 +391,7 @@ void space_remove(struct varlink_call *call, yyjson_val *params, void *data)
     if (r == 0) {
         r = space_find(data, p.key, &space);
         if (r == -ENOENT) {
+            roster_forget(data, p.key);
             varlink_call_reply(call, NULL);
             return;
         }
@@ -423,6 +443,27 @@ static int list_one(const struct space *space, void *data)
     return 0;
 }
 
+/* Of one whose disk is missing only this is known. */
+static void list_lost(const struct roster_entry *entry, const struct listing *listing)
+{
+    yyjson_mut_doc *doc = listing->doc;
+    char name[KV_NAME_LEN + 1];
+    if (strncmp(entry->key, "kv/", 3) != 0)
+        return;
+    kv_name(entry->key, name);
+    yyjson_mut_val *object = yyjson_mut_arr_add_obj(doc, listing->spaces);
+    yyjson_mut_obj_add_strcpy(doc, object, "key", entry->key);
+    yyjson_mut_obj_add_strcpy(doc, object, "namespace", name);
+    yyjson_mut_obj_add_strcpy(doc, object, "kind", entry->kind);
+    yyjson_mut_obj_add_uint(doc, object, "size", entry->size);
+    yyjson_mut_obj_add_str(doc, object, "mode", "");
+    yyjson_mut_obj_add_bool(doc, object, "public", false);
+    yyjson_mut_obj_add_strcpy(doc, object, "pool", entry->pool);
+    if (entry->keep_until != 0)
+        yyjson_mut_obj_add_sint(doc, object, "keepUntil", entry->keep_until);
+    yyjson_mut_obj_add_str(doc, object, "error", "storage.volume-lost");
+}
+
 void space_list(struct varlink_call *call, yyjson_val *params, void *data)
 {
     const struct storage *storage = data;
@@ -433,6 +474,10 @@ void space_list(struct varlink_call *call, yyjson_val *params, void *data)
     listing.spaces = yyjson_mut_obj_add_arr(listing.doc, root, "spaces");
     for (const struct pool *pool = storage->pools; pool != NULL; pool = pool->next)
         (void)space_each(pool, list_one, &listing);
+    const struct roster_entry *entry;
+    size_t at = 0;
+    while ((entry = roster_next_lost(storage, &at)) != NULL)
+        list_lost(entry, &listing);
     varlink_call_reply(call, listing.doc);
 }
 

@@ -16,6 +16,8 @@
 #define STORAGE_UID_PROVD 106
 #define STORAGE_UID_KVD 107
 #define STORAGE_UID_GATED 108
+/* A disk that is being wiped may have to discard all it has first. */
+#define STORAGE_PATIENCE_WIPE_US ((uint64_t)300 * 1000000)
 /* Why a boot goes on without a disk that does not answer: with a pool at hand, and without. */
 #define STORAGE_PATIENCE_US ((uint64_t)20 * 1000000)
 #define STORAGE_PATIENCE_ALONE_US ((uint64_t)90 * 1000000)
@@ -27,11 +29,13 @@ struct pool {
     bool rotational;
     bool ephemeral;
     bool primary;
-    bool read_only; /* btrfs writes no more after an error, and it was told */
-    bool failing;  /* its disk expects to fail, or takes no more writes: nothing new is put there */
-    int fd;        /* its root folder */
-    uint64_t size; /* bytes of its device */
-    uint64_t usable; /* bytes that volumes may be promised */
+    bool read_only;  /* btrfs writes no more after an error, and it was told */
+    bool bad_writes; /* writes failed since it was mounted, and it was told */
+    bool failing; /* its disk expects to fail, or takes no more writes: nothing new is put there */
+    uint64_t write_errors; /* that btrfs has counted in all its life, when it was mounted */
+    int fd;                /* its root folder */
+    uint64_t size;         /* bytes of its device */
+    uint64_t usable;       /* bytes that volumes may be promised */
     uint64_t
         own; /* bytes for images, logs and state; the rest of size is what btrfs needs for itself */
 };
@@ -45,6 +49,8 @@ struct disk_entry {
     char basis[CLASS_TEXT]; /* of its class */
     struct smart smart;
     bool gone; /* pulled while its child was at work: on no list, freed when the child ends */
+    bool late; /* its child has not ended in time: nobody waits for it any more */
+    uint64_t begun_us; /* when the child began */
     /* The child at work, pid 0 when it has ended. */
     enum claim_purpose purpose;
     pid_t pid;
@@ -69,6 +75,8 @@ struct storage {
     struct roster roster;
     struct uevent *uevent;
     struct loop_timer *patience;
+    struct loop_timer *lateness; /* the next disk that does not answer in time */
+    bool lateness_set;
     struct loop_timer *hourly;
     struct loop_timer *often;     /* whether a pool takes no more writes */
     struct loop_timer *snapshots; /* the next one that a policy wants */
@@ -94,9 +102,13 @@ int hotplug_sync(struct storage *storage);
 /* From now on by itself, when the kernel says so. */
 int hotplug_start(struct storage *storage);
 int hotplug_begin(struct disk_entry *entry, enum claim_purpose purpose);
+/* Nobody waits any more for what the disk's child finds: it counts as failed until it answers. */
+void hotplug_give_up(struct disk_entry *entry);
 
 /* ---- health.c ---- */
 int health_start(struct storage *storage); /* every hour, and pools every few seconds */
+/* A pool was mounted: what went wrong before does not count. */
+void health_begin(struct pool *pool);
 /* Takes over what a child learned, and adds what the disk's pool saw. */
 void health_learned(struct disk_entry *entry, const struct smart *learned);
 /* A child ended: answers those who wait for all of them. */
@@ -191,6 +203,8 @@ struct volume_wish {
     const char *kind; /* "ssd", "hdd" */
     uint64_t size;
     bool at_least; /* a larger size stays as it is */
+    bool
+        later; /* one that exists keeps its size for now; whether there is space to grow it is said */
     struct volume_form form;
 };
 int volume_ensure(struct storage *storage, const struct volume_wish *wish,

@@ -21,6 +21,7 @@ struct vdisk_params {
     const char *holder;
     uint64_t size;
     bool at_least;
+    bool later;
 };
 
 #define SECRET_TEXT_MAX 64
@@ -32,6 +33,7 @@ static const struct json_field ensure_fields[] = {
     {"filesystem", JSON_STRING, offsetof(struct vdisk_params, filesystem), true, 0, 16},
     {"secret", JSON_STRING, offsetof(struct vdisk_params, secret), false, 0, SECRET_TEXT_MAX},
     {"atLeast", JSON_BOOL, offsetof(struct vdisk_params, at_least), false, 0, 0},
+    {"later", JSON_BOOL, offsetof(struct vdisk_params, later), false, 0, 0},
 };
 static const struct json_field attach_fields[] = {
     {"key", JSON_STRING, offsetof(struct vdisk_params, key), true, 0, 255},
@@ -116,6 +118,7 @@ void vdisk_method_ensure(struct varlink_call *call, yyjson_val *params, void *da
                                    .kind = p.kind,
                                    .size = p.size,
                                    .at_least = p.at_least,
+                                   .later = p.later,
                                    .form = {.encrypted = task.has_key}};
         snprintf(wish.form.filesystem, sizeof(wish.form.filesystem), "%s", p.filesystem);
         r = volume_ensure(data, &wish, &volume, &created, &err);

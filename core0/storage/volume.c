@@ -391,6 +391,12 @@ static int volume_reuse(struct volume *volume, const struct volume_wish *wish, s
             wish->key, volume->form.encrypted ? "encrypted " : "",
             volume_is_disk(volume) ? "virtual disk, " : "folder", volume->form.filesystem);
     uint64_t size = wish->at_least && wish->size < volume->size ? volume->size : wish->size;
+    if (wish->later) {
+        uint64_t left = pool_free(volume->pool);
+        if (size > volume->size && size - volume->size > left)
+            return no_space(err, pool_kind(volume->pool), size - volume->size, left);
+        size = volume->size;
+    }
     return volume_change(volume, size, err);
 }
 

@@ -14,7 +14,7 @@
 
 #include "lib/json.h"
 #include "lib/log.h"
-#include "storage.h"
+#include "space.h"
 
 struct wipe_params {
     const char *name;
@@ -70,9 +70,11 @@ static int check(const struct storage *storage, const struct disk_entry *entry,
     size_t volumes = 0;
     if (pool != NULL && !params->force) {
         int r = volume_each(pool, count_one, &volumes);
-        if (r < 0 || volumes > 0)
+        bool spaces = space_reserved(pool) > 0;
+        if (r < 0 || volumes > 0 || spaces)
             return error_set(err, EBUSY, "storage.disk-in-use", "--force throws them away",
-                             "disk %s holds a pool with %zu volumes%s", params->name, volumes,
+                             "disk %s holds a pool with %zu volumes%s%s", params->name, volumes,
+                             spaces ? " and key-value namespaces" : "",
                              r < 0 ? ", as far as it can be read" : "");
     }
     return 0;

@@ -131,6 +131,83 @@ def test_a_namespace_is_promised_made_and_removed(m):
     assert not m.agent.exists(f"{pool['path']}/kv")
 
 
+SEGMENT = 67174400
+
+
+def cost(size):
+    """What a pool promises for a namespace: docs/decisions/0114."""
+    return 2 * size + SEGMENT * 5 // 2
+
+
+def test_every_byte_is_counted_once(m):
+    """What is promised, may be promised, is the node's own and btrfs's is the whole pool; what is registered is what the contract
+    counts of it and what may still be sold."""
+    def look():
+        status = ask(m, "GetStatus")
+        for pool in status["pools"]:
+            assert pool["size"] == pool["reserved"] + pool["free"] + pool["own"] + pool["overhead"], pool
+        return status["hdd"], pools(m)["hdd"]
+
+    registered, before = look()
+    assert before["reserved"] == 0 and registered == before["free"]
+    usable = before["free"]
+    volume = f"volume/{TENANT}/shop/counted"
+    ask(m, "EnsureVolume", key=volume, kind="hdd", size=5 * MIB)
+    ensure(m, "counted", size=16 * MIB)
+    ensure(m, "counted2", size=MIB + 1)
+    registered, pool = look()
+    once = SEGMENT + 32 * MIB  # for the server
+    assert pool["reserved"] == 5 * MIB + cost(16 * MIB) + cost(MIB + 1) + once
+    assert pool["free"] == usable - pool["reserved"]
+    assert registered == pool["free"] + 5 * MIB + 16 * MIB + MIB + 1
+    ensure(m, "counted", size=20 * MIB)
+    registered, pool = look()
+    assert registered == pool["free"] + 5 * MIB + 20 * MIB + MIB + 1
+    assert pool["free"] == usable - 5 * MIB - cost(20 * MIB) - cost(MIB + 1) - once
+    # The last byte is sold, and not one more.
+    ask(m, "EnsureVolume", key=volume, kind="hdd", size=5 * MIB + pool["free"])
+    assert look()[1]["free"] == 0
+    with pytest.raises(Varlink) as refused:
+        ask(m, "EnsureVolume", key=volume, kind="hdd", size=5 * MIB + pool["free"] + 4096)
+    assert refused.value.parameters["code"] == "storage.no-space"
+    ask(m, "RemoveVolume", key=volume)
+    for name in ("counted", "counted2"):
+        ask(m, "RemoveSpace", key=key(name))
+    assert look() == (usable, before)
+
+
+def test_garbage_is_its_own(m):
+    """Overwritten with more than its whole share, a namespace takes no more of the disk than it was promised, and its neighbour fills
+    its own to the end."""
+    ensure(m, "loud", size=4 * MIB)
+    made = ensure(m, "quiet", size=4 * MIB)
+    names = {name: ensure(m, name, size=4 * MIB)["namespace"] for name in ("loud", "quiet")}
+    size = 500000
+    rounds = cost(4 * MIB) * 3 // 2 // (2 * size)
+    script = (f"cd /tmp; for v in 1 2; do printf '*3\\r\\n$3\\r\\nSET\\r\\n$1\\r\\nk\\r\\n${size}\\r\\n' >set$v; "
+              f"head -c {size} /dev/zero | tr '\\0' $v >>set$v; printf '\\r\\n' >>set$v; done; "
+              f"(printf 'SELECT {names['loud']} secret\\r\\n'; for i in $(seq {rounds}); do cat set1 set2; done; printf 'QUIT\\r\\n') "
+              f"| /croft-test/busybox nc 127.0.0.1 {made['port']} | sort | uniq -c")
+    said = m.agent.sh(script, 300).out.split("\n")
+    counts = {line.split()[1].strip(): int(line.split()[0]) for line in said if line.split()}
+    assert counts == {"+OK": 2, "$1": 2 * rounds, "k": 2 * rounds}, said
+    folder = f"{pools(m)['hdd']['path']}/kv"
+    used = {line.split()[1].rsplit("/", 1)[1]: int(line.split()[0]) << 10
+            for line in m.agent.sh(f"du -k -d 1 {folder}").out.splitlines() if "/ns-" in line}
+    assert max(used.values()) <= cost(4 * MIB), used
+    assert sum(used.values()) > 4 * MIB
+    value = "x" * (1024 * 100 - 4)
+    answer = inside(m, made["port"], f"SELECT {names['quiet']} secret", "SET full y")
+    assert "full" in answer
+    fill = (f"(printf 'SELECT {names['quiet']} secret\\r\\n'; for i in $(seq 1000 1039); do "
+            f"printf \"*3\\r\\n\\$3\\r\\nSET\\r\\n\\$4\\r\\n$i\\r\\n\\${len(value)}\\r\\n\"; head -c {len(value)} /dev/zero "
+            f"| tr '\\0' x; printf '\\r\\n'; done; printf 'QUIT\\r\\n') | /croft-test/busybox nc 127.0.0.1 {made['port']}")
+    answers = m.agent.sh(fill, 120).out
+    assert "no-space" not in answers and "No space" not in answers and answers.count("$4") == 40, answers[-500:]
+    for name in names:
+        ask(m, "RemoveSpace", key=key(name))
+
+
 def test_what_cannot_be_is_refused(m):
     assert refusal(m, size=1 << 40) == "storage.no-space"
     assert refusal(m, size=1) == "storage.too-small"
@@ -159,6 +236,11 @@ def test_a_pulled_disk_takes_only_its_own_server(m):
     wait_for(lambda: service(m, uuids["hdd"])["state"] == "stopped", 60, "its kvd is not stopped")
     assert service(m, uuids["ssd"])["state"] == "running"
     assert "fast" in inside(m, fast["port"], f"SELECT {fast['namespace']} secret", "GET a")
+    # It is known to be lost, and not made a second time elsewhere.
+    assert refusal(m, key=key("kept"), kind="ssd") == "storage.volume-lost"
+    listed = {s["key"]: s.get("error") for s in ask(m, "ListSpaces")["spaces"]}
+    assert listed == {key("fast"): None, key("kept"): "storage.volume-lost"}
+    assert all(v["key"] != key("kept") for v in ask(m, "ListVolumes")["volumes"])
     ask(m, "RemoveSpace", key=key("fast"))
     m.plug(m.slow)
     wait_for(lambda: "hdd" in pools(m), 120, "the hdd is not taken back")
@@ -257,6 +339,31 @@ def test_a_namespace_alone(node):
     assert Kv(port, space["namespace"], "open").wait("GET key") == ["value"]
     it.cancel()
     wait_for(lambda: not answers(port), 60, "the port still answers")
+
+
+def test_a_failed_update_grows_nothing(node):
+    """Volume, virtual disk and namespace keep their sizes while an update may still fail, and have the new ones once it runs."""
+    def storage(size):
+        options = {"driver_opts": {"size": f"{size}M"}}
+        return {"volumes": {"data": options, "disk": {"driver_opts": {"size": f"{size}M", "encrypted": "true"}}},
+                "x-croft": {"kv": {"cache": {"size": f"{size}M", "password": "open"}}}}
+
+    def sizes():
+        call = node.agent.varlink
+        found = [(v["key"], v["size"]) for v in call("storaged", "ListVolumes")["volumes"]]
+        found += [(s["key"], s["size"]) for s in call("storaged", "ListSpaces")["spaces"]]
+        return {k.rsplit("/", 1)[1]: size // MIB for k, size in found if "/grows/" in k}
+
+    app = {"image": "busybox", "stop_grace_period": "1s", "command": ["sleep", "100000"], "volumes": ["data:/data", "disk:/disk"]}
+    sick = {**app, "healthcheck": {"test": ["CMD", "false"], "interval": "1s", "retries": 2, "start_period": "0s"}}
+    with node.deployed({"app": app}, name="grows", **storage(64)) as it:
+        assert sizes() == {"data": 64, "disk": 64, "cache": 64}
+        _, done = node.try_deploy({"app": sick}, name="grows", **storage(96))
+        assert done.status == 1 and "unhealthy" in done.out + done.err
+        assert it.show()["state"].lower() == "active"
+        assert sizes() == {"data": 64, "disk": 64, "cache": 64}
+        node.deploy({"app": app}, name="grows", **storage(96))
+        assert sizes() == {"data": 96, "disk": 96, "cache": 96}
 
 
 def spaces(node, name):

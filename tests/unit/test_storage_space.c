@@ -84,13 +84,14 @@ static void test_a_description_is_found_again(void **state)
     assert_ptr_equal(found.pool, &pools[1]);
     assert_int_equal(space_reserved(&pools[0]), 0);
     assert_int_equal(space_reserved(&pools[1]),
-                     2 * (16 * MIB + SPACE_SEGMENT_BYTES) + SPACE_SERVER_BYTES);
+                     2 * 16 * MIB + SPACE_SEGMENT_BYTES * 5 / 2 + SPACE_SERVER_BYTES);
     space.size = 32 * MIB;
     assert_int_equal(space_save(&space), 0);
     space = make(&pools[1], KEY "2", MIB);
     assert_int_equal(space_save(&space), 0);
     assert_int_equal(space_reserved(&pools[1]),
                      space_cost(32 * MIB) + space_cost(MIB) + SPACE_SERVER_BYTES);
+    assert_int_equal(space_sold(&pools[1]), 33 * MIB);
     assert_int_equal(space_forget(&found), 0);
     assert_int_equal(space_forget(&found), 0);
     assert_int_equal(space_forget(&space), 0);
