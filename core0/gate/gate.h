@@ -150,6 +150,8 @@ const struct gate_method *method_find(const char *http, const char *path, bool *
 struct gate_tls;
 /* key: 64 hex of the P-256 key; the certificate signs itself. Error code gate.tls. */
 int gate_tls_new(const char *key, struct gate_tls **ret_tls, struct error *err);
+/* The node's certificate in PEM, as text to be freed; NULL: no memory. */
+char *gate_tls_certificate(const struct gate_tls *tls);
 void gate_tls_free(struct gate_tls *tls);
 mbedtls_ssl_context *gate_tls_session(void *tls); /* for http_server_set_tls() */
 

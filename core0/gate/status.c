@@ -5,6 +5,7 @@
  * said once more in one list, `reasons`: a container that is killed for its memory and comes back is Active on the chain.
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "gate.h"
@@ -167,6 +168,10 @@ static void take_entries(struct request *request, yyjson_val *parameters)
 
     request->answer = gate_parameters(&root);
     yyjson_mut_obj_add_uint(request->answer, root, "reservation", request->challenge.reservation);
+    char *certificate = gate_tls_certificate(request->gate->tls);
+    if (certificate != NULL)
+        yyjson_mut_obj_add_strcpy(request->answer, root, "certificate", certificate);
+    free(certificate);
     copy_own(request, yyjson_obj_get(parameters, "entries"), "entries");
     request_call(request, "contd", "org.croft.container.List", NULL, take_containers);
 }

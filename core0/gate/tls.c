@@ -17,6 +17,8 @@
 #include "lib/crypto/hash.h"
 #include "lib/crypto/text.h"
 
+#define PEM_LINE 64
+
 struct gate_tls {
     mbedtls_ssl_config config;
     mbedtls_x509_crt certificate;
@@ -62,6 +64,9 @@ static int make_certificate(struct gate_tls *tls)
     /* the node's clock may be years off: RFC 5280, section 4.1.2.5, for a certificate without an end */
     if (r == 0)
         r = mbedtls_x509write_crt_set_validity(&cert, "20000101000000", "99991231235959");
+    /* What noded signs with the same key for the key-value servers is taken by who trusts this one. */
+    if (r == 0)
+        r = mbedtls_x509write_crt_set_basic_constraints(&cert, 1, 0);
     if (r == 0)
         r = mbedtls_x509write_crt_der(&cert, der, sizeof(der), crypto_random_mbedtls, NULL);
     mbedtls_x509write_crt_free(&cert);
@@ -108,6 +113,28 @@ int gate_tls_new(const char *key, struct gate_tls **ret_tls, struct error *err)
     }
     *ret_tls = tls;
     return 0;
+}
+
+char *gate_tls_certificate(const struct gate_tls *tls)
+{
+    char *text = base64_encode(tls->certificate.raw.p, tls->certificate.raw.len);
+    size_t len = text != NULL ? strlen(text) : 0;
+    struct buffer pem;
+    int r = text != NULL ? 0 : -ENOMEM;
+
+    buffer_init(&pem, 0);
+    if (r == 0)
+        r = buffer_printf(&pem, "-----BEGIN CERTIFICATE-----\n");
+    for (size_t at = 0; at < len && r >= 0; at += PEM_LINE)
+        r = buffer_printf(&pem, "%.*s\n", PEM_LINE, text + at);
+    if (r >= 0)
+        r = buffer_printf(&pem, "-----END CERTIFICATE-----\n");
+    if (r >= 0)
+        r = buffer_append(&pem, "", 1);
+    free(text);
+    if (r < 0)
+        buffer_done(&pem);
+    return r < 0 ? NULL : (char *)pem.data;
 }
 
 void gate_tls_free(struct gate_tls *tls)

@@ -27,6 +27,7 @@ static const char help[] =
     "  --index DIR                 folder of the indexes, on a faster disk (the data folder)\n"
     "  --listen tcp:ADDR:PORT      where clients reach it; repeatable (tcp:127.0.0.1:9900)\n"
     "           plain:ADDR:PORT    the same without TLS where there is a certificate\n"
+    "           either:ADDR:PORT   TLS and plain text, as the client begins\n"
     "           unix:PATH          a socket of this machine, never with TLS\n"
     "           fd:N               a listening socket that kvd was started with\n"
     "  --mode user|seq             of new namespaces: keys of the client, or numbers (user)\n"

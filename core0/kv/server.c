@@ -69,7 +69,7 @@ static void adopt(struct worker *worker, void *data, uint64_t argument)
     const struct server_listener *listener = data;
 
     session_adopt(worker, (int)argument, listener->tls ? worker->server->tls : NULL,
-                  listener->local);
+                  listener->either, listener->local);
 }
 
 static struct worker *pick_worker(struct server *server)
@@ -245,6 +245,9 @@ static int listener_add(struct server *server, const char *text, struct error *e
     } else if (strncmp(text, "tcp:", 4) == 0) {
         fd = listen_tcp(text + 4);
         listener->tls = server->tls != NULL;
+    } else if (strncmp(text, "either:", 7) == 0) {
+        fd = listen_tcp(text + 7);
+        listener->tls = listener->either = server->tls != NULL;
     } else if (strncmp(text, "plain:", 6) == 0) {
         fd = listen_tcp(text + 6);
     } else if (strncmp(text, "fd:", 3) == 0) {

@@ -129,6 +129,7 @@ struct server {
         int fd;
         struct loop_io *io;
         bool tls, local;
+        bool either;    /* plain text as well */
         char path[108]; /* of a Unix socket, removed at the end */
     } listeners[SERVER_LISTENERS_MAX];
     unsigned listener_count;

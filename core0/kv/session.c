@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "command.h"
@@ -15,6 +16,7 @@
 
 #define READS_PER_EVENT                                                                            \
     8 /* of a TLS session, which hides bytes from epoll; then the others have a turn */
+#define TLS_HANDSHAKE 22 /* first byte of a client that speaks TLS */
 #define REQUEST_BESIDE                                                                             \
     ((size_t)2 << 20) /* bytes of a request beside one value: MGET of 1,023 keys of 1 KiB */
 
@@ -63,6 +65,8 @@ static void session_free(struct session *s)
     command_abandon(s);
     session_enter(s, NULL, 0, false);
     loop_io_del(s->io);
+    if (s->transport == NULL && s->fd >= 0)
+        close(s->fd);
     transport_free(s->transport);
     session_in_free(s);
     session_out_free(s);
@@ -106,7 +110,24 @@ static int open_transport(struct tls *tls, int fd, struct transport **ret_transp
     return transport_tls_new(ssl, fd, ret_transport);
 }
 
-void session_adopt(struct worker *worker, int fd, struct tls *tls, bool local)
+/* A record of TLS begins with 22 (RFC 8446, 5.1), and no request of ours does. 0, -EAGAIN or what ends the session. */
+static int choose_transport(struct session *s)
+{
+    uint8_t first;
+    ssize_t n = recv(s->fd, &first, 1, MSG_PEEK);
+    int fd = s->fd, r;
+
+    if (n < 0)
+        return errno == EINTR || errno == EWOULDBLOCK ? -EAGAIN : -errno;
+    if (n == 0)
+        return -ECONNRESET;
+    s->tls = first == TLS_HANDSHAKE;
+    s->fd = -1;
+    r = open_transport(s->tls ? s->either : NULL, fd, &s->transport);
+    return r;
+}
+
+void session_adopt(struct worker *worker, int fd, struct tls *tls, bool either, bool local)
 {
     struct session *s = calloc(1, sizeof(*s));
 
@@ -116,9 +137,11 @@ void session_adopt(struct worker *worker, int fd, struct tls *tls, bool local)
     }
     s->worker = worker;
     s->local = local;
-    s->tls = tls != NULL;
+    s->either = either ? tls : NULL;
+    s->fd = s->either != NULL ? fd : -1;
+    s->tls = tls != NULL && !either;
     s->admin = worker->server->options.password[0] == '\0';
-    if (open_transport(tls, fd, &s->transport) < 0)
+    if (s->either == NULL && open_transport(tls, fd, &s->transport) < 0)
         goto fail;
     if (loop_io_add(worker->loop, fd, EPOLLIN, session_event, s, &s->io) < 0)
         goto fail;
@@ -127,6 +150,8 @@ void session_adopt(struct worker *worker, int fd, struct tls *tls, bool local)
     return;
 
 fail:
+    if (s->fd >= 0)
+        close(s->fd);
     transport_free(s->transport);
     free(s);
 refused:
@@ -329,6 +354,12 @@ static bool session_in_prepare(struct session *s)
 /* 0 or a negative errno: the session is over. */
 static int session_read(struct session *s)
 {
+    if (s->transport == NULL) {
+        int chosen = choose_transport(s);
+
+        if (chosen < 0)
+            return chosen == -EAGAIN ? 0 : chosen;
+    }
     for (int i = 0; i < (s->tls ? READS_PER_EVENT : 1); i++) {
         uint8_t *at;
         size_t space;

@@ -70,6 +70,9 @@ struct session {
     unsigned listed; /* bits of enum session_list */
     bool local;      /* over a Unix socket */
     bool tls;
+    struct tls *
+        either; /* the client's first byte decides whether it speaks TLS; transport is NULL until then */
+    int fd;                                  /* until then ours */
     bool eof;                                /* the peer sends nothing more */
     bool read_wants_write, write_wants_read; /* TLS */
     bool want_write;                         /* the socket is full */
@@ -116,7 +119,7 @@ struct session {
 };
 
 /* ---- for workers (on their threads) ---- */
-void session_adopt(struct worker *worker, int fd, struct tls *tls, bool local);
+void session_adopt(struct worker *worker, int fd, struct tls *tls, bool either, bool local);
 void session_flush_ready(struct worker *worker); /* at the end of every turn */
 void session_wake_starved(struct worker *worker);
 void session_tick_all(struct worker *worker); /* once a second: deadlines */

@@ -14,6 +14,7 @@
 #include "lib/json.h"
 #include "lib/log.h"
 #include "node.h"
+#include "node/server_certificate.h"
 
 #define SEALED_MAX ((size_t)4 << 20)
 #define NEEDED_MAX 4096 /* epochs: as many as provd has revisions */
@@ -352,6 +353,37 @@ static void get_tls_key(struct varlink_call *call, yyjson_val *params, void *dat
     reply(call, doc);
 }
 
+static void issue_server_certificate(struct varlink_call *call, yyjson_val *params, void *data)
+{
+    (void)params;
+    struct node *node = data;
+    struct server_certificate made;
+    uint8_t key[32];
+    if (!node->has_identity) {
+        fail(call, "node.not-registered", "the node has no identity yet", "try again");
+        return;
+    }
+    identity_tls_key(&node->identity, key);
+    int r = server_certificate_issue(key, &made);
+    crypto_wipe(key, sizeof(key));
+    char *certificate = r == 0 ? base64_encode(made.certificate, made.certificate_len) : NULL;
+    char *secret = r == 0 ? base64_encode(made.key, made.key_len) : NULL;
+    crypto_wipe(&made, sizeof(made));
+    if (certificate == NULL || secret == NULL) {
+        fail(call, "node.failed", "no certificate can be made", "try again");
+    } else {
+        yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
+        yyjson_mut_val *root = yyjson_mut_obj(doc);
+        yyjson_mut_doc_set_root(doc, root);
+        yyjson_mut_obj_add_strcpy(doc, root, "certificate", certificate);
+        yyjson_mut_obj_add_strcpy(doc, root, "key", secret);
+        crypto_wipe(secret, strlen(secret));
+        reply(call, doc);
+    }
+    free(certificate);
+    free(secret);
+}
+
 /* Only provd opens and submits, only gated serves with the key of the listener; the user ids are those of the image's passwd file. */
 static const uid_t only_provd[] = {106, VARLINK_UID_END};
 static const uid_t only_root[] = {VARLINK_UID_END};
@@ -366,6 +398,7 @@ static const struct varlink_method methods[] = {
     {"org.croft.node.RotateKey", rotate_key, only_root},
     {"org.croft.node.GetPending", get_pending, only_provd},
     {"org.croft.node.GetTlsKey", get_tls_key, only_gated},
+    {"org.croft.node.IssueServerCertificate", issue_server_certificate, only_root},
 };
 
 const struct varlink_interface node_interface = {

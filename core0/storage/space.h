@@ -102,5 +102,8 @@ void space_server_end(struct storage *storage, const struct pool *pool);
 /* The TCP port of the pool's server; 0: it has none yet. */
 uint16_t space_server_port(const struct storage *storage, const struct pool *pool);
 
+/* The servers take TLS beside plain text, with a certificate that the node's registered key has signed. */
+bool space_server_has_tls(const struct storage *storage);
+
 /* ---- space_methods.c ---- */
 varlink_method_fn space_ensure, space_keep, space_remove, space_list, space_get;

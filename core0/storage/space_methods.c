@@ -422,8 +422,10 @@ static yyjson_mut_val *put_space(yyjson_mut_doc *doc, const struct storage *stor
     yyjson_mut_obj_add_bool(doc, object, "public", space->is_public);
     yyjson_mut_obj_add_strcpy(doc, object, "pool", pool->uuid);
     uint16_t port = space_server_port(storage, pool);
-    if (port != 0)
+    if (port != 0) {
         yyjson_mut_obj_add_uint(doc, object, "port", port);
+        yyjson_mut_obj_add_bool(doc, object, "tls", space_server_has_tls(storage));
+    }
     if (space->keep_until != 0)
         yyjson_mut_obj_add_sint(doc, object, "keepUntil", space->keep_until);
     return object;

@@ -24,6 +24,13 @@
 
 #define RUN "/run/croft/kvd"
 #define CORE_SOCKET "/run/croft/core0"
+#define NODE_SOCKET "/run/croft/noded"
+#define CERTIFICATE RUN "/certificate"
+#define KEY RUN "/key"
+/* noded comes after storaged: for so long what is found at a start waits for the certificate. */
+#define CERTIFICATE_PATIENCE_US ((uint64_t)15 * 1000000)
+#define CERTIFICATE_RETRY_US ((uint64_t)500 * 1000)
+#define CERTIFICATE_MAX 2048
 #define DATA "kv"
 #define INDEX "kv-index"
 /* core0/net/ports.c keeps them from tenants. */
@@ -59,8 +66,11 @@ struct space_server {
 
 struct space_servers {
     struct space_server *list;
-    struct varlink_client *core;
+    struct varlink_client *core, *node;
     struct loop_timer *retry;
+    struct loop_timer *certify; /* asks noded until it has answered */
+    bool certified, asking;     /* the servers' certificate and key lie in /run */
+    uint64_t patient_until;
 };
 
 static struct pool *pool_by_uuid(const struct storage *storage, const char *uuid)
@@ -162,7 +172,7 @@ static int make_env(struct space_server *server, const struct pool *pool)
     const struct pool *on = index_pool(server, pool);
     cleanup_free char *old = NULL;
     char index[256] = "";
-    char text[512];
+    char text[768];
     char path[128];
     int r = on == NULL ? 0 : make_index(server, on, index, sizeof(index));
     if (r < 0) {
@@ -172,10 +182,12 @@ static int make_env(struct space_server *server, const struct pool *pool)
     }
     snprintf(server->index, sizeof(server->index), "%s", on != NULL ? on->uuid : "");
     server->decided = true;
+    bool certified = server->storage->spaces->certified;
     int len = snprintf(text, sizeof(text),
-                       "KVD_INDEX_POOL=%s\nKVD_PORT=%u\nKVD_OPTIONS=--listen tcp:[::]:%u%s%s\n",
-                       server->index, server->port, server->port, on != NULL ? " --index " : "",
-                       on != NULL ? index : "");
+                       "KVD_INDEX_POOL=%s\nKVD_PORT=%u\nKVD_OPTIONS=--listen %s:[::]:%u%s%s%s\n",
+                       server->index, server->port, certified ? "either" : "tcp", server->port,
+                       certified ? " --tls-cert " CERTIFICATE " --tls-key " KEY : "",
+                       on != NULL ? " --index " : "", on != NULL ? index : "");
     run_path(server, ".env", path);
     if (file_read(path, sizeof(text), &old, NULL) == 0 && strcmp(old, text) == 0)
         return 0;
@@ -464,10 +476,72 @@ static int found(const struct space *space, void *data)
     return 1;
 }
 
+/* ---- the certificate ---- */
+
+static int put_file(yyjson_val *parameters, const char *member, const char *path)
+{
+    const char *text = yyjson_get_str(yyjson_obj_get(parameters, member));
+    uint8_t *der = NULL;
+    size_t len = 0;
+    int r = text == NULL ? -EBADMSG : base64_decode(text, CERTIFICATE_MAX, &der, &len);
+    if (r == 0)
+        r = file_write_atomic(path, der, len, 0400);
+    if (r == 0 && chown(path, STORAGE_UID_KVD, STORAGE_UID_KVD) < 0)
+        r = -errno;
+    if (der != NULL)
+        explicit_bzero(der, len);
+    free(der);
+    return r;
+}
+
+static void on_certificate(yyjson_val *parameters, const struct error *err, bool more, void *data)
+{
+    struct storage *storage = data;
+    struct space_servers *servers = storage->spaces;
+    (void)more;
+    (void)err; /* noded is not there yet, or has no identity: it is asked again */
+    servers->asking = false;
+    int r = parameters == NULL ? -EAGAIN : file_mkdirs(RUN, 0755);
+    /* The key first: with the certificate both are there. */
+    if (r == 0)
+        r = put_file(parameters, "key", KEY);
+    if (r == 0)
+        r = put_file(parameters, "certificate", CERTIFICATE);
+    if (r < 0) {
+        loop_timer_in(servers->certify, CERTIFICATE_RETRY_US);
+        return;
+    }
+    servers->certified = true;
+    space_servers_settle(storage);
+}
+
+static void certify(struct loop_timer *timer, void *data)
+{
+    struct storage *storage = data;
+    struct space_servers *servers = storage->spaces;
+    if (servers->certified || servers->asking)
+        return;
+    servers->asking = varlink_client_call(servers->node, "org.croft.node.IssueServerCertificate",
+                                          NULL, 0, CORE_TIMEOUT_US, on_certificate, storage) == 0;
+    if (!servers->asking)
+        loop_timer_in(timer, CERTIFICATE_RETRY_US);
+}
+
 void space_servers_settle(struct storage *storage)
 {
+    struct space_servers *servers = storage->spaces;
     if (!storage->ready)
         return;
+    if (!servers->certified) {
+        uint64_t now = loop_clock();
+        if (servers->patient_until == 0)
+            servers->patient_until = now + CERTIFICATE_PATIENCE_US;
+        certify(servers->certify, storage);
+        if (now < servers->patient_until) {
+            loop_timer_in(servers->retry, servers->patient_until - now);
+            return;
+        }
+    }
     for (const struct pool *pool = storage->pools; pool != NULL; pool = pool->next) {
         struct error err = {0};
         if (space_each(pool, found, NULL) != 1)
@@ -533,6 +607,11 @@ void space_server_end(struct storage *storage, const struct pool *pool)
     (void)btrfs_limit_sweep(pool->fd);
 }
 
+bool space_server_has_tls(const struct storage *storage)
+{
+    return storage->spaces->certified;
+}
+
 uint16_t space_server_port(const struct storage *storage, const struct pool *pool)
 {
     const struct space_server *server = server_of(storage, pool);
@@ -545,10 +624,19 @@ int space_servers_new(struct storage *storage, struct space_servers **ret_server
     struct space_servers *servers = calloc(1, sizeof(*servers));
     int r = servers == NULL ? -ENOMEM : varlink_client_new(loop, CORE_SOCKET, &servers->core);
     if (r == 0)
+        r = varlink_client_new(loop, NODE_SOCKET, &servers->node);
+    if (r == 0)
+        r = loop_timer_add(loop, certify, storage, &servers->certify);
+    /* A predecessor's are as good: they live as long as the machine runs. */
+    if (r == 0)
+        servers->certified = access(CERTIFICATE, F_OK) == 0 && access(KEY, F_OK) == 0;
+    if (r == 0)
         r = loop_timer_add(loop, on_retry, storage, &servers->retry);
     if (r < 0) {
         if (servers != NULL)
             varlink_client_free(servers->core);
+        if (servers != NULL)
+            varlink_client_free(servers->node);
         free(servers);
         return r;
     }

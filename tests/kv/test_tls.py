@@ -204,3 +204,27 @@ def test_options_of_a_replica_are_checked(kvd, options):
     with pytest.raises(AssertionError, match="did not start"):
         s.start()
     assert "replica" in s.log.read_text() or "kv.tls" in s.log.read_text()
+
+
+def test_either(kvd, certificate):
+    """One port for both: the first byte tells, whenever it comes; a client that says nothing costs nothing but its descriptor."""
+    cert, key = certificate
+    s = kvd("--tls-cert", cert, "--tls-key", key, "--workers", "2", listen=("either:127.0.0.1:0",))
+    silent = socket.create_connection(("127.0.0.1", s.port), 60)
+    gone = socket.create_connection(("127.0.0.1", s.port), 60)
+    gone.close()
+    plain = Client(("127.0.0.1", s.port))
+    assert plain("SET", "key", "plain") == b"key"
+    secret = tls_client(s.port, cert)
+    assert secret("GET", "key") == b"plain"
+    assert secret("SET", "key", "x" * 1000000) == b"key"
+    assert plain("GET", "key") == b"x" * 1000000
+    silent.sendall(b"PING\r\n")
+    assert silent.recv(7) == b"+PONG\r\n"
+    for first in (b"\x16", b"\x16\x03\x01\x00\x00", b"\x15\x03\x03\x00\x02\x01\x00"):
+        with socket.create_connection(("127.0.0.1", s.port), 60) as half:
+            half.sendall(first)
+    assert plain("PING") == "PONG" and secret("PING") == "PONG"
+    done = subprocess.run(["redis-cli", "--tls", "--cacert", cert, "-p", str(s.port), "PING"], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "PONG\n", done
+    silent.close()

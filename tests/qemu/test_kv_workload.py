@@ -1,11 +1,12 @@
 """Key-value namespaces as a workload: reserved by a compose file, used from another machine, kept and removed like volumes."""
 import json
 import socket
+import ssl
 import subprocess
 
 import pytest
 
-from lab import faults, machine as lab_machine, paths, ports
+from lab import cli, faults, machine as lab_machine, paths, ports
 from lab.agent import Varlink
 from lab.node import wait_for
 
@@ -95,7 +96,13 @@ def inside(m, port, *lines):
 
 
 def service(m, pool):
-    return m.agent.varlink("core0", "GetService", name=f"kvd@{pool}")["service"]
+    """At the node's start it comes with the certificate, which comes with noded."""
+    try:
+        return m.agent.varlink("core0", "GetService", name=f"kvd@{pool}")["service"]
+    except Varlink as unknown:
+        if unknown.parameters["code"] != "core.no-service":
+            raise
+        return {"state": "unknown"}
 
 
 def pools(m):
@@ -340,6 +347,46 @@ def test_a_namespace_alone(node):
     assert Kv(port, space["namespace"], "open").wait("GET key") == ["value"]
     it.cancel()
     wait_for(lambda: not answers(port), 60, "the port still answers")
+
+
+def test_tls_by_the_registered_key(node, logs):
+    """The published port takes TLS for who trusts the node's own certificate, got through the gate; another node's is refused."""
+    port, gate = node.ports[2], ports.free()
+    node.machine.forward(gate, 4443)
+    node.machine.wait("listening", 120, service="gated")
+    with node.deployed({}, name="tls", **kv(port)) as it:
+        space = it.answer["kv"]["cache"]
+        tenant = node.grid.tenant()
+        pem = logs / "node.pem"
+        asking = cli.Cli({**tenant.env, "CROFT_GATE": f"127.0.0.1:{gate}"})
+        asking.run("kv", "certificate", it.id, "--output", pem)
+        assert asking.json("kv", "certificate", it.id)["certificate"] == pem.read_text()
+        shown = node.agent.sh("croft kv list --json").out
+        assert next(s for s in json.loads(shown) if s["namespace"] == space["namespace"])["tls"] is True
+        # It is that of the gate, whose key croft has compared with the chain's.
+        assert ssl.PEM_cert_to_DER_cert(pem.read_text()) == ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate(("127.0.0.1", gate)))
+        lines = f"SELECT {space['namespace']} open\nSET key secret\nGET key\n"
+        done = subprocess.run(["redis-cli", "--tls", "--cacert", pem, "-p", str(port)], input=lines, text=True, capture_output=True,
+                              timeout=60 * paths.SCALE)
+        assert done.stdout.split() == ["OK", "key", "secret"], done
+        context = ssl.create_default_context(cafile=pem)
+        context.check_hostname = False
+        with context.wrap_socket(socket.create_connection(("127.0.0.1", port), 60)) as s:
+            s.sendall(f"SELECT {space['namespace']} open\r\nGET key\r\n".encode())
+            said = b""
+            while b"secret" not in said:
+                part = s.recv(100)
+                assert part, said
+                said += part
+        other = logs / "other.pem"
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+                        "-subj", "/CN=croft node", "-keyout", logs / "other.key", "-out", other], check=True, capture_output=True)
+        wrong = ssl.create_default_context(cafile=other)
+        wrong.check_hostname = False
+        with pytest.raises(ssl.SSLError):
+            wrong.wrap_socket(socket.create_connection(("127.0.0.1", port), 60))
+        # Plain text is still taken.
+        assert Kv(port, space["namespace"], "open")("GET key") == ["secret"]
 
 
 def test_a_failed_update_grows_nothing(node):
