@@ -66,8 +66,7 @@ static yyjson_mut_doc *make_list(const struct contd *contd)
 /* Logs outlive a boot, the instances that wrote them do not: whoever knows which are wanted removes the others. */
 static void add_logs(yyjson_mut_doc *doc, const struct contd *contd)
 {
-    yyjson_mut_val *list =
-        yyjson_mut_obj_add_arr(doc, yyjson_mut_doc_get_root(doc), "logs");
+    yyjson_mut_val *list = yyjson_mut_obj_add_arr(doc, yyjson_mut_doc_get_root(doc), "logs");
     DIR *dir = opendir(contd->opt.logs);
     struct instance_key key;
     struct dirent *entry;
