@@ -147,7 +147,7 @@ def test_the_key_is_the_registered_one_and_only_tls_1_3_is_spoken(place, early):
                                               "data": "0x" + (selector + place.node.number.to_bytes(32, "big")).hex()}, "latest")
     with place.tenant.connect() as link:
         assert link.key_hash.hex() in record
-        assert link.socket.version() == "TLSv1.3"
+        assert link.tls.version() == "TLSv1.3"
     with pytest.raises((ssl.SSLError, OSError)):
         place.tenant.connect(versions=(ssl.TLSVersion.TLSv1_2,) * 2)
     # Without TLS there is nothing to be had, not even a refusal in HTTP.

@@ -6,15 +6,17 @@ import http
 import json
 import os
 import pathlib
-import select
 import socket
 import ssl
 import struct
 import subprocess
+import sys
 import threading
 import time
 import urllib.parse
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "common"))
+from duplex import Duplex  # noqa: E402
 import abi
 import primitives
 from world import CHAIN_ID, word
@@ -37,40 +39,6 @@ def make_key(folder):
                     "-out", cert, "-subj", "/CN=nobody", "-days", "1"], check=True, capture_output=True)
     spki = subprocess.run(["openssl", "pkey", "-in", key, "-pubout", "-outform", "DER"], check=True, capture_output=True).stdout
     return cert, key, hashlib.sha256(spki).digest()
-
-
-class Link:
-    """TLS that one thread reads from while another writes. OpenSSL's connections do not stand that by themselves (Python 3.13 has a
-    lock for it, Debian 12's Python has none), and a lock held over a read that waits would hold up the writer."""
-
-    PATIENCE = 120  # seconds for one piece in either direction
-
-    def __init__(self, tls):
-        self.tls, self.lock, self.sending = tls, threading.Lock(), threading.Lock()
-        tls.setblocking(False)
-
-    def tried(self, attempt):
-        """What it gives back, once the connection is ready for it."""
-        end = time.monotonic() + self.PATIENCE
-        while True:
-            try:
-                with self.lock:
-                    return attempt()
-            except ssl.SSLWantReadError:
-                wanted = [self.tls], []
-            except ssl.SSLWantWriteError:
-                wanted = [], [self.tls]
-            # Not for long: what the other thread read may be what this one waits for.
-            if not any(select.select(*wanted, [], 0.1)) and time.monotonic() > end:
-                raise TimeoutError
-
-    def recv(self, size):
-        return self.tried(lambda: self.tls.recv(size))
-
-    def sendall(self, data):
-        with self.sending:  # one whole frame after the other
-            while data:
-                data = data[self.tried(lambda: self.tls.send(data)):]
 
 
 class Request:
@@ -200,7 +168,7 @@ class Gate:
         try:
             link.settimeout(120)
             with self.context.wrap_socket(link, server_side=True) as tls:
-                shared = Link(tls)
+                shared = Duplex(tls, 120)
                 while True:
                     self.one(shared)
         except (OSError, Gone):

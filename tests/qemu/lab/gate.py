@@ -2,6 +2,7 @@
 seen by a third. It does what a well-behaved client does, and lets a test alter each step of it."""
 import base64
 import hashlib
+import io
 import json
 import os
 import pathlib
@@ -13,8 +14,9 @@ import urllib.parse
 
 from . import paths
 
-sys.path.insert(0, str(paths.ROOT / "tests/vectors"))
+sys.path[:0] = [str(paths.ROOT / "tests/vectors"), str(paths.ROOT / "tests/common")]
 import primitives  # noqa: E402
+from duplex import Duplex  # noqa: E402
 
 PORT = 4443
 TYPE = b"Access(uint64 node,uint64 reservation,string method,bytes32 nonce,uint64 expires)"
@@ -104,12 +106,13 @@ class Connection:
         plain.settimeout(timeout * paths.SCALE)
         try:
             plain.connect((host, port))
-            self.socket = context.wrap_socket(plain, server_hostname=None)
+            self.tls = context.wrap_socket(plain, server_hostname=None)
         except BaseException:
             plain.close()
             raise
-        self.file = self.socket.makefile("rb")
-        self.certificate = self.socket.getpeercert(binary_form=True)
+        self.socket = Duplex(self.tls, timeout * paths.SCALE)
+        self.file = io.BufferedReader(self.socket)
+        self.certificate = self.tls.getpeercert(binary_form=True)
         self.key_hash = hashlib.sha256(public_key(self.certificate)).digest()
 
     def close(self):
