@@ -17,8 +17,8 @@
 #include "lib/notify.h"
 #include "provision/deployment.h"
 #include "provision/keys.h"
-#include "provision/steps.h"
 #include "provision/replaced.h"
+#include "provision/steps.h"
 #include "provision/sweep.h"
 
 #define IDENTITY_AGAIN_US ((uint64_t)500 * 1000)

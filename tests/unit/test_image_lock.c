@@ -46,7 +46,8 @@ static void write_many(size_t count, int padding)
     assert_non_null(f);
     fputc('{', f);
     for (size_t i = 0; i < count; i++)
-        fprintf(f, "%s\"n%05zu%0*d\":{\"id\":\"00\",\"hubs\":[]}", i == 0 ? "" : ",", i, padding, 0);
+        fprintf(f, "%s\"n%05zu%0*d\":{\"id\":\"00\",\"hubs\":[]}", i == 0 ? "" : ",", i, padding,
+                0);
     fputs("}\n", f);
     assert_int_equal(fclose(f), 0);
 }
