@@ -1,5 +1,6 @@
 """The world around a node: a development chain with the contracts, a relay, a hub, a farm, and the
 keys of farmer and tenant. Everything listens on loopback on free ports and ends with stop()."""
+import contextlib
 import http.client
 import json
 import pathlib
@@ -81,7 +82,7 @@ class Grid:
             *(["--timestamp", int(time.time()) - self.behind] if self.behind else [])])
         self.anvil.wait_port(self.chain_port)
         self.chain = f"http://127.0.0.1:{self.chain_port}"
-        known = json.loads(accounts.read_text())
+        known = self.wait_written(accounts)
         self.accounts = known["available_accounts"]
         self.keys = []
         for i, key in enumerate(known["private_keys"]):
@@ -89,6 +90,15 @@ class Grid:
             file.touch(mode=0o600)
             file.write_text(key + "\n")
             self.keys.append(file)
+
+    def wait_written(self, path, timeout=60):
+        """anvil listens before it has written its accounts."""
+        end = time.monotonic() + timeout * paths.SCALE
+        while True:
+            with contextlib.suppress(OSError, ValueError):
+                return json.loads(path.read_text())
+            assert self.anvil.popen.poll() is None and time.monotonic() < end, f"{path.name} is not written"
+            time.sleep(0.05)
 
     def deploy_contracts(self):
         out = subprocess.run([paths.CHAIN / "scripts/deploy", "--rpc", self.chain,
