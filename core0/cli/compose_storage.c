@@ -383,7 +383,7 @@ static int add_password(const struct entry *entry, yyjson_mut_val *space)
         len -= len > 0 && text[len - 1] == '\n' ? 1 : 0;
         password = text;
     }
-    if (len == 0 || len > PASSWORD_MAX || memchr(password, '\0', len) != NULL ||
+    if (len == 0 || len > PASSWORD_MAX || strnlen(password, len) != len ||
         (len == 1 && password[0] == '*')) {
         ret = entry_bad(entry, "password", "wanted: 1 to 63 bytes, not \"*\" alone");
     } else if (!yyjson_mut_obj_add_strncpy(entry->context->doc, space, "password", password, len)) {

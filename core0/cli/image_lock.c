@@ -19,14 +19,14 @@ static int by_name(const void *a, const void *b)
 /* Writes the members sorted, so that the file does not change with the order of commands. */
 static int write_sorted(const char *path, yyjson_mut_doc *doc, yyjson_mut_val *root)
 {
-    cleanup_free const char **names = calloc(yyjson_mut_obj_size(root) + 1, sizeof(*names));
+    const char **names = calloc(yyjson_mut_obj_size(root) + 1, sizeof(*names));
     size_t count = 0;
     size_t index;
     size_t max;
     yyjson_mut_val *key;
     yyjson_mut_val *value;
     yyjson_mut_val *sorted = yyjson_mut_obj(doc);
-    if (names == NULL || sorted == NULL) {
+    if (names == NULL) {
         return -ENOMEM;
     }
     yyjson_mut_obj_foreach(root, index, max, key, value)
@@ -38,6 +38,7 @@ static int write_sorted(const char *path, yyjson_mut_doc *doc, yyjson_mut_val *r
         yyjson_mut_val *item = yyjson_mut_obj_get(root, names[i]);
         yyjson_mut_obj_add_val(doc, sorted, names[i], yyjson_mut_val_mut_copy(doc, item));
     }
+    free(names);
     yyjson_mut_doc_set_root(doc, sorted);
     size_t len;
     char *text = yyjson_mut_write(doc, YYJSON_WRITE_PRETTY, &len);

@@ -77,7 +77,7 @@ int main(int argc, char **argv)
         return ret == CLI_USAGE ? CLI_USAGE : CLI_DONE;
     }
     bool own = cli.verb != NULL && (cli.verb->flags & VERB_OWN_STATUS) != 0;
-    if (ret == 0) {
+    if (ret == 0 && cli.verb != NULL) {
         ret = cli.verb->run(&cli, &err);
     }
     if (ret > 0) {

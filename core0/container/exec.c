@@ -130,7 +130,9 @@ static void add_environment(yyjson_mut_doc *doc, yyjson_mut_val *process,
         env = yyjson_mut_obj_add_arr(doc, process, "env");
     /* of two with one name runc takes the last */
     yyjson_arr_foreach(request->env, i, max, item)
+    {
         yyjson_mut_arr_append(env, yyjson_val_mut_copy(doc, item));
+    }
 }
 
 static int set_user(yyjson_mut_doc *doc, yyjson_mut_val *process,
@@ -329,6 +331,7 @@ static int session_begin(struct exec_request *request, char socket_path[CONTD_PA
     pid_t pid = listener >= 0 ? fork() : -1;
     if (pid == 0)
         child(request, listener, lock);
+    request->base = request->name = NULL; /* this function's own */
     int ret = listener < 0 ? listener : pid < 0 ? -errno : 0;
     if (ret == 0)
         ret = loop_child_add(contd->loop, pid, session_ended, session, &watch);

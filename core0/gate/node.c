@@ -175,7 +175,10 @@ static void log_answer(yyjson_val *parameters, const struct error *err, bool mor
         http_exchange_stream(exchange, 200, NDJSON, NULL, NULL);
     }
     buffer_init(&text, 0);
-    yyjson_arr_foreach(yyjson_obj_get(parameters, "lines"), i, max, line) append_line(&text, line);
+    yyjson_arr_foreach(yyjson_obj_get(parameters, "lines"), i, max, line)
+    {
+        append_line(&text, line);
+    }
     bool ok = text.len == 0 || http_exchange_write(exchange, text.data, text.len) == 0;
     buffer_done(&text);
     if (!ok || !more || err != NULL) {

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-int error_set(struct error *err, int ret, const char *code, const char *hint, const char *fmt, ...)
+int(error_set)(struct error *err, int ret, const char *code, const char *hint, const char *fmt, ...)
 {
     /* The first cause is the one that a person needs; what fails on the way out is a consequence. */
     if (err != NULL && err->code[0] == '\0') {

@@ -217,14 +217,14 @@ static bool send_some(struct http_exchange *connection)
 /* The whole answer. May free. */
 static void write_more(struct http_exchange *connection)
 {
-    if (!send_some(connection))
+    bool lost = !send_some(connection), all = connection->sent == connection->out.len;
+
+    if (lost || (all && connection->close))
         connection_free(connection);
-    else if (connection->sent < connection->out.len)
-        connection_update(connection);
-    else if (connection->close)
-        connection_free(connection);
-    else
+    else if (all)
         next_request(connection);
+    else
+        connection_update(connection);
 }
 
 /* A stream's waiting bytes. May free. */
@@ -423,6 +423,7 @@ static void on_connection(struct loop_io *io, int fd, uint32_t events, void *dat
     (void)fd;
     struct http_exchange *connection = data;
     bool writes = connection->sent < connection->out.len || connection->finished;
+    bool takes;
     switch (connection->state) {
     case READING:
         if (connection->started && (events & EPOLLOUT) != 0 && connection->read_with == 0 &&
@@ -450,12 +451,14 @@ static void on_connection(struct loop_io *io, int fd, uint32_t events, void *dat
             stream_more(connection);
         break;
     case UPGRADED:
-        if ((events & (EPOLLERR | EPOLLHUP)) != 0 || (connection->finished && !writes))
+        takes =
+            writes && (events & (connection->blocked == TRANSPORT_READ ? EPOLLIN : EPOLLOUT)) != 0;
+        /* While it is held only the end of the peer wakes us. */
+        if ((events & (EPOLLERR | EPOLLHUP)) != 0 || (connection->finished && !writes) ||
+            (connection->held && !takes))
             connection_lost(connection);
-        else if (writes && (events & (connection->blocked == TRANSPORT_READ ? EPOLLIN : EPOLLOUT)))
+        else if (takes)
             stream_more(connection);
-        else if (connection->held)
-            connection_lost(connection); /* only the end of the peer wakes us */
         else if (!give_early_bytes(connection))
             read_more(connection);
         break;
@@ -569,7 +572,7 @@ static void on_accept(struct loop_io *io, int fd, uint32_t events, void *data)
     (void)events;
     struct http_server *server = data;
     for (int i = 0; i < 16; i++) { /* not more at once: others want their turn */
-        struct sockaddr_storage address;
+        struct sockaddr_storage address = {0};
         socklen_t len = sizeof(address);
         char peer[INET6_ADDRSTRLEN], network[INET6_ADDRSTRLEN];
         int accepted = accept4(fd, (struct sockaddr *)&address, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
