@@ -20,6 +20,8 @@ STOP = {"stop_grace_period": "1s"}
 ANSWER = "while :; do printf 'HTTP/1.0 200 OK\\r\\nContent-Length: 5\\r\\n\\r\\nhello' | nc -l -p 80; done"
 CHECK = {"test": ["CMD", "true"], "interval": "500ms", "timeout": "60s", "retries": 10, "start_period": "1m"}
 ALL = faults.DAEMONS
+# Seconds for what comes after twenty or thirty programs that are started anew, each half a second to two of an emulated processor.
+LONG = 480
 
 # Where provd is held, and who is killed meanwhile. Each daemon dies when something was just asked of it, or is just about to be.
 DEPLOYMENT = {"provd.fetch.before": ("noded",), "provd.open.before": ("noded",), "provd.pull.before": ("imaged",),
@@ -89,7 +91,7 @@ def kill_at(node, points, mark):
     walks again."""
     left = dict(points)
     while left:
-        event = node.machine.wait("fault", 120, mark)
+        event = node.machine.wait("fault", LONG, mark)
         mark = node.machine.events.index(event, mark) + 1
         point = f"{event['service']}.{event['point']}"
         victims = left.pop(point)
@@ -117,7 +119,7 @@ def test_killed_in_a_deployment_an_update_and_a_cancel(node, stays, undisturbed)
     faults.hold(node, DEPLOYMENT)
     it = propose(node, services(node.ports[4]))
     kill_at(node, DEPLOYMENT, mark)
-    node.grid.wait_reservation(it.id, "active", 180)
+    node.grid.wait_reservation(it.id, "active", LONG)
     faults.wait_back(node)
     assert lab_node.get(f"http://127.0.0.1:{node.ports[4]}/") == "hello"
     equal(node, running)
@@ -131,13 +133,13 @@ def test_killed_in_a_deployment_an_update_and_a_cancel(node, stays, undisturbed)
     changed["web"]["environment"] = {"CHANGED": "yes"}
     propose(node, changed)
     kill_at(node, UPDATE, mark)
-    wait_for(lambda: it.show()["revision"] == 2 and it.show()["state"].lower() == "active", 180, "the update does not become active")
+    wait_for(lambda: it.show()["revision"] == 2 and it.show()["state"].lower() == "active", LONG, "the update does not become active")
     faults.wait_back(node)
-    wait_for(lambda: [e["revision"] for e in node.entries() if e["reservation"] == it.id and e["step"] != "ended"] == [2], 120,
+    wait_for(lambda: [e["revision"] for e in node.entries() if e["reservation"] == it.id and e["step"] != "ended"] == [2], LONG,
              "the first revision stays")
     assert lab_node.get(f"http://127.0.0.1:{node.ports[4]}/") == "hello"
     wait_for(lambda: not [c for c in node.agent.varlink("contd", "List")["containers"] if (c["reservation"], c["revision"]) == (it.id, 1)],
-             120, "the first revision's container stays")
+             LONG, "the first revision's container stays")
     told_once(it)
     stays.same()
 
@@ -147,7 +149,7 @@ def test_killed_in_a_deployment_an_update_and_a_cancel(node, stays, undisturbed)
     node.grid.tenant().run("reservation", "cancel", it.id)
     kill_at(node, CANCEL, mark)
     faults.wait_back(node)
-    it.cancel(120)
+    it.cancel(LONG)
     equal(node, before)
     told_once(it)
     stays.same()
@@ -194,7 +196,7 @@ def test_a_hog_on_the_node_takes_nobody_with_it(node, stays):
     node.agent.sh("mkdir /sys/fs/cgroup/hog; (echo 0 >/sys/fs/cgroup/hog/cgroup.procs; "
                   "/croft-test/busybox awk 'BEGIN { s = \"x\"; while (1) s = s s }'; echo ended $? >/run/hog) >/dev/null 2>&1 </dev/null &")
     asked = 0
-    end = time.monotonic() + 180 * paths.SCALE
+    end = time.monotonic() + LONG * paths.SCALE
     while not node.agent.exists("/run/hog"):
         assert node.agent.varlink("core0", "GetStatus", 60)["stage"] == "running"
         asked += 1
