@@ -223,7 +223,9 @@ def test_after_a_lie_the_servers_are_asked_one_by_one(lab):
     fake.write_text(f'#!/bin/sh\necho "$(date +%s.%N) $*" >> {log}\nstratum=2 "$3" step\nexec sleep 1000\n')
     fake.chmod(0o755)
     lab.busybox = str(fake)
-    lab.start({"ntp": ["192.0.2.7", "192.0.2.8"], "buildTime": 4102444800})
+    # One way out of the machine from the beginning: each more would have ntpd ask anew.
+    lab.start({"ntp": ["192.0.2.7", "192.0.2.8"], "buildTime": 4102444800,
+               "net": [{"mode": "static", "interface": "lan0", "address": "192.168.7.77/24"}]})
 
     def starts():
         lines = log.read_text().splitlines() if log.exists() else []
@@ -236,6 +238,23 @@ def test_after_a_lie_the_servers_are_asked_one_by_one(lab):
     assert all(gap >= least for gap, least in zip(gaps, (1, 2, 4))), gaps
     assert lab.call("GetStatus")["time"] == "unsynchronised"
     assert "not believed, 192.0.2.8 is asked in 2 s" in (lab.folder / "netd.log").read_text()
+
+
+def test_a_server_is_asked_once_there_is_a_way_to_it(lab):
+    """Not before there is an address, and anew when there is one more way while the clock is not kept."""
+    fake, log = lab.folder / "busybox", lab.folder / "ntpd.log"
+    fake.write_text(f'#!/bin/sh\nip -o addr show dev lan0 scope global >> {log}; echo asked >> {log}\nexec sleep 1000\n')
+    fake.chmod(0o755)
+    lab.busybox = str(fake)
+    lab.start({"ntp": ["192.0.2.7"]})
+    time.sleep(2)  # nobody gives the node an address
+    assert not log.exists()
+    lab.dhcp()
+    lab.wait(lambda: log.exists() and "asked" in log.read_text(), "no server is asked", 60)
+    assert "192.168.7." in log.read_text().split("asked")[0]
+    before = log.read_text().count("asked")
+    lab.node.sh("ip addr add 192.0.2.55/24 dev lan0")
+    lab.wait(lambda: log.read_text().count("asked") > before, "not asked anew", 20)
 
 
 def test_a_bridges_address_is_no_source_towards_the_farm(lab):
