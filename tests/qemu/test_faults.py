@@ -25,7 +25,7 @@ FIRST = ["fetch", "open", "pull", "deploying", "network", "volume", "scratch", "
          "names", "depends", "start", "healthy", "expose", "settle", "active"]
 FAILING = ["quiesce", "resume", "failed"]
 ELSEWHERE = {"disk", "plug",  # test_vdisk.py
-             "space"}  # test_kv_workload.py
+             "space", "settle-disk", "settle-space"}  # test_kv_workload.py
 
 
 def services(node):
