@@ -276,6 +276,9 @@ def test_a_reorganisation_is_not_another_machine(world):
     noded.start()
     wait("the first report", lambda: world.node(status["identity"])["boot_id"].startswith("0x" + "cd" * 16))
     wait("an empty queue", lambda: noded.status()["pending"] == 0)
+    # Also the relay has seen it. One that had not would wait for its transaction to be mined, as a real chain keeps what a
+    # reorganisation takes out of a block, and send it again after a minute and a half; anvil forgets it.
+    wait("the relay", lambda: world.pending() == 0)
     world.rpc("evm_revert", before)
     submit = dict(reservation=5, revision=1, state=4, reason="")
     assert varlink(noded.socket, "org.croft.node.Submit", **submit)["parameters"]["nonce"] == 4
