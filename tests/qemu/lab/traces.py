@@ -143,8 +143,9 @@ def collect(agent):
         "subvolumes": _lines(agent, "for p in /run/croft/pools/*; do [ -d $p ] && "
                                     "find $p -xdev -inum 256 -type d; find $p -inum 256 -type d; "
                                     "done 2>/dev/null | sort -u"),
-        "run": _lines(agent, "cd /run/croft && find . -mindepth 2 -not -name '*health.pid' -not -path './pools/*' -not -path './*/rootfs/*'"
-                             " -xdev | sort"),
+        # net: netd's own folder, whose file is there from the first network on.
+        "run": _lines(agent, "cd /run/croft && find . -mindepth 2 -not -name '*health.pid' -not -path './pools/*' -not -path './net/*'"
+                             " -not -path './*/rootfs/*' -xdev | sort"),
         "processes": sorted(_lines(
             agent, "for p in /proc/[0-9]*; do c=$(tr '\\0' ' ' < $p/cmdline 2>/dev/null); case $c in "
                    "''|*croft-test*) ;; *) echo $c ;; esac; done; true")),
