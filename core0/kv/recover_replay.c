@@ -8,6 +8,10 @@
 #include "kv/recover.h"
 
 #include <errno.h>
+#include <string.h>
+
+#define WRITES 128u       /* that are put into the index together */
+#define WRITES_KEYS 8192u /* bytes of their keys; more than the longest key */
 
 /* What does not verify from `from` to `to` of a segment, both in the part that was synced. */
 static void note_damage(struct namespace *ns, struct segment *segment, uint64_t to,
@@ -46,22 +50,69 @@ static int slots_relieve(struct namespace *ns, size_t above)
     return failed;
 }
 
-static int apply(struct namespace *ns, const struct segment *segment, uint64_t offset,
-                 const struct record *record, const uint8_t *key)
+/* Writes of user mode that wait for company: the index asks for the memory of several at once. */
+struct writes {
+    size_t count, used;
+    struct index_item items[WRITES];
+    uint8_t keys[WRITES_KEYS];
+};
+
+static int writes_put(struct namespace *ns, struct writes *writes)
 {
-    struct index_entry entry = {.segment = segment->id,
+    size_t count = writes->count;
+
+    writes->count = writes->used = 0;
+    return count > 0 ? index_put_all(ns->index, writes->items, count) : 0;
+}
+
+static int writes_add(struct namespace *ns, struct writes *writes, const struct index_item *item)
+{
+    uint8_t *key;
+
+    if (writes->count == WRITES || item->len > sizeof(writes->keys) - writes->used) {
+        int failed = writes_put(ns, writes);
+
+        if (failed < 0)
+            return failed;
+    }
+    key = writes->keys + writes->used;
+    memcpy(key, item->key, item->len); /* the walker's buffer moves on */
+    writes->items[writes->count] = *item;
+    writes->items[writes->count++].key = key;
+    writes->used += item->len;
+    return 0;
+}
+
+struct replay {
+    struct namespace *ns;
+    struct segment *segment;
+    bool ended;
+    bool lost; /* what comes next follows bytes that do not verify */
+    struct writes writes;
+};
+
+static int apply(struct replay *replay, uint64_t offset, const struct record *record,
+                 const uint8_t *key)
+{
+    struct namespace *ns = replay->ns;
+    struct index_entry entry = {.segment = replay->segment->id,
                                 .place = (uint32_t)(offset / 8),
                                 .value_len = record->value_len,
                                 .check = record->body & INDEX_CHECK_MASK};
     uint32_t id;
+    int failed;
 
     if (record->kind > RECORD_DEL)
         return 0;
     if (ns->index != NULL) {
+        struct index_item item = {.key = key, .len = record->key_len, .entry = entry};
+
         if (record->kind == RECORD_SET)
-            return index_put(ns->index, key, record->key_len, &entry);
-        index_remove(ns->index, key, record->key_len);
-        return 0;
+            return writes_add(ns, &replay->writes, &item);
+        failed = writes_put(ns, &replay->writes); /* the key may be among them */
+        if (failed == 0)
+            index_remove(ns->index, key, record->key_len);
+        return failed;
     }
     if (record->key_len != STORE_SEQ_KEY)
         return 0;
@@ -74,13 +125,6 @@ static int apply(struct namespace *ns, const struct segment *segment, uint64_t o
         return -ENOMEM;
     return slots_relieve(ns, SLOTS_PENDING_MAX / 2);
 }
-
-struct replay {
-    struct namespace *ns;
-    struct segment *segment;
-    bool ended;
-    bool lost; /* what comes next follows bytes that do not verify */
-};
 
 static int replay_record(void *ctx, struct segment_walker *walker, const struct record *record,
                          const uint8_t *key, const uint8_t *value)
@@ -104,7 +148,7 @@ static int replay_record(void *ctx, struct segment_walker *walker, const struct 
     if (record->number > ns->number)
         ns->number = record->number;
     segment_note(segment, record->number, walker->at.offset);
-    failed = apply(ns, segment, walker->at.offset, record, key);
+    failed = apply(replay, walker->at.offset, record, key);
     replay->ended = record->kind == RECORD_END;
     if (replay->ended && segment->next == 0) /* what follows was claimed and not used */
         walker->end = segment->size = segment->written = segment->allocated = walker->next;
@@ -114,11 +158,18 @@ static int replay_record(void *ctx, struct segment_walker *walker, const struct 
 
 static int replay_segment(struct namespace *ns, struct segment *segment, uint64_t from)
 {
-    struct replay replay = {.ns = ns, .segment = segment};
+    struct replay replay;
     const struct segment_walk walk = {
         .from = from, .end = segment->size, .flags = SEGMENT_TELL_DAMAGE, .visit = replay_record};
-    int failed = namespace_walk(ns, segment, &walk, &replay);
+    int failed;
 
+    replay.ns = ns;
+    replay.segment = segment;
+    replay.ended = replay.lost = false;
+    replay.writes.count = replay.writes.used = 0;
+    failed = namespace_walk(ns, segment, &walk, &replay);
+    if (failed == 0)
+        failed = writes_put(ns, &replay.writes);
     if (failed < 0)
         return failed;
     if (replay.lost)
