@@ -7,16 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
+#include "lib/crypto/text.h"
 
 /* In place. */
 static int decode(char *text)
@@ -28,10 +19,10 @@ static int decode(char *text)
             *to++ = *at;
             continue;
         }
-        int high = digit(at[1]), low = high < 0 ? -1 : digit(at[2]);
-        if (low < 0 || (high == 0 && low == 0))
+        char digits[3] = {at[1], at[1] != '\0' ? at[2] : '\0'}, byte;
+        if (hex_decode(digits, &byte, 1) < 0 || byte == '\0')
             return -EINVAL;
-        *to++ = (char)(high << 4 | low);
+        *to++ = byte;
         at += 2;
     }
     *to = '\0';
