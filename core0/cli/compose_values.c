@@ -140,7 +140,10 @@ static int word(const char **at, struct buffer *out)
     while (*p != '\0' && !isspace((unsigned char)*p) && ret == 0) {
         if (*p == '\'') {
             size_t len = strcspn(++p, "'");
-            ret = p[len] == '\0' ? -EINVAL : buffer_append(out, p, len);
+            if (p[len] == '\0') {
+                return -EINVAL; /* before p is moved: nothing is behind the end */
+            }
+            ret = buffer_append(out, p, len);
             p += len + 1;
         } else if (*p == '"') {
             for (p++; *p != '"' && ret == 0; p++) {
