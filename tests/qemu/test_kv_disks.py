@@ -9,7 +9,7 @@ import pytest
 
 from lab import machine as lab_machine, paths, volatile
 from lab.agent import Varlink
-from lab.node import wait_for
+from lab.node import ask_storaged, wait_for
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "kv"))
 from kvlab import Client, Error  # noqa: E402
@@ -39,17 +39,7 @@ def m(session_logs):
 
 
 def ask(m, method, **parameters):
-    """As provd does: what passes is asked again."""
-    found = []
-
-    def answered():
-        try:
-            found.append(m.agent.varlink("storaged", method, 180, **parameters))
-        except Varlink as refused:
-            if refused.parameters["code"] != "storage.busy":
-                raise
-        return found
-    return wait_for(answered, 180, method)[0]
+    return ask_storaged(m.agent, method, **parameters)
 
 
 def ensure(m, name, kind, size=16 * MIB):
@@ -88,7 +78,9 @@ def test_a_disk_that_never_answers_is_given_up(m):
     mark = m.mark()
     try:
         m.agent.sh("croft disk list --check >/run/checked 2>&1 </dev/null &")
-        made = ensure(m, "patient", "ssd")  # storage.busy at first
+        made = ensure(m, "patient", "ssd")  # storage.busy at first; `created` is of the last question only
+        key = f"kv/{TENANT}/shop/patient"
+        assert [x["key"] for x in ask(m, "ListSpaces")["spaces"]].count(key) == 1
         m.wait("disk", 60, mark, name=disks(m)["volatile0"]["name"], state="failed")
         assert disks(m)["volatile0"]["detail"] == "does not answer"
         m.wait_console("storage.disk-failed", 30)

@@ -8,7 +8,7 @@ import pytest
 
 from lab import cli, faults, machine as lab_machine, paths, ports
 from lab.agent import Varlink
-from lab.node import wait_for
+from lab.node import ask_storaged, wait_for
 
 SECONDS = 150  # about, for the order in which files start
 
@@ -65,17 +65,7 @@ def m(session_logs):
 
 
 def ask(m, method, **parameters):
-    """As provd does: what passes is asked again."""
-    found = []
-
-    def answered():
-        try:
-            found.append(m.agent.varlink("storaged", method, 180, **parameters))
-        except Varlink as refused:
-            if refused.parameters["code"] != "storage.busy":
-                raise
-        return found
-    return wait_for(answered, 120, method)[0]
+    return ask_storaged(m.agent, method, **parameters)
 
 
 def ensure(m, name, kind="hdd", size=16 * MIB, **more):

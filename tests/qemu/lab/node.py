@@ -5,6 +5,7 @@ import pathlib
 import time
 import urllib.request
 
+from . import agent as lab_agent
 from . import machine as machine_module
 from . import paths, proxy
 
@@ -23,6 +24,20 @@ def wait_for(check, timeout, what):
         if time.monotonic() > end:
             raise AssertionError(what() if callable(what) else what)
         time.sleep(0.2)
+
+
+def ask_storaged(agent, method, **parameters):
+    """storaged's answer, asked for as provd does: what is busy passes, and is asked again."""
+    found = []
+
+    def answered():
+        try:
+            found.append(agent.varlink("storaged", method, 180, **parameters))
+        except lab_agent.Varlink as refused:
+            if refused.parameters["code"] != "storage.busy":
+                raise
+        return found
+    return wait_for(answered, 180, method)[0]
 
 
 def get(url, timeout=60):
