@@ -13,7 +13,6 @@
 #define KEY_MAX 1024u
 #define CLASSES (ENTRY_WORDS + KEY_MAX / 4 + 1)
 #define BUCKETS_MIN 64u
-#define TOGETHER 32u                 /* keys whose memory is asked for at once */
 #define MAPPED_MIN ((size_t)4 << 20) /* bytes of an array that is a mapping of its own */
 
 struct index {
@@ -280,6 +279,27 @@ bool index_find(const struct index *index, const void *key, uint32_t len, struct
     return true;
 }
 
+unsigned index_find_all(const struct index *index, const struct index_key *keys, unsigned count,
+                        struct index_entry *ret)
+{
+    uint64_t hashes[INDEX_TOGETHER];
+    unsigned found = 0;
+
+    for (unsigned i = 0; i < count; i++) {
+        hashes[i] = hash(index, keys[i].key, keys[i].len);
+        __builtin_prefetch(&index->heads[bucket_of(index, hashes[i])]);
+    }
+    for (unsigned i = 0; i < count; i++)
+        __builtin_prefetch(index->arena + index->heads[bucket_of(index, hashes[i])]);
+    for (unsigned i = 0; i < count; i++) {
+        uint32_t at = *find(index, hashes[i], keys[i].key, keys[i].len);
+
+        if (at != 0)
+            entry_read(index->arena + at, &ret[found++]);
+    }
+    return found;
+}
+
 static int put(struct index *index, uint64_t hash_value, const void *key, uint32_t len,
                const struct index_entry *from)
 {
@@ -322,10 +342,10 @@ int index_put(struct index *index, const void *key, uint32_t len, const struct i
 
 int index_put_all(struct index *index, const struct index_item *items, size_t count)
 {
-    uint64_t hashes[TOGETHER];
+    uint64_t hashes[INDEX_TOGETHER];
 
     for (; count > 0;) {
-        size_t some = count < TOGETHER ? count : TOGETHER;
+        size_t some = count < INDEX_TOGETHER ? count : INDEX_TOGETHER;
 
         for (size_t i = 0; i < some; i++) {
             hashes[i] = hash(index, items[i].key, items[i].len);

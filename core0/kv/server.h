@@ -102,7 +102,8 @@ struct worker {
     struct loop_timer *alarm; /* the earliest end of a WAIT */
     uint8_t *scratch;         /* SESSION_BLOCK bytes that idle sessions read into */
     struct resp_request *request;
-    void **blocks; /* free blocks of SESSION_BLOCK bytes */
+    struct resp_request *ahead; /* of a request that is only looked at */
+    void **blocks;              /* free blocks of SESSION_BLOCK bytes */
     size_t block_count;
     struct worker_spare { /* large buffers that nobody has now */
         uint8_t *memory;

@@ -136,8 +136,10 @@ int worker_start(struct worker *worker, struct server *server, unsigned index, s
     pthread_mutex_init(&worker->lock, NULL);
     worker->scratch = malloc(SESSION_BLOCK);
     worker->request = malloc(sizeof(*worker->request));
+    worker->ahead = malloc(sizeof(*worker->ahead));
     worker->blocks = calloc(WORKER_BLOCKS_KEPT, sizeof(*worker->blocks));
-    if (worker->scratch == NULL || worker->request == NULL || worker->blocks == NULL)
+    if (worker->scratch == NULL || worker->request == NULL || worker->ahead == NULL ||
+        worker->blocks == NULL)
         return error_set(err, ENOMEM, "kv.no-memory", "", "no memory for a worker");
     r = loop_new(&worker->loop);
     if (r == 0) {
@@ -194,6 +196,7 @@ void worker_join(struct worker *worker)
         free(worker->spares[i].memory);
     free(worker->scratch);
     free(worker->request);
+    free(worker->ahead);
     free(worker->posts);
     free(worker->taken);
     pthread_mutex_destroy(&worker->lock);

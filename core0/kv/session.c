@@ -252,6 +252,32 @@ static void session_malformed(struct session *s, int r)
 }
 
 /*
+ * Tells the store the keys of the next requests, as long as they are of two arguments: GET and its like, for which there is a value to
+ * fetch (a write is compared by the checksum in the index and needs none). The second argument is a key with nearly all of them, and
+ * does no harm where it is none. Returns the bytes that were looked at.
+ */
+static size_t session_look_ahead(struct session *s, uint8_t *data, size_t len,
+                                 const struct resp_limits *limits)
+{
+    struct resp_request *ahead = s->worker->ahead;
+    struct store_key keys[STORE_EXPECT_MAX];
+    unsigned count = 0;
+    size_t done = 0;
+
+    while (count < STORE_EXPECT_MAX && done + 2 < len && memcmp(data + done, "*2\r", 3) == 0) {
+        resp_request_reset(ahead);
+        if (resp_parse(data + done, len - done, limits, ahead) != 1)
+            break;
+        keys[count++] = (struct store_key){.key = data + done + ahead->argv[1].offset,
+                                           .len = ahead->argv[1].len};
+        done += ahead->position;
+    }
+    if (count > 1 && s->ns != NULL)
+        store_expect(s->ns, keys, count);
+    return done;
+}
+
+/*
  * Executes the requests in data. Returns the bytes that are done with. *ret_again: the request at the returned place was
  * called and must be called again; worker->request holds its arguments.
  */
@@ -261,7 +287,7 @@ static size_t session_execute(struct session *s, uint8_t *data, size_t len, bool
     const struct resp_limits limits = {.argument = options->max_value,
                                        .request = options->max_value + REQUEST_BESIDE};
     struct resp_request *request = s->worker->request;
-    size_t done = 0;
+    size_t done = 0, ahead = 0;
 
     *ret_again = false;
     while (done < len && s->block == SESSION_GOING) {
@@ -273,6 +299,8 @@ static size_t session_execute(struct session *s, uint8_t *data, size_t len, bool
             session_lacks(s);
             break;
         }
+        if (done >= ahead && s->need == 0)
+            ahead = done + session_look_ahead(s, data + done, len - done, &limits);
         resp_request_reset(request);
         request->need = s->need;
         request->scanned = s->scanned;

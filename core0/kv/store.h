@@ -268,6 +268,14 @@ struct store_value {
     struct store_cursor cursor;
 };
 
+#define STORE_EXPECT_MAX 16u
+struct store_key {
+    const void *key;
+    uint32_t len;
+};
+/* Says which keys the next commands are about, STORE_EXPECT_MAX at most: a hint, which brings their places in the index and
+ * their small values that are in memory into the processor's caches, all at once instead of one wait after the other. */
+void store_expect(struct namespace *ns, const struct store_key *keys, unsigned count);
 /* The value, checksums of header and value verified. */
 int store_get(struct namespace *ns, const void *key, uint32_t len, const struct store_sink *sink,
               struct store_value *ret);

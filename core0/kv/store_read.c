@@ -13,6 +13,9 @@
 #define READ_PART                                                                                  \
     ((size_t)256 << 10) /* of a value: checksummed while the processor's caches have it */
 
+#define EXPECTED_BYTES ((size_t)256) /* of a record: more the processor fetches by itself */
+#define CACHE_LINE 64
+
 /* Notes that a record of this segment does not verify: the segment is kept as it is from now on. */
 static int damaged(struct namespace *ns, struct segment *segment)
 {
@@ -220,6 +223,32 @@ static int get(struct namespace *ns, const void *key, uint32_t len, unsigned fla
     if (failed == 0 && ret != NULL)
         *ret = value_of(&fetched.record, entry.segment, (uint64_t)entry.place * 8, ticket);
     return failed;
+}
+
+void store_expect(struct namespace *ns, const struct store_key *keys, unsigned count)
+{
+    struct index_entry entries[STORE_EXPECT_MAX];
+    struct index_key wanted[STORE_EXPECT_MAX];
+    unsigned wanting = 0, found;
+
+    for (unsigned i = 0; i < count; i++)
+        if (keys[i].len > 0 && keys[i].len <= STORE_KEY_MAX)
+            wanted[wanting++] = (struct index_key){.key = keys[i].key, .len = keys[i].len};
+    pthread_mutex_lock(&ns->lock);
+    if (ns->gone || ns->d.properties.mode != STORE_USER)
+        wanting = 0;
+    found = index_find_all(ns->index, wanted, wanting, entries);
+    for (unsigned i = 0; i < found; i++) {
+        const struct index_entry *entry = &entries[i];
+        size_t size = RECORD_HEADER + entry->value_len < EXPECTED_BYTES
+                          ? RECORD_HEADER + entry->value_len
+                          : EXPECTED_BYTES;
+        const uint8_t *at = chunk_find(ns, entry->segment, (uint64_t)entry->place * 8, size);
+
+        for (size_t line = 0; at != NULL && line < size; line += CACHE_LINE)
+            __builtin_prefetch(at + line);
+    }
+    pthread_mutex_unlock(&ns->lock);
 }
 
 int store_get(struct namespace *ns, const void *key, uint32_t len, const struct store_sink *sink,

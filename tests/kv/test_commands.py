@@ -1,6 +1,8 @@
 """Every command: its answers and errors as 0-db's clients know them, and each difference that we state."""
 import hashlib
+import os
 import pathlib
+import random
 import re
 import struct
 import threading
@@ -38,6 +40,45 @@ def test_inline(kvd):
     c = kvd().client()
     c.socket.sendall(b'PING\r\nSET "a key" \'value\'\n\r\nGET "a\\x20key"\r\nset x "\\"q\\""\r\nGET x\r\n')
     assert [c.answer() for _ in range(5)] == ["PONG", b"a key", b"value", b"x", b'"q"']
+
+
+def many_commands(r):
+    """Commands that a server looks ahead at: values of every size, other modes and namespaces, keys that are none, and what changes the keys."""
+    keys = [b"%d" % i for i in range(40)] + [b"", b"k" * 1024, b"k" * 1025, os.urandom(1024)]
+    ids = [struct.pack("<I", i) for i in range(6)] + [b"xyz"]
+    yield from (("NSNEW", "counted"), ("NSSET", "counted", "mode", "seq"), ("NSNEW", "other"))
+    for _ in range(3000):
+        key, value = r.choice(keys), r.choice((b"", b"v", b"v" * 300, b"v" * 5000, b"v" * 70000)) + b"%d" % r.randrange(50)
+        yield r.choice([("GET", key)] * 12 + [("EXISTS", key), ("LENGTH", key), ("CHECK", key), ("DEL", key), ("SET", key, value), ("SETX", key, value),
+                       ("MGET", key, r.choice(keys)), ("GET", r.choice(ids)), ("SET", r.choice(ids), value), ("SET", b"", value), ("GET",),
+                       ("NOPE", key), ("SELECT", r.choice(("default", "other", "counted", "none"))), ("PING",)]
+                       + [("FLUSH",)] * (r.random() < 0.02))
+
+
+def test_much_at_once_is_answered_as_one_by_one(kvd):
+    """The server looks ahead at what waits: that may change no answer, wherever the stream is cut."""
+    r = random.Random(4730)
+    commands = list(many_commands(r))
+    alone, together = kvd().client(), kvd().client()
+    expected = []
+    for command in commands:
+        alone.send(*command)
+        expected.append(alone.answer(nested=True))
+    stream, got, sent = b"".join(Client.pack(*command) for command in commands), [], 0
+
+    def send():
+        nonlocal sent
+        while sent < len(stream):
+            size = r.choice((1, 7, 40, 500, 4000, 20000, 100000))
+            together.socket.sendall(stream[sent:sent + size])
+            sent += size
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    for i, command in enumerate(commands):
+        got.append(together.answer(nested=True))
+        assert str(got[-1]) == str(expected[i]), (i, command)
+    sender.join()
 
 
 # ---- SET and GET ----

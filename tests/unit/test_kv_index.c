@@ -137,12 +137,50 @@ static void many_together(void **state)
     index_free(index);
 }
 
+/* Several at once are what they are one by one, and those that are not there leave no trace. */
+static void found_together(void **state)
+{
+    static char keys[INDEX_TOGETHER][64];
+    struct index_entry found[INDEX_TOGETHER], entry;
+    struct index_key wanted[INDEX_TOGETHER];
+    struct index *index = index_new();
+    uint32_t done = 0;
+
+    (void)state;
+    assert_non_null(index);
+    assert_int_equal(index_find_all(index, wanted, 0, found), 0);
+    for (uint32_t i = 0; i < KEYS; i++) {
+        entry = entry_of(i, 1);
+        if (i % 3 != 0)
+            assert_int_equal(index_put(index, keys[0], key_of(i, keys[0]), &entry), 0);
+    }
+    while (done < KEYS) {
+        uint32_t some = done % INDEX_TOGETHER + 1, count = 0, first = done, at = 0;
+
+        for (; count < some && done < KEYS; count++, done++)
+            wanted[count] =
+                (struct index_key){.key = keys[count], .len = key_of(done, keys[count])};
+        memset(found, 0xee, sizeof(found));
+        uint32_t n = index_find_all(index, wanted, count, found);
+        for (uint32_t i = first; i < done; i++) {
+            if (i % 3 == 0)
+                continue;
+            entry = entry_of(i, 1);
+            assert_true(at < n);
+            assert_memory_equal(&found[at++], &entry, sizeof(entry));
+        }
+        assert_int_equal(at, n);
+    }
+    index_free(index);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_by_one),
         cmocka_unit_test(keys_that_nearly_agree),
         cmocka_unit_test(many_together),
+        cmocka_unit_test(found_together),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
