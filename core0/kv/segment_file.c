@@ -134,13 +134,18 @@ int segment_create_file(struct namespace *ns, struct segment *segment, const cha
 
 void segment_close(struct store *store, struct segment *segment)
 {
+    int fd;
+
     pthread_mutex_lock(&store->files.lock);
-    if (segment->fd >= 0) {
+    fd = segment->fd;
+    if (fd >= 0)
         ring_remove(&store->files, segment);
-        store->io->close(store->io, segment->fd);
-        segment->fd = -1;
-    }
+    segment->fd = -1;
     pthread_mutex_unlock(&store->files.lock);
+    /* Not under the lock, which a writer wants for its next segment: the last close of a file that was unlinked frees all that
+     * the page cache has of it, milliseconds for each 16 MiB. */
+    if (fd >= 0)
+        store->io->close(store->io, fd);
 }
 
 bool segment_is_retired(struct namespace *ns, const struct segment *segment)
