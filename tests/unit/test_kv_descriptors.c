@@ -259,12 +259,104 @@ static void test_races(void **state)
     file_remove_tree(folder);
 }
 
+#define LONG_S 60 /* far more than a machine needs, and the end of a test that failed */
+
+static atomic_bool unlinked, closing, written; /* the first: by the compaction, a segment */
+static atomic_uint given_up;
+static pthread_t compactor;
+
+static bool becomes_true(atomic_bool *what)
+{
+    for (unsigned i = 0; i < LONG_S * 1000 && !atomic_load(what); i++)
+        usleep(1000);
+    return atomic_load(what);
+}
+
+static int unlink_noted(const struct io *io, const char *path)
+{
+    int failed = io_kernel.unlink(&io_kernel, path);
+
+    (void)io;
+    if (failed == 0 && strstr(path, ".seg") != NULL)
+        atomic_store(&unlinked, true);
+    return failed;
+}
+
+/* What a compaction has unlinked is closed when somebody has written. */
+static void close_slowly(const struct io *io, int fd)
+{
+    (void)io;
+    if (atomic_load(&unlinked) && pthread_equal(pthread_self(), compactor)) {
+        atomic_store(&closing, true);
+        if (!becomes_true(&written))
+            atomic_fetch_add(&given_up, 1);
+    }
+    io_kernel.close(&io_kernel, fd);
+}
+
+static void *compact_run(void *ctx)
+{
+    (void)ctx;
+    compactor = pthread_self();
+    return store_namespace_compact(shared) < 0 ? (void *)1 : NULL;
+}
+
+/* The last close of a large file takes long: nobody who begins a segment meanwhile waits for it. */
+static void test_close_holds_up_nobody(void **state)
+{
+    char folder[] = "/tmp/croft-kv-XXXXXX", path[64];
+    struct io io = io_kernel;
+    struct store_info before, after;
+    pthread_t thread;
+    struct store *store;
+    void *failed;
+
+    (void)state;
+    assert_non_null(mkdtemp(folder));
+    snprintf(path, sizeof(path), "%s/kv", folder);
+    io.close = close_slowly;
+    io.unlink = unlink_noted;
+    struct store_options options = {.data = path,
+                                    .io = &io,
+                                    .sync = STORE_SYNC_NONE,
+                                    .max_value = VALUE,
+                                    .segment_size = 65536,
+                                    .reserve = 65536,
+                                    .cache = 1,
+                                    .manual = true};
+
+    assert_int_equal(store_open(&options, &store, NULL), 0);
+    assert_int_equal(store_namespace_get(store, "default", 7, &shared), 0);
+    for (unsigned i = 0; i < 4 * KEYS; i++) {
+        assert_int_equal(put(shared, i % KEYS, (uint8_t)i), 0);
+        assert_int_equal(store_submit(store), 0);
+    }
+    assert_int_equal(store_commit(store), 0);
+    assert_int_equal(pthread_create(&thread, NULL, compact_run, NULL), 0);
+    assert_true(becomes_true(&closing));
+    store_namespace_info(shared, &before);
+    for (unsigned i = 0; i < KEYS; i++) {
+        assert_int_equal(put(shared, i, (uint8_t)(i + 1)), 0);
+        assert_int_equal(store_submit(store), 0);
+    }
+    store_namespace_info(shared, &after);
+    assert_true(after.segments > before.segments + 10);
+    atomic_store(&written, true);
+    assert_int_equal(pthread_join(thread, &failed), 0);
+    assert_null(failed);
+    assert_int_equal(given_up, 0);
+    store_namespace_put(shared);
+    assert_int_equal(store_close(store), 0);
+    file_remove_tree(folder);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bound),
         cmocka_unit_test(test_file_lost),
         cmocka_unit_test(test_races),
+        cmocka_unit_test(test_close_holds_up_nobody),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
