@@ -1,5 +1,6 @@
 """vdisk.*: fio inside a node, on a virtual disk and on a file of the same pool. The disk without a key is what the product adds
-below its file system's place; with the key comes dm-crypt, whose own share is shown apart: under emulation the cipher is not to be judged."""
+below its file system's place; with the key comes dm-crypt, whose own share is shown apart, against the same disk over dm-linear: under
+emulation the cipher is not to be judged."""
 import base64
 import json
 import os
@@ -13,7 +14,7 @@ from lab.bench import figure, folder, median, save  # noqa: E402
 
 MIB = 1 << 20
 SIZE = 256 * MIB
-RUNS = 3
+RUNS = 5
 SECONDS = 4  # of each measurement
 PATTERNS = {"random read 4 KiB": ("randread", "4k", 8), "random write 4 KiB": ("randwrite", "4k", 8),
             "sequential read 1 MiB": ("read", "1m", 4), "sequential write 1 MiB": ("write", "1m", 4)}
@@ -22,6 +23,12 @@ PATTERNS = {"random read 4 KiB": ("randread", "4k", 8), "random write 4 KiB": ("
 def fio_program():
     subprocess.run([sys.executable, paths.ROOT / "scripts/packages.py", "build", "fio"], check=True)
     return (paths.BUILD / "pkg/fio/bin/fio").read_bytes()
+
+
+def linear_program():
+    path = folder("vdisk-linear") / "dm-linear"
+    subprocess.run(["gcc", "-std=gnu17", "-O2", "-static", "-s", "-o", path, paths.ROOT / "tests/bench/dm-linear.c"], check=True)
+    return path.read_bytes()
 
 
 def fio(agent, path, rw, block, depth, *more):
@@ -57,12 +64,15 @@ def queues(m, name, secret, off):
 def run():
     work = folder("vdisk")
     disk = machine.disk_create(work / "disk.img", 4096, "bench")
-    with machine.Machine(work / "machine", ["runmode=dev"], disks=[disk], files={"croft-test/fio": (fio_program(), 0o755)}) as m:
+    with machine.Machine(work / "machine", ["runmode=dev"], disks=[disk],
+                         files={"croft-test/fio": (fio_program(), 0o755), "croft-test/dm-linear": (linear_program(), 0o755)}) as m:
         m.wait_service("storaged", 120)
         pool = m.agent.varlink("storaged", "GetStatus")["pools"][0]
         secret = os.urandom(32)
         places = {"pool": pool_file(m, pool["kind"]), "plain": raw_disk(m, pool["kind"], "plain"),
                   "encrypted": raw_disk(m, pool["kind"], "encrypted", secret)}
+        # The cipher's disk and this one differ in the cipher alone.
+        places["linear"] = m.agent.run("/croft-test/dm-linear", "bench-linear", raw_disk(m, pool["kind"], "linear")).out.strip()
         places["queued"] = places["encrypted"]
         mapping = m.agent.text(f"/sys/block/{os.path.basename(places['encrypted'])}/dm/name").strip()
         for path in dict.fromkeys(places.values()):  # everything is there before anything is measured
@@ -77,10 +87,12 @@ def run():
     figures = []
     for name in PATTERNS:
         word = "vdisk." + name.replace(" ", "_").replace("_KiB", "k").replace("_MiB", "m")
-        pool, plain, encrypted, queued = (median([v / MIB for v in seen[place, name]]) for place in places)
+        pool, plain, encrypted, linear, queued = (median([v / MIB for v in seen[place, name]]) for place in places)
         figures.append(figure(word, plain, "MiB/s", "a file of the same pool, written in place", pool, "higher",
                               f"virtual disk without a key, fio direct, median of {RUNS}, alternating"))
-        figures.append(figure(word + ".with_key", encrypted, "MiB/s", "the same disk without a key", plain, "higher",
+        figures.append(figure(word + ".linear", linear, "MiB/s", "a file of the same pool, written in place", pool, "higher",
+                              "the same over dm-linear: what device mapper costs, cipher apart"))
+        figures.append(figure(word + ".with_key", encrypted, "MiB/s", "the same disk over dm-linear", linear, "higher",
                               "dm-crypt's own share, in an emulated processor"))
         figures.append(figure(word + ".without_queues", encrypted, "MiB/s", "the same with dm-crypt's own queues", queued, "higher",
                               "why the product switches them off, or not"))
