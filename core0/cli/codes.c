@@ -235,6 +235,8 @@ const struct code codes[] = {
      "use the key that made the reservation, or the farm"},
     {"gate.not-found", "there is no such service or revision on the node",
      "croft reservation show lists what there is"},
+    {"gate.other-boot", "the node was started anew, and its log of before is gone",
+     "croft node logs shows the log since then"},
     {"gate.bad-method", "the gate knows this call under another HTTP method",
      "croft and the node may be of two versions: croft version, croft node show"},
     {"gate.busy", "the gate has as much to do for this caller, or in all, as it takes on",

@@ -24,6 +24,7 @@
 #define BODY_MAX ((size_t)64 * 1024)       /* of a challenge or a refusal */
 #define ANSWER_US ((uint64_t)10 * 1000000) /* a challenge, and any answer that is not a stream */
 #define ANSWER_MAX ((uint64_t)1 << 20)
+#define AT_HEADER "Croft-Log-At"
 
 int gate_init(struct gate *gate, const struct cli *cli, const struct grid *grid, uint64_t node,
               uint64_t reservation, struct error *err)
@@ -351,13 +352,28 @@ struct call {
     void *user;
     struct loop_timer *quiet;
     uint64_t quiet_us;
+    struct gate_start start;
 };
+
+/* While the transfer is there. */
+static void look_at_head(struct call *call)
+{
+    const char *at;
+
+    if (call->transfer != NULL) {
+        call->start.begun = http_transfer_head(call->transfer, AT_HEADER, &at) == 200;
+        if (strlen(at) < sizeof(call->start.at)) {
+            memcpy(call->start.at, at, strlen(at) + 1);
+        }
+    }
+}
 
 static void on_answer(const struct http_response *response, const struct error *cause, void *user)
 {
     struct call *call = user;
     const char *body = (const char *)response->body;
 
+    look_at_head(call);
     call->transfer = NULL;
     call->over = true;
     if (cause != NULL) {
@@ -433,6 +449,7 @@ static int run_call(struct gate *gate, const char *method, const char *path, con
     if (ret < 0) {
         call->ret = error_set(err, -ret, "cli.failed", "", "%s", strerror(-ret));
     }
+    look_at_head(call);
     http_transfer_cancel(call->transfer);
     loop_timer_del(call->quiet);
     buffer_done(&url);
@@ -461,8 +478,10 @@ int gate_call(struct gate *gate, const char *method, const char *path, const cha
 }
 
 int gate_stream(struct gate *gate, const char *method, const char *path, uint64_t quiet_us,
-                http_data_fn *data, void *user, struct error *err)
+                http_data_fn *data, void *user, struct gate_start *ret_start, struct error *err)
 {
     struct call call = {.data = data, .user = user, .quiet_us = quiet_us};
-    return run_call(gate, method, path, NULL, &call, err);
+    int ret = run_call(gate, method, path, NULL, &call, err);
+    *ret_start = call.start;
+    return ret;
 }

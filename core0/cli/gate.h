@@ -13,6 +13,7 @@
 
 #define GATE_URL_MAX 300
 #define GATE_HEADER_MAX 256
+#define GATE_AT_MAX 40 /* a place in a log, as text */
 #define GATE_OPTION                                                                                \
     {                                                                                              \
         "--gate", "HOST:PORT", "where the node's gate answers, behind a forward (CROFT_GATE)"      \
@@ -43,9 +44,13 @@ int gate_authorize(struct gate *gate, const char *method, char ret_header[GATE_H
 int gate_call(struct gate *gate, const char *method, const char *path, const char *body,
               yyjson_doc **ret_answer, struct error *err);
 /* One call whose body is handed to `data` piece by piece for as long as it takes. 0: it came to its proper end. quiet_us:
- * without a byte for that long it is lost. */
+ * without a byte for that long it is lost. However it ends, *ret_start tells how it began. */
+struct gate_start {
+    bool begun;           /* the gate had agreed, and a stream began */
+    char at[GATE_AT_MAX]; /* where in a log, if it says so; else "" */
+};
 int gate_stream(struct gate *gate, const char *method, const char *path, uint64_t quiet_us,
-                http_data_fn *data, void *user, struct error *err);
+                http_data_fn *data, void *user, struct gate_start *ret_start, struct error *err);
 /* "host:port" of the address in use. */
 const char *gate_address(const struct gate *gate);
 

@@ -4,6 +4,8 @@
 #include "cli/gate_logs.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -18,6 +20,7 @@
 #define PAUSE_NS 500000000L               /* between two attempts */
 
 struct showing {
+    struct gate *gate;
     struct log_view view;
     bool heard; /* bytes came of the stream that was asked for last */
     struct error *err;
@@ -32,20 +35,32 @@ static int write_out(struct showing *showing)
                    : 0;
 }
 
+/* As JSON the entry itself says so. */
+static void tell_lost(struct showing *showing)
+{
+    if (showing->view.lost > 0 && !showing->view.json) {
+        fprintf(stderr, "croft: %" PRIu64 " lines are missing here: the node keeps the last ones\n",
+                showing->view.lost);
+    }
+    showing->view.lost = 0;
+}
+
 static int on_data(const void *data, size_t len, void *user)
 {
     struct showing *showing = user;
     showing->heard = true;
     int ret = log_view_take(&showing->view, data, len, showing->err);
+    tell_lost(showing);
     int written = write_out(showing); /* the good part of it first */
     return ret < 0 ? ret : written;
 }
 
-/* What passes while a gate, or a part of the node behind it, is replaced or started again. */
+/* What passes while a gate, or a part of the node behind it, is replaced or started again. gate.busy: it may count the connection that
+ * was lost until it notices, too. */
 static bool is_passing(const struct error *err)
 {
-    static const char *const codes[] = {"gate.lost", "gate.unreachable", "gate.timeout",
-                                        "gate.not-ready"};
+    static const char *const codes[] = {"gate.lost",      "gate.unreachable", "gate.timeout",
+                                        "gate.not-ready", "gate.busy",        "gate.other-boot"};
     for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
         if (strcmp(err->code, codes[i]) == 0) {
             return true;
@@ -54,32 +69,62 @@ static bool is_passing(const struct error *err)
     return false;
 }
 
-/* Shows the stream that `first` asks for; one that broke off goes on behind the last line that came, where lines say their place. */
-static int show(struct gate *gate, const char *method, const char *first, const char *again,
-                struct showing *showing, struct error *err)
+/* Whether a stream that broke off can be gone on with: it has a place, or nothing was shown that could come twice. */
+static bool can_go_on(const struct showing *showing)
 {
+    return showing->view.at[0] != '\0' || !showing->view.shown;
+}
+
+/* What is asked for next: from the place on where there is one, else the same as at first, of which nothing came. */
+static int next_path(struct buffer *path, const struct showing *showing, const char *first,
+                     const char *again)
+{
+    buffer_clear(path);
+    if (showing->view.at[0] == '\0') {
+        return buffer_append_str(path, first);
+    }
+    int ret = buffer_append_str(path, again);
+    if (ret >= 0) {
+        ret = gate_query(path, "after", showing->view.at);
+    }
+    return ret < 0 ? ret : gate_query(path, "follow", "1");
+}
+
+static int stream(struct showing *showing, const char *method, const char *path,
+                  struct gate_start *ret_start, struct error *err)
+{
+    showing->heard = false;
+    int ret =
+        gate_stream(showing->gate, method, path, QUIET_US, on_data, showing, ret_start, err);
+    log_view_start(&showing->view, ret_start->at);
+    return ret;
+}
+
+/* Shows the stream that `first` asks for; one that broke off goes on behind the last line that came. `whole` asks for all that there
+ * is: the node was started anew, and nothing of its new log was shown yet. */
+static int show(struct showing *showing, const char *method, const char *first, const char *again,
+                const char *whole, struct error *err)
+{
+    struct gate_start start;
     struct buffer path;
 
     buffer_init(&path, 0);
-    int ret = gate_stream(gate, method, first, QUIET_US, on_data, showing, err);
+    int ret = stream(showing, method, first, &start, err);
+    bool follows = cli_flag(showing->gate->cli, "--follow") && start.begun;
     uint64_t lost_at = loop_clock();
-    while (ret < 0 && cli_flag(gate->cli, "--follow") && showing->view.at[0] != '\0' &&
-           is_passing(err) && loop_clock() - lost_at < AGAIN_US) {
+    while (ret < 0 && follows && can_go_on(showing) && is_passing(err) &&
+           loop_clock() - lost_at < AGAIN_US) {
+        if (strcmp(err->code, "gate.other-boot") == 0) {
+            cli_print_error(showing->gate->cli, err);
+            log_view_restart(&showing->view);
+            first = whole;
+        }
         log_view_again(&showing->view);
-        showing->heard = false;
         nanosleep(&(struct timespec){.tv_nsec = PAUSE_NS}, NULL);
-        buffer_clear(&path);
-        ret = buffer_append_str(&path, again);
-        if (ret >= 0) {
-            ret = gate_query(&path, "after", showing->view.at);
-        }
-        if (ret >= 0) {
-            ret = gate_query(&path, "follow", "1");
-        }
+        ret = next_path(&path, showing, first, again);
         *err = (struct error){0};
         ret = ret < 0 ? error_set(err, -ret, "cli.failed", "", "%s", strerror(-ret))
-                      : gate_stream(gate, method, (const char *)path.data, QUIET_US, on_data,
-                                    showing, err);
+                      : stream(showing, method, (const char *)path.data, &start, err);
         lost_at = showing->heard ? loop_clock() : lost_at;
     }
     buffer_done(&path);
@@ -115,29 +160,43 @@ static int add_options(const struct cli *cli, struct buffer *path, struct error 
     return ret < 0 ? error_set(err, -ret, "cli.failed", "", "%s", strerror(-ret)) : 0;
 }
 
+static int add_service(struct buffer *path, const char *target, const char *service)
+{
+    int ret = buffer_append_str(path, target);
+    return ret >= 0 && service[0] != '\0' ? gate_query(path, "service", service) : ret;
+}
+
 int gate_logs_show(struct gate *gate, const char *method, const char *path, const char *service,
                    struct error *err)
 {
-    struct showing showing = {.err = err};
-    struct buffer query, again;
+    struct showing showing = {.gate = gate, .err = err};
+    struct buffer query, again, whole;
 
     buffer_init(&query, 0);
     buffer_init(&again, 0);
+    buffer_init(&whole, 0);
     log_view_init(&showing.view);
     showing.view.json = gate->cli->json;
     showing.view.timestamps = cli_flag(gate->cli, "--timestamps");
     showing.view.terminal = isatty(STDOUT_FILENO) == 1;
-    int ret = buffer_append_str(&query, path);
-    if (ret >= 0 && service[0] != '\0') {
-        ret = gate_query(&query, "service", service);
+    int ret = add_service(&query, path, service);
+    if (ret >= 0) {
+        ret = add_service(&again, path, service);
     }
     if (ret >= 0) {
-        ret = buffer_append_str(&again, (const char *)query.data);
+        ret = add_service(&whole, path, service);
+    }
+    if (ret >= 0) {
+        ret = gate_query_uint(&whole, "tail", TAIL_MAX);
+    }
+    if (ret >= 0) {
+        ret = gate_query(&whole, "follow", "1");
     }
     ret = ret < 0 ? error_set(err, -ret, "cli.failed", "", "%s", strerror(-ret))
                   : add_options(gate->cli, &query, err);
     if (ret == 0) {
-        ret = show(gate, method, (const char *)query.data, (const char *)again.data, &showing, err);
+        ret = show(&showing, method, (const char *)query.data, (const char *)again.data,
+                   (const char *)whole.data, err);
     }
     struct error end = {0};
     int ended = log_view_end(&showing.view, ret == 0 ? err : &end);
@@ -145,5 +204,6 @@ int gate_logs_show(struct gate *gate, const char *method, const char *path, cons
     log_view_done(&showing.view);
     buffer_done(&query);
     buffer_done(&again);
+    buffer_done(&whole);
     return ret < 0 ? ret : ended < 0 ? ended : written;
 }

@@ -22,6 +22,7 @@ struct entry {
     size_t len;
     bool more;
     const char *at; /* "": none */
+    uint64_t lost;  /* lines before it */
 };
 
 void log_view_init(struct log_view *view)
@@ -74,7 +75,8 @@ static int read_entry(yyjson_val *root, struct entry *ret_entry)
                                 .line = yyjson_get_str(line),
                                 .len = yyjson_get_len(line),
                                 .more = yyjson_get_bool(yyjson_obj_get(root, "more")),
-                                .at = at != NULL ? at : ""};
+                                .at = at != NULL ? at : "",
+                                .lost = yyjson_get_uint(yyjson_obj_get(root, "lost"))};
     return 0;
 }
 
@@ -93,6 +95,9 @@ static int show_json(struct log_view *view, const struct entry *entry)
     }
     if (entry->at[0] != '\0') {
         yyjson_mut_obj_add_str(doc, root, "at", entry->at);
+    }
+    if (entry->lost > 0) {
+        yyjson_mut_obj_add_uint(doc, root, "lost", entry->lost);
     }
     yyjson_mut_obj_add_strn(doc, root, "line", entry->line, entry->len);
     if (entry->more) {
@@ -145,6 +150,8 @@ static int show(struct log_view *view, const char *text, size_t len, struct erro
     int ret = view->json ? show_json(view, &entry) : show_text(view, &entry);
     if (ret >= 0) {
         snprintf(view->at, sizeof(view->at), "%s", entry.at);
+        view->shown = true;
+        view->lost += entry.lost;
     }
     yyjson_doc_free(doc);
     return ret < 0 ? error_set(err, ENOMEM, "cli.failed", "", "out of memory") : 0;
@@ -180,6 +187,19 @@ int log_view_take(struct log_view *view, const void *data, size_t len, struct er
 void log_view_again(struct log_view *view)
 {
     buffer_clear(&view->partial);
+}
+
+void log_view_start(struct log_view *view, const char *at)
+{
+    if (!view->shown && view->at[0] == '\0' && is_place(at)) {
+        snprintf(view->at, sizeof(view->at), "%s", at);
+    }
+}
+
+void log_view_restart(struct log_view *view)
+{
+    view->at[0] = '\0';
+    view->shown = false;
 }
 
 int log_view_end(struct log_view *view, struct error *err)

@@ -3,7 +3,8 @@
  *
  * The stream is a JSON object a line: {"time":microseconds,"stream":"stdout","line":"…"} of a container, with "level" (0 to 7, as
  * syslog counts) instead of "stream" of a node's own services; "more":true says that the line goes on in the next object; "at" names the place
- * behind a container's line, from which a later stream goes on. Empty lines keep a connection alive.
+ * behind the line, from which a later stream goes on; "lost" counts lines before it that nobody has any more. Empty lines keep a
+ * connection alive.
  */
 #pragma once
 
@@ -26,6 +27,8 @@ struct log_view {
     struct buffer out;        /* what is to be written; the caller empties it */
     char open[16];            /* the stream whose line goes on; "" */
     char at[LOG_VIEW_AT_MAX]; /* of the last object that was shown; "": it had none */
+    bool shown;               /* an object was */
+    uint64_t lost;            /* lines, which the caller tells of and sets to 0 */
 };
 
 void log_view_init(struct log_view *view);
@@ -34,5 +37,9 @@ void log_view_done(struct log_view *view);
 int log_view_take(struct log_view *view, const void *data, size_t len, struct error *err);
 /* The stream broke off and another will go on from view->at: what came of an object that was not shown comes again. */
 void log_view_again(struct log_view *view);
+/* Where the stream began, as the gate says: it counts until an object was shown. What is no place is passed over. */
+void log_view_start(struct log_view *view, const char *at);
+/* What comes is of another log: nothing of it was shown yet, and there is no place in it. */
+void log_view_restart(struct log_view *view);
 /* The stream is over: ends a line that goes on. gate.bad-answer when it ended within an object. */
 int log_view_end(struct log_view *view, struct error *err);

@@ -146,7 +146,7 @@ static void know_tenant(struct request *request, yyjson_val *list)
         return;
     }
     /* A place lies in the log of one revision. */
-    if (query_get_place(&request->query, "after", &named, &request->after) < 0 ||
+    if (query_get_place(&request->query, "after", UINT32_MAX, 1, &named, &request->after) < 0 ||
         (named != 0 && revision != 0 && named != (uint64_t)revision)) {
         request_fail_with(request, "gate.bad-request", "give what stands as \"at\" in an entry",
                           "after is no place in this log");
@@ -177,8 +177,13 @@ static void know_farmer(struct request *request, yyjson_val *status)
 {
     struct gate *gate = request->gate;
 
-    if (!gate_learn(gate, status) || !gate->node.has_farmer ||
-        memcmp(gate->node.farmer, request->address, sizeof(gate->node.farmer)) != 0) {
+    /* Soon after a boot: who calls is not the point. */
+    if (!gate_learn(gate, status) || !gate->node.has_farmer) {
+        request_fail_with(request, "gate.not-ready", "try again in a moment",
+                          "the node does not know its farmer yet");
+        return;
+    }
+    if (memcmp(gate->node.farmer, request->address, sizeof(gate->node.farmer)) != 0) {
         refuse(request, "the farmer of this node's farm");
         return;
     }

@@ -26,6 +26,8 @@
 
 #define SERVICE_NAME_MAX 63
 #define SERVICES_MAX 128 /* of a reservation, in a sentence about them */
+/* Of a log that is followed: the place from which it is read, as "at" in its entries. For one who is cut off before the first line. */
+#define GATE_AT_HEADER "Croft-Log-At"
 
 enum role { ROLE_TENANT, ROLE_FARMER };
 

@@ -49,6 +49,7 @@ struct follower {
     uint8_t caller[20];
     int64_t tail;
     uint64_t since, position; /* 0: nothing was read yet, and nothing was named as read */
+    bool begun;               /* the head of the answer was sent */
     bool level;               /* has all that the tap has brought */
     bool quiet;               /* nothing was sent since the last look of the keep-alive */
     bool finished;            /* the tap ended: the next empty page is the last */
@@ -258,6 +259,22 @@ static struct tap *tap_get(struct gate *gate, const struct instance *instance)
 
 /* ---- pages ---- */
 
+static void follower_drained(struct http_exchange *exchange, void *data);
+
+/* Sends the head. With a place, where nothing was found to show: from there on nothing will be missed. */
+static void follower_begin(struct follower *follower, uint64_t place)
+{
+    char line[80];
+
+    follower->begun = true;
+    if (place > 0) {
+        snprintf(line, sizeof(line), GATE_AT_HEADER ": %llu-%llu\r\n",
+                 (unsigned long long)follower->instance.revision, (unsigned long long)place);
+        http_exchange_set_headers(follower->exchange, line);
+    }
+    http_exchange_stream(follower->exchange, 200, NDJSON, follower_drained, follower);
+}
+
 static void follower_page(yyjson_val *parameters, const struct error *err, bool more, void *data)
 {
     struct follower *follower = data;
@@ -268,6 +285,8 @@ static void follower_page(yyjson_val *parameters, const struct error *err, bool 
     varlink_client_free(follower->client);
     follower->client = NULL;
     if (err != NULL && strcmp(err->code, "container.absent") == 0) {
+        if (!follower->begun)
+            follower_begin(follower, 0);
         follower_finish(follower); /* it was removed with its log */
         return;
     }
@@ -280,6 +299,8 @@ static void follower_page(yyjson_val *parameters, const struct error *err, bool 
     append_lines(&text, follower->instance.revision, yyjson_obj_get(parameters, "lines"), 0);
     bool some = position != follower->position;
     follower->position = position;
+    if (!follower->begun)
+        follower_begin(follower, text.len == 0 ? position : 0);
     if (text.len > 0) {
         follower->quiet = false;
         http_exchange_write(follower->exchange, text.data, text.len);
@@ -401,11 +422,10 @@ void logs_handle(struct request *request)
     gate->followers = follower;
     gate->follower_count++;
     follower->exchange = request_detach(request);
-    http_exchange_stream(follower->exchange, 200, NDJSON, follower_drained, follower);
     http_exchange_set_gone(follower->exchange, follower_gone, follower);
     if (follow)
         follower->tap = tap_get(gate, &follower->instance);
-    /* the first page is asked for when the head of the answer has been sent */
+    follower_read(follower); /* the head of the answer goes with the first page */
 }
 
 /* ---- readers that wait ---- */

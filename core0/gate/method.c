@@ -9,7 +9,7 @@ static const char *const logs_parameters[] = {"service", "revision", "tail", "si
                                               "after",   "follow",   NULL};
 static const char *const exec_parameters[] = {
     "service", "revision", "tty", "rows", "columns", "term", "user", "workdir", "arg", "env", NULL};
-static const char *const node_log_parameters[] = {"service", "tail", "follow", NULL};
+static const char *const node_log_parameters[] = {"service", "tail", "after", "follow", NULL};
 static const char *const none[] = {NULL};
 
 static const struct gate_method methods[] = {

@@ -133,8 +133,8 @@ int query_get_flag(const struct query *query, const char *name, bool *ret_value)
     return r;
 }
 
-int query_get_place(const struct query *query, const char *name, uint64_t *ret_revision,
-                    uint64_t *ret_position)
+int query_get_place(const struct query *query, const char *name, uint64_t log_max,
+                    uint64_t position_min, uint64_t *ret_log, uint64_t *ret_position)
 {
     const char *text = query_get(query, name);
     uint64_t parts[2];
@@ -152,9 +152,9 @@ int query_get_place(const struct query *query, const char *name, uint64_t *ret_r
             return -EINVAL;
         text = end + 1;
     }
-    if (parts[0] == 0 || parts[0] > UINT32_MAX || parts[1] == 0)
+    if (parts[0] == 0 || parts[0] > log_max || parts[1] < position_min)
         return -EINVAL;
-    *ret_revision = parts[0];
+    *ret_log = parts[0];
     *ret_position = parts[1];
     return 1;
 }

@@ -31,8 +31,9 @@ int query_get_number(const struct query *query, const char *name, int64_t min, i
                      int64_t *ret_value);
 /* "1": true, "0": false. As query_get_number. */
 int query_get_flag(const struct query *query, const char *name, bool *ret_value);
-/* A place in a log as entries name it, "REVISION-POSITION", both in decimal. As query_get_number. */
-int query_get_place(const struct query *query, const char *name, uint64_t *ret_revision,
-                    uint64_t *ret_position);
+/* A place in a log as entries name it, "LOG-POSITION", both in decimal: which log it is in (a revision's, a boot's; 1 to log_max), and
+ * where there (from position_min on). As query_get_number. */
+int query_get_place(const struct query *query, const char *name, uint64_t log_max,
+                    uint64_t position_min, uint64_t *ret_log, uint64_t *ret_position);
 /* 0 only if every parameter has one of these names (ended by NULL). */
 int query_only(const struct query *query, const char *const *names);

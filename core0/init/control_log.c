@@ -43,20 +43,36 @@ static size_t follower_count;
 /* ---- answers ---- */
 
 struct log_answer {
+    const struct core *core;
     yyjson_mut_doc *doc;
     yyjson_mut_val *lines;
     size_t bytes;
     uint64_t next; /* sequence behind the last line */
 };
 
-static void log_answer_begin(struct log_answer *answer, uint64_t next)
+static void log_answer_begin(struct log_answer *answer, const struct core *core, uint64_t next)
 {
     yyjson_mut_val *root;
 
-    *answer = (struct log_answer){.doc = yyjson_mut_doc_new(NULL), .next = next};
+    *answer = (struct log_answer){.core = core, .doc = yyjson_mut_doc_new(NULL), .next = next};
     root = yyjson_mut_obj(answer->doc);
     yyjson_mut_doc_set_root(answer->doc, root);
     answer->lines = yyjson_mut_obj_add_arr(answer->doc, root, "lines");
+}
+
+static bool log_answer_full(const struct log_answer *answer)
+{
+    return answer->bytes > LOG_ANSWER_BYTES;
+}
+
+/* The document, to be handed over. */
+static yyjson_mut_doc *log_answer_end(const struct log_answer *answer)
+{
+    yyjson_mut_val *root = yyjson_mut_doc_get_root(answer->doc);
+
+    yyjson_mut_obj_add_uint(answer->doc, root, "next", answer->next);
+    yyjson_mut_obj_add_strcpy(answer->doc, root, "bootId", answer->core->boot_id);
+    return answer->doc;
 }
 
 static bool log_answer_add(const struct ring_line *line, void *data)
@@ -66,7 +82,7 @@ static bool log_answer_add(const struct ring_line *line, void *data)
     char text[RING_LINE_MAX + 1];
     size_t len;
 
-    if (answer->bytes > LOG_ANSWER_BYTES)
+    if (log_answer_full(answer))
         return false;
     len = text_clean(text, sizeof(text), line->text, line->len);
     entry = yyjson_mut_arr_add_obj(answer->doc, answer->lines);
@@ -154,8 +170,7 @@ static void follower_read_kernel(struct follower *follower, struct log_answer *a
     char text[RING_LINE_MAX];
     struct ring_line line;
 
-    while (answer->bytes <= LOG_ANSWER_BYTES &&
-           kernel_log_read(follower->fd, boot_us, text, &line) > 0) {
+    while (!log_answer_full(answer) && kernel_log_read(follower->fd, boot_us, text, &line) > 0) {
         if (line.sequence >= follower->sequence)
             log_answer_add(&line, answer);
     }
@@ -166,7 +181,7 @@ static void follower_push(struct follower *follower)
     struct log_answer answer;
     int ret;
 
-    log_answer_begin(&answer, follower->sequence);
+    log_answer_begin(&answer, follower->core, follower->sequence);
     if (follower->ring != NULL)
         ring_each(follower->ring, follower->sequence, log_answer_add, &answer);
     else
@@ -175,7 +190,7 @@ static void follower_push(struct follower *follower)
         yyjson_mut_doc_free(answer.doc);
         return;
     }
-    ret = varlink_call_reply_more(follower->call, answer.doc);
+    ret = varlink_call_reply_more(follower->call, log_answer_end(&answer));
     if (ret == -EAGAIN && follower->ring != NULL) {
         loop_timer_in(follower->retry, LOG_RETRY_US);
         return;
@@ -257,30 +272,47 @@ static int follower_new(struct core *core, struct varlink_call *call, const stru
 struct log_request {
     const char *service;
     uint64_t tail;
+    uint64_t from; /* UINT64_MAX: the tail is asked for */
 };
 
 static const struct json_field log_fields[] = {
     {"service", JSON_STRING, offsetof(struct log_request, service), true, 1, UNIT_NAME_MAX},
+    {"from", JSON_UINT, offsetof(struct log_request, from), false, 0, 0},
     {"tail", JSON_UINT, offsetof(struct log_request, tail), false, 0, 1000000},
 };
+#define LOG_FIELDS (sizeof(log_fields) / sizeof(log_fields[0]))
 
-/* The kernel's last lines: how many there are is only known after reading them all. */
-static void log_answer_kernel(struct log_answer *answer, int fd, uint64_t tail)
+/* The kernel's lines. How many there are of which the last are wanted is only known after reading them all. What does not fit stays
+ * to be read from fd. */
+static void log_answer_kernel(struct log_answer *answer, int fd, const struct log_request *request)
 {
     uint64_t boot_us = core_realtime() - loop_clock();
+    bool tail = request->from == UINT64_MAX;
     char text[RING_LINE_MAX];
     struct ring_line line;
     uint64_t count = 0;
 
-    while (kernel_log_read(fd, boot_us, text, &line) > 0)
+    while (tail && kernel_log_read(fd, boot_us, text, &line) > 0)
         count++;
-    if (lseek(fd, 0, SEEK_SET) < 0)
+    if (tail && lseek(fd, 0, SEEK_SET) < 0)
         return;
-    while (kernel_log_read(fd, boot_us, text, &line) > 0) {
+    uint64_t skip = count > request->tail ? count - request->tail : 0;
+    while (!log_answer_full(answer) && kernel_log_read(fd, boot_us, text, &line) > 0) {
         answer->next = line.sequence + 1;
-        if (count-- <= tail && !log_answer_add(&line, answer))
-            break;
+        if (tail ? skip == 0 : line.sequence >= request->from)
+            log_answer_add(&line, answer);
+        skip -= skip > 0;
     }
+}
+
+static void log_answer_ring(struct log_answer *answer, const struct ring *ring,
+                            const struct log_request *request)
+{
+    uint64_t first = request->from != UINT64_MAX
+                         ? request->from
+                         : log_first_that_fits(ring, ring_tail(ring, request->tail));
+
+    ring_each(ring, first, log_answer_add, answer);
 }
 
 static const struct ring *log_find_ring(const struct core *core, const char *name)
@@ -294,7 +326,7 @@ static const struct ring *log_find_ring(const struct core *core, const char *nam
 
 void control_get_log(struct varlink_call *call, yyjson_val *params, void *data)
 {
-    struct log_request request = {.tail = UINT64_MAX};
+    struct log_request request = {.tail = UINT64_MAX, .from = UINT64_MAX};
     struct core *core = data;
     struct follower *follower;
     const struct ring *ring;
@@ -302,8 +334,10 @@ void control_get_log(struct varlink_call *call, yyjson_val *params, void *data)
     struct error err = {0};
     int fd = -1;
 
-    if (json_read(params, log_fields, 2, 0, &request, "core.no-service", &err) < 0) {
-        varlink_call_invalid(call, request.service == NULL ? "service" : "tail");
+    if (json_read(params, log_fields, LOG_FIELDS, 0, &request, "core.no-service", &err) < 0) {
+        bool from = yyjson_obj_get(params, "from") != NULL && request.from == UINT64_MAX;
+
+        varlink_call_invalid(call, request.service == NULL ? "service" : from ? "from" : "tail");
         return;
     }
     ring = log_find_ring(core, request.service);
@@ -319,16 +353,15 @@ void control_get_log(struct varlink_call *call, yyjson_val *params, void *data)
         return;
     }
 
-    log_answer_begin(&answer, ring != NULL ? ring->next_sequence : 0);
+    log_answer_begin(&answer, core, ring != NULL ? ring->next_sequence : 0);
     if (ring != NULL)
-        ring_each(ring, log_first_that_fits(ring, ring_tail(ring, request.tail)), log_answer_add,
-                  &answer);
+        log_answer_ring(&answer, ring, &request);
     else
-        log_answer_kernel(&answer, fd, request.tail);
+        log_answer_kernel(&answer, fd, &request);
     if (!varlink_call_wants_more(call)) {
         if (fd >= 0)
             close(fd);
-        varlink_call_reply(call, answer.doc);
+        varlink_call_reply(call, log_answer_end(&answer));
         return;
     }
     if (follower_new(core, call, ring, fd, &follower) < 0) {
@@ -341,5 +374,8 @@ void control_get_log(struct varlink_call *call, yyjson_val *params, void *data)
         return;
     }
     follower->sequence = answer.next;
-    varlink_call_reply_more(call, answer.doc);
+    varlink_call_reply_more(call, log_answer_end(&answer));
+    /* More than fits into one answer is in the ring. (The kernel's descriptor says so by itself.) */
+    if (ring != NULL && ring->next_sequence > follower->sequence)
+        loop_timer_in(follower->retry, 0);
 }

@@ -310,6 +310,55 @@ def test_logs_are_cut_by_tail_and_time_and_followed(place):
         assert next(entries) is None
 
 
+def test_who_is_cut_off_before_the_first_line_has_a_place_too(place):
+    link, entries = place.tenant.follow(place.id, service="loud", tail=0, follow=1)
+    link.close()
+    place.say("nobody hears")
+    assert [e["line"] for e in place.tenant.logs(place.id, service="loud", after=link.start)] == ["nobody hears"]
+    link, entries = place.tenant.follow(place.id, service="loud", tail=1, follow=1)
+    with link:  # a line is a place by itself
+        assert link.start is None and entry(entries)["line"] == "nobody hears"
+
+
+def test_the_nodes_log_is_gone_on_with_from_a_place(place):
+    """As a container's: behind a line that somebody has comes exactly what stands behind it. What is not there any more is said."""
+    def say(first, last, service="noded"):
+        pid = place.agent.varlink("core0", "GetService", name=service)["service"]["pid"]
+        place.agent.sh(f"i={first}; while [ $i -le {last} ]; do echo said $i; i=$((i+1)); done > /proc/{pid}/fd/1", timeout=120)
+
+    def said(entries):
+        return [int(e["line"].split()[1]) for e in entries if e["line"].startswith("said ")]
+
+    farmer = place.farmer
+    link, entries = farmer.follow(0, method="node-log", path="/v1/node/log", service="noded", tail=0, follow=1)
+    with link:
+        say(1, 3)
+        seen = []
+        while said(seen) != [1, 2, 3]:
+            seen.append(entry(entries))
+    say(4, 6)
+    read = lambda at, **more: farmer.node_log("noded", after=at, **more)  # noqa: E731
+    lab_node.wait_for(lambda: said(read(seen[-1]["at"], tail=1)) == [4, 5, 6], 60, lambda: read(seen[-1]["at"]))
+    assert said(read(link.start)) == [1, 2, 3, 4, 5, 6]  # from where the follower began
+    later = read(seen[-1]["at"])
+    assert not any("lost" in e for e in later)
+    boot, position = later[-1]["at"].split("-")
+    for wrong, code, status in ((f"{int(boot) ^ 1}-{position}", "gate.other-boot", 410), (f"{boot}-{int(position) + 10 ** 6}", "gate.bad-request", 400),
+                                (f"{boot}-{1 << 53}", "gate.bad-request", 400), (f"{1 << 48}-1", "gate.bad-request", 400),
+                                ("x", "gate.bad-request", 400), (f"0-{position}", "gate.bad-request", 400)):
+        refused(read, wrong, code=code, status=status)
+    # The kernel's has places as well.
+    kernel = farmer.node_log("kernel", tail=5)
+    assert farmer.node_log("kernel", after=kernel[1]["at"])[:3] == kernel[2:]
+    # More than the ring holds: how many are missing is said, and so nothing is missing without a word.
+    say(7, 8006)
+    lab_node.wait_for(lambda: said(farmer.node_log("noded", tail=50))[-1:] == [8006], 120, "the lines do not come")
+    rest = read(later[-1]["at"])
+    numbers = [int(e["at"].split("-")[1]) for e in rest]
+    assert rest[0]["lost"] == numbers[0] - 1 - int(position) and not any("lost" in e for e in rest[1:])
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers))) and said(rest)[-1] == 8006
+
+
 def test_followers_survive_a_replaced_contd_and_lose_nothing(place):
     link, entries = place.tenant.follow(place.id, service="loud", tail=0, follow=1)
     with link:

@@ -16,7 +16,7 @@ import time
 
 import pytest
 
-from lab import cli, paths, ports
+from lab import cli, paths, ports, process
 from lab.node import wait_for
 
 SECONDS = 110  # about, for the order in which files start
@@ -115,6 +115,44 @@ def test_a_follower_sees_a_restart_and_what_comes_after_it(place):
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))  # not one missing, not one twice
     container = place.tenant.json("reservation", "show", place.it.id)["live"]["containers"]
     assert {c["service"]: c["state"] for c in container} == {"talker": "running", "quiet": "running"}
+
+
+def test_followers_of_both_kinds_go_on_when_the_gate_is_started_again(place):
+    """`croft logs` and `croft node logs`: what was written while there was no gate comes once, and nothing is said of it."""
+    agent, files = place.node.agent, {}
+    noded = agent.varlink("core0", "GetService", name="noded")["service"]["pid"]
+
+    def heard(name):
+        return [line.split("said ")[1] for line in files[name].read_text().splitlines() if "said " in line]
+
+    agent.sh(f"echo begin > /proc/{noded}/fd/1")
+    words = {"node": (place.farmer, ("node", "logs", place.node.number, "noded")), "tenant": (place.tenant, ("logs", place.it.id, "talker"))}
+    followers = []
+    try:
+        for name, (person, command) in words.items():
+            files[name] = place.node.folder / f"follow-{name}.log"
+            followers.append(process.Process(f"croft {name}", [paths.CROFT, *map(str, command), "--follow", "--tail", "1"],
+                                             files[name], env=person.env))
+        for name in files:
+            wait_for(lambda name=name: files[name].read_text().count("\n"), 60, f"{name}: no line")
+        for round_ in range(2):
+            mark = place.node.machine.mark()
+            assert agent.kill("gated") == 1
+            for n in range(3):
+                agent.sh(f"echo said {3 * round_ + n} > /proc/{noded}/fd/1")
+            place.node.machine.wait("listening", 120, mark, service="gated")
+            wanted = [str(n) for n in range(3 * round_ + 3)]
+            wait_for(lambda wanted=wanted: heard("node") == wanted, 90, lambda: files["node"].read_text())
+            ticks = files["tenant"].read_text().count("tick")
+            wait_for(lambda ticks=ticks: files["tenant"].read_text().count("tick") > ticks, 90, lambda: files["tenant"].read_text())
+        assert all(f.alive() for f in followers)
+    finally:
+        for one in followers:
+            one.stop()
+    lines = files["tenant"].read_text().rsplit("\n", 1)[0].splitlines()
+    numbers = [int(line.split()[-1]) for line in lines if "tick" in line]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers))), lines
+    assert "croft:" not in files["node"].read_text()
 
 
 # -- what a reservation is told

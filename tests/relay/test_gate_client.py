@@ -230,6 +230,91 @@ def test_who_follows_goes_on_where_a_stream_broke_off(setting, gate):
         assert refused(setting, "logs", 1) == "gate.bad-answer", at
 
 
+def follow(request, start, pieces, whole=False):
+    """A stream that says where it begins, then these; whole: it ends in good order, else it breaks off."""
+    request.send(f"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nCroft-Log-At: {start}\r\n"
+                 "Transfer-Encoding: chunked\r\n\r\n".encode())
+    for piece in pieces:
+        request.chunk(json.dumps(piece).encode() + b"\n")
+    if not whole:
+        raise gatelab.Gone
+    request.send(b"0\r\n\r\n")
+
+
+def told(done):
+    return [line for line in done.err.splitlines() if line]
+
+
+@pytest.mark.parametrize("words,path,kind", [(("node", "logs"), "/v1/node/log", {"level": 6}),
+                                             (("logs",), "/v1/logs", {"stream": "stdout"})])
+def test_who_has_seen_no_line_yet_goes_on_where_the_stream_began(setting, gate, words, path, kind):
+    def logs(request):
+        asked.append(request.query)
+        if len(asked) == 1:
+            follow(request, "5-40", [])
+        elif len(asked) == 2:
+            request.refuse(429, "gate.busy")  # it counts the lost one still
+        else:
+            follow(request, "5-40", [{"time": 1, **kind, "at": "5-41", "line": "x"}], whole=True)
+    asked = []
+    gate.routes[path] = logs
+    done = setting.croft.run(*words, 1, "web", "--follow", "--tail", 0)
+    assert done.out.endswith("x\n") and not done.err, done
+    again = {"service": ["web"], "after": ["5-40"], "follow": ["1"]}
+    assert asked == [{"service": ["web"], "tail": ["0"], "follow": ["1"]}, again, again]
+    # A gate that does not say where: of the same as at first nothing was shown.
+    asked.clear()
+
+    def older(request):
+        asked.append(request.query)
+        request.chunks()
+        if len(asked) == 1:
+            raise gatelab.Gone
+        request.chunk(json.dumps({"time": 1, **kind, "line": "x"}).encode() + b"\n")
+        raise gatelab.Gone
+    gate.routes[path] = older
+    done = setting.croft.run(*words, 1, "web", "--follow", check=False)
+    # From then on there is no telling what would come twice.
+    assert done.status == 1 and "gate.lost" in done.err and done.out.endswith("x\n") and len(asked) == 2, done
+    assert asked[0] == asked[1]
+    # Nobody waits for one who was never let in.
+    gate.requests.clear()
+    gate.routes[path] = lambda request: request.refuse(503, "gate.not-ready")
+    done = setting.croft.run(*words, 1, "--follow", "--json", check=False)
+    assert done.status == 1 and error_of(done)["code"] == "gate.not-ready", done
+    assert len([r for r in gate.requests if r.path == path]) == 1
+
+
+def test_what_is_missing_of_a_nodes_log_is_said(setting, gate):
+    entries = [{"time": 1, "level": 6, "at": "5-41", "line": "a"}, {"time": 2, "level": 6, "at": "5-50", "lost": 8, "line": "b"},
+               {"time": 3, "level": 6, "at": "6-3", "lost": 2, "line": "c"}]
+
+    def logs(request):
+        asked.append(request.query)
+        if len(asked) == 1:
+            follow(request, "5-40", entries[:1])
+        elif len(asked) == 2:
+            follow(request, "5-41", entries[1:2])
+        elif len(asked) == 3:
+            request.refuse(410, "gate.other-boot", "the node was started anew", "")
+        else:
+            follow(request, "6-0", entries[2:], whole=True)
+    asked = []
+    gate.routes["/v1/node/log"] = logs
+    done = setting.croft.run("node", "logs", 1, "--follow", "--tail", 7)
+    assert done.out == "info    a\ninfo    b\ninfo    c\n"
+    assert told(done) == ["croft: 8 lines are missing here: the node keeps the last ones",
+                          "croft: the node was started anew (gate.other-boot)",
+                          "croft: 2 lines are missing here: the node keeps the last ones"], done
+    # Of the new boot's log all that there is, whatever was asked for of the other's.
+    assert asked == [{"tail": ["7"], "follow": ["1"]}, {"after": ["5-41"], "follow": ["1"]}, {"after": ["5-50"], "follow": ["1"]},
+                     {"tail": ["1000000"], "follow": ["1"]}]
+    asked.clear()
+    done = setting.croft.run("node", "logs", 1, "--follow", "--json")
+    assert [json.loads(line) for line in done.out.splitlines()] == entries
+    assert [json.loads(line)["error"]["code"] for line in told(done)] == ["gate.other-boot"]
+
+
 def test_lies_in_the_challenge_are_not_signed(setting, gate):
     gate.routes["/v1/logs"] = lambda request: request.lines([])
     lies = {"node": 2, "reservation": 2, "chainId": 1, "reservations": "0x" + "11" * 20}

@@ -145,9 +145,12 @@ static void test_places(void **state)
 
     (void)state;
     assert_int_equal(query_parse("/v1/logs?after=4294967295-18446744073709551615", &query), 0);
-    assert_int_equal(query_get_place(&query, "before", &revision, &position), 0);
+    assert_int_equal(query_get_place(&query, "before", UINT32_MAX, 1, &revision, &position), 0);
     assert_int_equal(revision, 7);
-    assert_int_equal(query_get_place(&query, "after", &revision, &position), 1);
+    assert_int_equal(query_get_place(&query, "after", UINT32_MAX - 1, 1, &revision, &position),
+                     -EINVAL);
+    assert_int_equal(revision, 7);
+    assert_int_equal(query_get_place(&query, "after", UINT32_MAX, 1, &revision, &position), 1);
     assert_int_equal(revision, UINT32_MAX);
     assert_true(position == UINT64_MAX);
     query_done(&query);
@@ -156,9 +159,16 @@ static void test_places(void **state)
 
         snprintf(target, sizeof(target), "/v1/logs?after=%s", bad[i]);
         assert_int_equal(query_parse(target, &query), 0);
-        assert_int_equal(query_get_place(&query, "after", &revision, &position), -EINVAL);
+        assert_int_equal(query_get_place(&query, "after", UINT32_MAX, 1, &revision, &position),
+                         -EINVAL);
         query_done(&query);
     }
+    /* before the first line, where the first position is 0 */
+    assert_int_equal(query_parse("/v1/node/log?after=281474976710655-0", &query), 0);
+    assert_int_equal(
+        query_get_place(&query, "after", (UINT64_C(1) << 48) - 1, 0, &revision, &position), 1);
+    assert_true(revision == (UINT64_C(1) << 48) - 1 && position == 0);
+    query_done(&query);
 }
 
 static void test_query_refuses(void **state)

@@ -484,6 +484,63 @@ static void test_a_log_is_readable_while_the_service_is_down(void **state)
     assert_null(call("GetLog", "service", "nobody"));
 }
 
+/* The lines of one answer of GetLog from a place, as they are numbered; *ret_next: the place behind them. */
+static size_t read_from(const char *service, uint64_t from, uint64_t *ret_first, uint64_t *ret_next)
+{
+    yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
+    yyjson_mut_val *params = yyjson_mut_obj(doc);
+    struct error err = {0};
+    yyjson_doc *reply;
+    yyjson_val *answer, *lines;
+    size_t count;
+
+    yyjson_mut_doc_set_root(doc, params);
+    yyjson_mut_obj_add_strcpy(doc, params, "service", service);
+    yyjson_mut_obj_add_uint(doc, params, "tail", 1); /* does not count */
+    yyjson_mut_obj_add_uint(doc, params, "from", from);
+    assert_int_equal(varlink_call_blocking(below("run/croft/core0"), "org.croft.core.GetLog", doc,
+                                           10000, &reply, &err),
+                     0);
+    answer = yyjson_obj_get(yyjson_doc_get_root(reply), "parameters");
+    lines = yyjson_obj_get(answer, "lines");
+    count = yyjson_arr_size(lines);
+    *ret_first = yyjson_get_uint(yyjson_obj_get(yyjson_arr_get_first(lines), "sequence"));
+    *ret_next = yyjson_get_uint(yyjson_obj_get(answer, "next"));
+    assert_int_equal(strlen(yyjson_get_str(yyjson_obj_get(answer, "bootId"))), 32);
+    for (size_t i = 0; i < count; i++)
+        assert_int_equal(yyjson_get_uint(yyjson_obj_get(yyjson_arr_get(lines, i), "sequence")),
+                         *ret_first + i);
+    yyjson_doc_free(reply);
+    return count;
+}
+
+/* Who has read up to a line gets what stands behind it: all of it, however many answers that takes, and nothing twice. */
+static void test_a_log_is_gone_on_with_from_a_place(void **state)
+{
+    uint64_t first, next;
+    size_t answers = 0;
+
+    (void)state;
+    put_mode("talk", "talk", "", "LogRingSize=16K");
+    put_mode("chat", "talk", "", "LogRingSize=1M");
+    start();
+    assert_member("talk", "state", "failed");
+    assert_member("chat", "state", "failed");
+    assert_int_equal(read_from("talk", 19998, &first, &next), 3);
+    assert_int_equal(first, 19998);
+    assert_int_equal(next, 20001);
+    assert_int_equal(read_from("talk", 20001, &first, &next), 0);
+    assert_int_equal(next, 20001);
+    assert_int_equal(read_from("talk", 30000, &first, &next), 0); /* such a place never was */
+    assert_int_equal(next, 20001);
+    assert_true(read_from("talk", 7, &first, &next) > 100); /* overwritten: the gap shows */
+    assert_true(first > 15000);
+    for (uint64_t at = 0; read_from("chat", at, &first, &next) > 0; at = next, answers++)
+        assert_int_equal(first, at);
+    assert_int_equal(next, 20001);
+    assert_true(answers > 1);
+}
+
 static void test_hostile_input(void **state)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
@@ -771,6 +828,7 @@ int main(int argc, char **argv)
         TEST(test_watchdog_and_start_timeout),
         TEST(test_stopping),
         TEST(test_a_log_is_readable_while_the_service_is_down),
+        TEST(test_a_log_is_gone_on_with_from_a_place),
         TEST(test_hostile_input),
         TEST(test_boot_parameters),
         TEST(test_a_socket_outlives_its_service),

@@ -300,3 +300,16 @@ void http_transfer_cancel(struct http_transfer *transfer)
     if (transfer != NULL)
         curl_loop_drop(&transfer->job);
 }
+
+int http_transfer_head(const struct http_transfer *transfer, const char *name,
+                       const char **ret_value)
+{
+    struct curl_header *header = NULL;
+    long status = 0;
+
+    *ret_value = "";
+    curl_easy_getinfo(transfer->job.easy, CURLINFO_RESPONSE_CODE, &status);
+    if (curl_easy_header(transfer->job.easy, name, 0, CURLH_HEADER, -1, &header) == CURLHE_OK)
+        *ret_value = header->value;
+    return (int)status;
+}

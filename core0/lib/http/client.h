@@ -70,3 +70,7 @@ struct http_request {
 int http_request_start(struct http_client *client, const struct http_request *request,
                        struct http_transfer **ret_transfer);
 void http_transfer_cancel(struct http_transfer *transfer); /* done is not called */
+/* The status of the answer once its head has come, 0 before; also from inside done. *ret_value: its header `name`, "" if it has none;
+ * valid until the transfer goes on. */
+int http_transfer_head(const struct http_transfer *transfer, const char *name,
+                       const char **ret_value);

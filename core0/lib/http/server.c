@@ -266,6 +266,7 @@ static const struct {
     {405, "Method Not Allowed"},
     {408, "Request Timeout"},
     {409, "Conflict"},
+    {410, "Gone"},
     {411, "Length Required"},
     {413, "Content Too Large"},
     {422, "Unprocessable Content"},
@@ -760,12 +761,13 @@ static void stream_begin(struct http_exchange *exchange, enum state state, const
 void http_exchange_stream(struct http_exchange *exchange, int status, const char *content_type,
                           http_drained_fn *on_drained, void *data)
 {
-    char head[320];
+    char head[512];
     exchange->chunked = exchange->head->minor >= 1;
     exchange->close = exchange->close || !exchange->chunked;
-    snprintf(head, sizeof(head), "HTTP/1.1 %d %s\r\nContent-Type: %s\r\n%s%s\r\n", status,
+    snprintf(head, sizeof(head), "HTTP/1.1 %d %s\r\nContent-Type: %s\r\n%s%s%s\r\n", status,
              reason_of(status), content_type,
              exchange->chunked ? "Transfer-Encoding: chunked\r\n" : "",
+             exchange->headers != NULL ? exchange->headers : "",
              exchange->close ? "Connection: close\r\n" : "");
     stream_begin(exchange, STREAMING, head, on_drained, data);
 }

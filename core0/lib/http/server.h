@@ -67,7 +67,7 @@ void http_exchange_set_gone(struct http_exchange *exchange,
 void http_exchange_reply(struct http_exchange *exchange, int status, const char *content_type,
                          const void *body, size_t len);
 
-/* Further header lines of the answer, each ended by CRLF; before http_exchange_reply(). Copied; without memory they are left out. */
+/* Further header lines of the answer, each ended by CRLF; before http_exchange_reply() or _stream(). Copied; without memory they are left out. */
 void http_exchange_set_headers(struct http_exchange *exchange, const char *lines);
 
 /*

@@ -228,12 +228,13 @@ class Gate:
         return self.call("node", 0, "/v1/node")
 
     def follow(self, reservation, connect=None, method="logs", path="/v1/logs", **query):
-        """The connection, and the entries of a log as they come; None stands for a sign of life."""
+        """The connection, and the entries of a log as they come; None stands for a sign of life. Where it begins: link.start."""
         link = self.open(method, reservation, f"{path}?{urllib.parse.urlencode(query)}", link=self.connect(**(connect or {})))
         status, headers = link.head()
         if status != 200:
             raise GateError(status, json.loads(link.exact(int(headers["content-length"]))))
         assert headers["content-type"] == "application/x-ndjson", headers
+        link.start = headers.get("croft-log-at")
 
         def entries():
             rest = b""
