@@ -94,8 +94,7 @@ static int stream(struct showing *showing, const char *method, const char *path,
                   struct gate_start *ret_start, struct error *err)
 {
     showing->heard = false;
-    int ret =
-        gate_stream(showing->gate, method, path, QUIET_US, on_data, showing, ret_start, err);
+    int ret = gate_stream(showing->gate, method, path, QUIET_US, on_data, showing, ret_start, err);
     log_view_start(&showing->view, ret_start->at);
     return ret;
 }

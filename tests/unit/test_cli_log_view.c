@@ -67,9 +67,10 @@ static void test_an_entry_without_a_place(void **state)
 
 static void test_missing_lines_are_counted(void **state)
 {
-    static const char text[] = "{\"time\":1,\"level\":6,\"at\":\"9-5\",\"lost\":3,\"line\":\"a\"}\n"
-                               "{\"time\":1,\"level\":6,\"at\":\"9-6\",\"line\":\"b\"}\n"
-                               "{\"time\":1,\"level\":6,\"at\":\"9-9\",\"lost\":2,\"line\":\"c\"}\n";
+    static const char text[] =
+        "{\"time\":1,\"level\":6,\"at\":\"9-5\",\"lost\":3,\"line\":\"a\"}\n"
+        "{\"time\":1,\"level\":6,\"at\":\"9-6\",\"line\":\"b\"}\n"
+        "{\"time\":1,\"level\":6,\"at\":\"9-9\",\"lost\":2,\"line\":\"c\"}\n";
     struct log_view view;
 
     (void)state;
