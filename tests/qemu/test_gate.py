@@ -65,6 +65,11 @@ class Place:
         status, _, err = self.run("sh", "-c", f"printf '%s\\n' {shlex.quote(text)} > /proc/1/fd/1")
         assert status == 0, err
 
+    def say_as_noded(self, first, last):
+        """Has noded's own log say a line for each of the numbers."""
+        pid = self.agent.varlink("core0", "GetService", name="noded")["service"]["pid"]
+        self.agent.sh(f"i={first}; while [ $i -le {last} ]; do echo said $i; i=$((i+1)); done > /proc/{pid}/fd/1", timeout=120)
+
     def has_address6(self):
         """The node's own address in the segment's IPv6 network, once it has one."""
         def found():
@@ -320,16 +325,14 @@ def test_who_is_cut_off_before_the_first_line_has_a_place_too(place):
         assert link.start is None and entry(entries)["line"] == "nobody hears"
 
 
+def said(entries):
+    """The numbers that say_as_noded() wrote, of these entries of noded's log."""
+    return [int(e["line"].split()[1]) for e in entries if e["line"].startswith("said ")]
+
+
 def test_the_nodes_log_is_gone_on_with_from_a_place(place):
     """As a container's: behind a line that somebody has comes exactly what stands behind it. What is not there any more is said."""
-    def say(first, last, service="noded"):
-        pid = place.agent.varlink("core0", "GetService", name=service)["service"]["pid"]
-        place.agent.sh(f"i={first}; while [ $i -le {last} ]; do echo said $i; i=$((i+1)); done > /proc/{pid}/fd/1", timeout=120)
-
-    def said(entries):
-        return [int(e["line"].split()[1]) for e in entries if e["line"].startswith("said ")]
-
-    farmer = place.farmer
+    say, farmer = place.say_as_noded, place.farmer
     link, entries = farmer.follow(0, method="node-log", path="/v1/node/log", service="noded", tail=0, follow=1)
     with link:
         say(1, 3)
@@ -347,9 +350,10 @@ def test_the_nodes_log_is_gone_on_with_from_a_place(place):
                                 (f"{boot}-{1 << 53}", "gate.bad-request", 400), (f"{1 << 48}-1", "gate.bad-request", 400),
                                 ("x", "gate.bad-request", 400), (f"0-{position}", "gate.bad-request", 400)):
         refused(read, wrong, code=code, status=status)
-    # The kernel's has places as well.
+    # The kernel's has places as well. (Its clock is the one since the boot: the time of day is added at each reading.)
     kernel = farmer.node_log("kernel", tail=5)
-    assert farmer.node_log("kernel", after=kernel[1]["at"])[:3] == kernel[2:]
+    again = farmer.node_log("kernel", after=kernel[1]["at"])
+    assert [(e["at"], e["line"]) for e in again[:3]] == [(e["at"], e["line"]) for e in kernel[2:]]
     # More than the ring holds: how many are missing is said, and so nothing is missing without a word.
     say(7, 8006)
     lab_node.wait_for(lambda: said(farmer.node_log("noded", tail=50))[-1:] == [8006], 120, "the lines do not come")
@@ -357,6 +361,26 @@ def test_the_nodes_log_is_gone_on_with_from_a_place(place):
     numbers = [int(e["at"].split("-")[1]) for e in rest]
     assert rest[0]["lost"] == numbers[0] - 1 - int(position) and not any("lost" in e for e in rest[1:])
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers))) and said(rest)[-1] == 8006
+
+
+def test_a_reader_of_the_nodes_log_that_stalls_is_told_what_it_misses(place):
+    """The ring goes on without it. It stays connected, and what it gets is whole but for what is counted."""
+    count = 30000
+    link, entries = place.farmer.follow(0, {"receive": 4096}, method="node-log", path="/v1/node/log", service="noded", tail=0, follow=1)
+    with link:
+        at, missing = int(link.start.split("-")[1]), 0
+        place.say_as_noded(1, count)
+        for numbers in (range(1, count + 1), range(count + 1, count + 2)):
+            while True:
+                one = entry(entries)
+                missing += one.get("lost", 0)
+                assert int(one["at"].split("-")[1]) == at + one.get("lost", 0) + 1, one
+                at += one.get("lost", 0) + 1
+                if said([one]) == [numbers[-1]]:
+                    break
+            if numbers[-1] == count:
+                place.say_as_noded(count + 1, count + 1)
+    assert missing > 0  # else nothing stalled here
 
 
 def test_followers_survive_a_replaced_contd_and_lose_nothing(place):
