@@ -19,7 +19,9 @@ static int decode(char *text)
             *to++ = *at;
             continue;
         }
-        char digits[3] = {at[1], at[1] != '\0' ? at[2] : '\0'}, byte;
+        char digits[3] = {at[1], '\0', '\0'}, byte;
+        if (at[1] != '\0')
+            digits[1] = at[2];
         if (hex_decode(digits, &byte, 1) < 0 || byte == '\0')
             return -EINVAL;
         *to++ = byte;
