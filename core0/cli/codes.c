@@ -172,6 +172,8 @@ const struct code codes[] = {
      "raise deploy.resources.limits.memory"},
     {"container.pids-limit", "a service wanted more processes than its limit",
      "raise deploy.resources.limits.pids"},
+    {"container.log-rotated", "a service writes so much that its log keeps less than an hour of it",
+     "let the service write less, or follow its log with croft logs --follow"},
     {"container.exited", "a service ended with an error",
      "look at what it wrote; run its image elsewhere to see why"},
     {"container.unhealthy", "a service did not pass its health check",

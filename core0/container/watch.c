@@ -5,8 +5,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "container/contd.h"
+#include "container/logloss.h"
 
 #define RETRY_US                                                                                   \
     UINT64_C(200000) /* a watcher that does not read: changes are put together meanwhile */
@@ -17,6 +19,17 @@ struct watcher {
     struct varlink_call *call;
     bool behind; /* has not got the present list */
 };
+
+static bool log_is_lost(const struct instance *inst, struct error *ret_reason)
+{
+    char folder[CONTD_PATH_MAX];
+    struct timespec now;
+
+    store_log(inst, folder);
+    clock_gettime(CLOCK_REALTIME, &now);
+    return logloss_seen(folder, (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000,
+                        strtoull(inst->contd->opt.log_size, NULL, 10), ret_reason);
+}
 
 static void add_container(yyjson_mut_doc *doc, yyjson_mut_val *list, const struct instance *inst)
 {
@@ -32,6 +45,12 @@ static void add_container(yyjson_mut_doc *doc, yyjson_mut_val *list, const struc
     }
     if (message[0] == '\0' && health != HEALTH_HEALTHY)
         message = inst->health.message;
+    /* Last of all: it fails by nothing but what its tenant will look for. */
+    if (code[0] == '\0' && message[0] == '\0' && inst->phase == PHASE_RUNNING &&
+        log_is_lost(inst, &limit)) {
+        code = limit.code;
+        message = limit.message;
+    }
     /* A container that comes back has to prove its health anew. */
     if (health == HEALTH_NONE && inst->spec.health.argv != NULL && inst->wanted)
         health = HEALTH_STARTING;

@@ -143,6 +143,19 @@ def test_log_filler(field):
     assert 1024 < used <= 17 * 1024, used
 
 
+def test_a_service_that_runs_is_told_what_its_log_lost(field):
+    """From the log itself, so another contd says the same; a log of which nothing was removed gives no reason."""
+    line = "x" * 4000
+    wrote = "yes {} | head -n {}; echo wrote >&2; sleep 100000"
+    field.culprit.start("brief", "sh", "-c", wrote.format(line, 100), resources=LIMITS)
+    field.culprit.wait_log("brief", "wrote", 120)
+    field.culprit.start("talker", "sh", "-c", wrote.format(line, 6000), resources=LIMITS)
+    got = field.culprit.wait("talker", lambda c: c["reason"], 120)
+    assert (got["state"], got["reason"]) == ("running", "container.log-rotated"), got
+    assert " MiB before that are gone" in got["message"], got
+    assert field.culprit.get("brief")["reason"] == "", field.culprit.get("brief")
+
+
 def test_descriptor_eater(field):
     """Open files are memory of their cgroup; the machine has no other bound that one tenant could reach for all."""
     field.eat("files", "eat-descriptors", 10)
