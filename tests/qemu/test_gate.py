@@ -65,10 +65,10 @@ class Place:
         status, _, err = self.run("sh", "-c", f"printf '%s\\n' {shlex.quote(text)} > /proc/1/fd/1")
         assert status == 0, err
 
-    def say_as_noded(self, first, last):
-        """Has noded's own log say a line for each of the numbers."""
+    def say_as_noded(self, first, last, more=""):
+        """Has noded's own log say a line for each of the numbers, with more behind it."""
         pid = self.agent.varlink("core0", "GetService", name="noded")["service"]["pid"]
-        self.agent.sh(f"i={first}; while [ $i -le {last} ]; do echo said $i; i=$((i+1)); done > /proc/{pid}/fd/1", timeout=120)
+        self.agent.sh(f"i={first}; while [ $i -le {last} ]; do echo said $i {more}; i=$((i+1)); done > /proc/{pid}/fd/1", timeout=240)
 
     def has_address6(self):
         """The node's own address in the segment's IPv6 network, once it has one."""
@@ -365,11 +365,11 @@ def test_the_nodes_log_is_gone_on_with_from_a_place(place):
 
 def test_a_reader_of_the_nodes_log_that_stalls_is_told_what_it_misses(place):
     """The ring goes on without it. It stays connected, and what it gets is whole but for what is counted."""
-    count = 30000
+    count, more = 30000, "x" * 400  # 12 MB: several times what the ring and all buffers on the way hold
     link, entries = place.farmer.follow(0, {"receive": 4096}, method="node-log", path="/v1/node/log", service="noded", tail=0, follow=1)
     with link:
         at, missing = int(link.start.split("-")[1]), 0
-        place.say_as_noded(1, count)
+        place.say_as_noded(1, count, more)
         for numbers in (range(1, count + 1), range(count + 1, count + 2)):
             while True:
                 one = entry(entries)
