@@ -122,8 +122,12 @@ static void add_volume(struct request *request, yyjson_mut_val *list, yyjson_val
     yyjson_mut_obj_add_strcpy(doc, item, whose, name != NULL ? name : service);
     yyjson_mut_obj_add_uint(doc, item, "size", size);
     yyjson_mut_obj_add_uint(doc, item, "used", used);
-    /* A virtual disk is as large as it was made; how full it is, only the file system in it knows. */
-    if (yyjson_is_str(yyjson_obj_get(volume, "filesystem")) || !is_full(used, size))
+    /* A virtual disk is as large as it was made; how full it is, only the file system in it knows (of a raw one, only its user). */
+    if (yyjson_is_str(yyjson_obj_get(volume, "filesystem"))) {
+        used = yyjson_get_uint(yyjson_obj_get(volume, "filesystemUsed"));
+        size = yyjson_get_uint(yyjson_obj_get(volume, "filesystemSize"));
+    }
+    if (!is_full(used, size))
         return;
     snprintf(message, sizeof(message), "%llu of the %llu MiB that it may have are used",
              (unsigned long long)used >> 20, (unsigned long long)size >> 20);

@@ -63,6 +63,11 @@ int vdisk_holder(const char *id, char ret_holder[VDISK_HOLDER_MAX + 1])
     return r;
 }
 
+int vdisk_usage(const char *id, uint64_t *ret_size, uint64_t *ret_used)
+{
+    return vdisk_fs_usage(run_path(id, "").text, ret_size, ret_used);
+}
+
 static int holder_write(const char *id, const char *holder)
 {
     return file_write_atomic(run_path(id, ".holder").text, holder, strlen(holder), 0600);

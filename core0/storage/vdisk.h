@@ -65,12 +65,16 @@ void vdisk_run(const struct vdisk_task *task, struct vdisk_result *ret_result);
 void vdisk_id(const char *key, char ret_id[VDISK_ID_SIZE]);
 /* Who holds the disk now. -ENOENT: nobody. */
 int vdisk_holder(const char *id, char ret_holder[VDISK_HOLDER_MAX + 1]);
+/* As vdisk_fs_usage(), of the file system on it. */
+int vdisk_usage(const char *id, uint64_t *ret_size, uint64_t *ret_used);
 
 /* ---- vdisk_fs.c ---- */
 /* "ext4" or "btrfs" on a device that reads as garbage or zeros. */
 int vdisk_fs_make(const char *filesystem, const char *device, struct error *err);
 int vdisk_fs_mount(const char *filesystem, const char *device, const char *path, struct error *err);
 bool vdisk_fs_is_mounted(const char *path);
+/* Bytes of the mounted file system, and how many of them its user has no more. -ENOTCONN: it is not mounted. Asks no disk. */
+int vdisk_fs_usage(const char *path, uint64_t *ret_size, uint64_t *ret_used);
 /* Lets the mounted file system fill its device. */
 int vdisk_fs_grow(const char *filesystem, const char *device, const char *path, struct error *err);
 /* Tells the device about large free areas, so that their room goes back to the pool. */

@@ -10,6 +10,7 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "lib/file.h"
@@ -63,6 +64,19 @@ bool vdisk_fs_is_mounted(const char *path)
     struct stat outside;
     return stat(path, &inside) == 0 && stat(VDISK_RUN, &outside) == 0 &&
            inside.st_dev != outside.st_dev;
+}
+
+int vdisk_fs_usage(const char *path, uint64_t *ret_size, uint64_t *ret_used)
+{
+    struct statvfs fs;
+
+    if (!vdisk_fs_is_mounted(path))
+        return -ENOTCONN;
+    if (statvfs(path, &fs) < 0)
+        return -errno;
+    *ret_size = (uint64_t)fs.f_blocks * fs.f_frsize;
+    *ret_used = (uint64_t)(fs.f_blocks - fs.f_bavail) * fs.f_frsize;
+    return 0;
 }
 
 int vdisk_fs_mount(const char *filesystem, const char *device, const char *path, struct error *err)

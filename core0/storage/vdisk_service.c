@@ -194,9 +194,15 @@ void vdisk_describe(yyjson_mut_doc *doc, yyjson_mut_val *object, const struct vo
 {
     char id[VDISK_ID_SIZE];
     char holder[VDISK_HOLDER_MAX + 1];
+    uint64_t size, used;
     yyjson_mut_obj_add_strcpy(doc, object, "filesystem", volume->form.filesystem);
     yyjson_mut_obj_add_bool(doc, object, "encrypted", volume->form.encrypted);
     vdisk_id(volume->key, id);
-    if (vdisk_holder(id, holder) == 0)
-        yyjson_mut_obj_add_strcpy(doc, object, "holder", holder);
+    if (vdisk_holder(id, holder) < 0)
+        return;
+    yyjson_mut_obj_add_strcpy(doc, object, "holder", holder);
+    if (vdisk_usage(id, &size, &used) == 0) {
+        yyjson_mut_obj_add_uint(doc, object, "filesystemSize", size);
+        yyjson_mut_obj_add_uint(doc, object, "filesystemUsed", used);
+    }
 }

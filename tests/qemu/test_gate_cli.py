@@ -170,11 +170,13 @@ def test_a_tenant_is_told_which_limit_was_met(place):
                 "bomb": limited("for i in $$(seq 200); do sleep 100000 & done; wait", pids=50),
                 "filler": {**limited("dd if=/dev/zero of=/data/x bs=1M; sleep 1000000"), "volumes": ["data:/data"]},
                 "scribe": {**limited("dd if=/dev/zero of=/x bs=1M; sleep 1000000"), "x-croft": {"scratch": "64M"}},
+                "disker": {**limited("dd if=/dev/zero of=/data/x bs=1M; sleep 1000000"), "volumes": ["disk:/data"]},
                 "talker": limited(f"yes {'x' * 1000} | head -n 24000; sleep 1000000"),
                 "calm": {**limited("sleep 1000000"), "volumes": ["rest:/data"]}}
     volumes = {name: {"driver_opts": {"size": "64M"}} for name in ("data", "rest")}
+    volumes["disk"] = {"driver_opts": {"size": "64M", "filesystem": "ext4"}}
     wanted = {("hog", "container.oom-killed"), ("bomb", "container.pids-limit"), ("data", "storage.volume-full"),
-              ("scribe", "storage.volume-full"), ("talker", "container.log-rotated")}
+              ("disk", "storage.volume-full"), ("scribe", "storage.volume-full"), ("talker", "container.log-rotated")}
     seen = set()
     with place.node.deployed(services, name="limits", volumes=volumes) as it:
         def told():
@@ -185,9 +187,9 @@ def test_a_tenant_is_told_which_limit_was_met(place):
             seen.update((r.get("service") or r.get("volume"), r["code"]) for r in reasons)
             return wanted <= seen
         wait_for(told, 240, lambda: seen)
-        assert {name for name, _ in seen} == {"hog", "bomb", "data", "scribe", "talker"}, seen
+        assert {name for name, _ in seen} == {"hog", "bomb", "data", "disk", "scribe", "talker"}, seen
         live = place.tenant.json("reservation", "show", it.id)["live"]
-        assert {v.get("volume") for v in live["volumes"]} == {"data", "rest", None}, live["volumes"]
+        assert {v.get("volume") for v in live["volumes"]} == {"data", "rest", "disk", None}, live["volumes"]
         assert "live" not in place.stranger.json("reservation", "show", it.id)
 
 

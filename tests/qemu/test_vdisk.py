@@ -128,8 +128,8 @@ def test_a_folder_and_a_disk_are_not_taken_for_each_other(disks):
     assert disks.volume("x") is None
 
 
-def free(disks, path):
-    return int(disks.sh(f"stat -f -c '%f %S' {path} | {{ read f s; echo $((f * s)); }}").out)
+def free(disks, path, blocks="%f"):
+    return int(disks.sh(f"stat -f -c '{blocks} %S' {path} | {{ read f s; echo $((f * s)); }}").out)
 
 
 @pytest.mark.parametrize(("filesystem", "size", "secret"), [("ext4", 128 * MIB, {"secret": KEY}), ("btrfs", 256 * MIB, {})],
@@ -138,15 +138,19 @@ def test_it_grows_while_it_is_attached_and_gives_space_back(disks, filesystem, s
     disks.ensure("grows", size, filesystem, **secret)
     path = disks.attach("grows", **secret)
     before = free(disks, path)
+    it = disks.volume("grows")
+    assert it["filesystemSize"] - it["filesystemUsed"] == free(disks, path, "%a") and size // 2 < it["filesystemSize"] <= size
     disks.ensure("grows", size + 64 * MIB, filesystem, **secret)
     assert free(disks, path) > before + 48 * MIB
     assert disks.fails("EnsureVirtualDisk", key=key("grows"), kind=disks.kind, size=size, filesystem=filesystem, **secret) == "storage.too-small"
     disks.sh(f"dd if=/dev/urandom of={path}/big bs=1M count=40 2>/dev/null; sync")
     full = disks.volume("grows")["used"]
     assert full > 40 * MIB
+    assert disks.volume("grows")["filesystemUsed"] > it["filesystemUsed"] + 36 * MIB
     disks.sh(f"rm {path}/big; sync")
     disks.detach("grows")  # which trims
     disks.sh("sync")
+    assert "filesystemSize" not in disks.volume("grows")  # it is mounted no more
     assert disks.volume("grows")["used"] < full - 30 * MIB
     disks.call("RemoveVolume", key=key("grows"))
 
