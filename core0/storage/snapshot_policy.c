@@ -119,13 +119,22 @@ static int make_automatic(struct storage *storage, const struct volume *volume, 
     return r;
 }
 
+/* Unix seconds by the clock that stamps a snapshot (coarse: of the last tick). By the exact one a snapshot made just after the
+ * turn of a second is a second old at once, and the next would have its name. */
+static int64_t stamp_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME_COARSE, &now);
+    return now.tv_sec;
+}
+
 static int look_at(const struct volume *volume, void *data)
 {
     struct look *look = data;
     cleanup_free struct snapshot *list = NULL;
     size_t count = 0;
     int64_t born = 0;
-    int64_t now = (int64_t)time(NULL);
+    int64_t now = stamp_now();
     /* Nobody writes any more once it is only kept: what is there stays as it is. */
     if (volume->policy.every_ms == 0 || volume->keep_until != 0 || volume_is_disk(volume))
         return 0;
