@@ -132,6 +132,7 @@ struct instance {
     int shim_pidfd;
     uint64_t started_at; /* loop_clock() */
     bool signalled;
+    uint64_t kill_at;         /* loop_clock(); once signalled */
     struct loop_timer *timer; /* start, grace or back-off, by phase */
     struct worker *worker;
     int watch; /* inotify */
@@ -162,6 +163,8 @@ void instance_advance(struct instance *inst);
 /* Looks at what the shim has written; shim_gone: it lives no more. */
 void instance_refresh(struct instance *inst, bool shim_gone);
 void instance_prepare(struct instance *inst);
+/* At most `grace_us` pass between the signal that asks it to end and SIGKILL; one that was asked already has so long from now. */
+void instance_hurry(struct instance *inst, uint64_t grace_us);
 /* The container's first process runs. adopted: it did before us; started_at is set. */
 void instance_started(struct instance *inst, pid_t pid, bool adopted);
 void instance_timer(struct loop_timer *timer, void *data);

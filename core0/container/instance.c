@@ -382,8 +382,20 @@ static void instance_signal(struct instance *inst)
     health_end(inst);
     if (inst->spec.stop_signal == SIGKILL || kill(inst->pid, inst->spec.stop_signal) < 0)
         kill_all(inst);
-    loop_timer_set(inst->timer, loop_clock() + inst->spec.stop_grace);
+    inst->kill_at = loop_clock() + inst->spec.stop_grace;
+    loop_timer_set(inst->timer, inst->kill_at);
     instance_changed(inst);
+}
+
+void instance_hurry(struct instance *inst, uint64_t grace_us)
+{
+    if (inst->spec.stop_grace > grace_us)
+        inst->spec.stop_grace = grace_us;
+    if (inst->phase != PHASE_RUNNING || !inst->signalled ||
+        inst->kill_at <= loop_clock() + grace_us)
+        return;
+    inst->kill_at = loop_clock() + grace_us;
+    loop_timer_set(inst->timer, inst->kill_at);
 }
 
 void instance_timer(struct loop_timer *timer, void *data)

@@ -15,6 +15,7 @@
 #define INSTANCES_MAX                                                                              \
     512 /* far beyond what a node runs; keeps a broken caller from filling the memory */
 #define BAD_CALL "container.bad-call"
+#define GRACE_ASKED_MAX 3600000 /* ms; as long as a service may ask for */
 
 __attribute__((format(printf, 5, 6))) static void fail(struct varlink_call *call, int ret,
                                                        const char *code, const char *hint,
@@ -247,26 +248,46 @@ static void method_remove(struct varlink_call *call, yyjson_val *params, void *d
     struct contd *contd = data;
     struct instance_key key;
     struct instance *inst;
-    bool keep_log = yyjson_is_true(yyjson_obj_get(params, "keepLog"));
+    struct members {
+        bool keep_log, wait;
+        int64_t grace; /* milliseconds */
+    } asked = {.wait = true, .grace = -1};
+    static const struct json_field fields[] = {
+        {"keepLog", JSON_BOOL, offsetof(struct members, keep_log), false, 0, 0},
+        {"grace", JSON_INT, offsetof(struct members, grace), false, 0, GRACE_ASKED_MAX},
+        {"wait", JSON_BOOL, offsetof(struct members, wait), false, 0, 0},
+    };
+    struct error err = {0};
 
     if (!method_key(call, params, &key))
         return;
+    if (json_read(params, fields, COUNT(fields), JSON_IGNORE_UNKNOWN, &asked, BAD_CALL, &err) < 0) {
+        varlink_call_fail(call, &err);
+        return;
+    }
     inst = instance_find(contd, &key);
     if (inst == NULL) {
         /* Only its log may still be there: a stand-in without anything else takes it along. */
-        if (keep_log || instance_new(contd, &key, &inst) < 0) {
+        if (asked.keep_log || instance_new(contd, &key, &inst) < 0) {
             varlink_call_reply(call, NULL);
             return;
         }
         inst->phase = PHASE_ENDED;
     }
+    /* Asked once more, it changes nothing: watchers are told of changes only. */
+    bool anew = !inst->removing;
     if (inst->phase != PHASE_REMOVING)
-        inst->keep_log = keep_log;
+        inst->keep_log = asked.keep_log;
     inst->wanted = false;
     inst->again = false;
     inst->removing = true;
-    waiting_add(inst, call, WAITING_REMOVE);
-    if (inst->uid_count != 0)
+    if (asked.grace >= 0)
+        instance_hurry(inst, (uint64_t)asked.grace * 1000);
+    if (asked.wait)
+        waiting_add(inst, call, WAITING_REMOVE);
+    else
+        varlink_call_reply(call, NULL);
+    if (anew && inst->uid_count != 0)
         instance_changed(inst);
     instance_advance(inst);
 }

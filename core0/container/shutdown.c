@@ -24,8 +24,7 @@ bool shutdown_begin(void *state)
     contd->machine_stops = true;
     for (struct instance *inst = contd->instances, *next; inst != NULL; inst = next) {
         next = inst->next;
-        if (inst->spec.stop_grace > GRACE_MAX)
-            inst->spec.stop_grace = GRACE_MAX;
+        instance_hurry(inst, GRACE_MAX);
         inst->wanted = inst->again = false;
         if (alive(inst)) {
             count++;

@@ -7,6 +7,7 @@
 
 #include "lib/log.h"
 #include "provision/deployment.h"
+#include "provision/sweep.h"
 
 #define AGAIN_US ((uint64_t)500 * 1000)
 
@@ -55,6 +56,9 @@ static void on_change(yyjson_val *parameters, const struct error *err, bool more
     take(provision, yyjson_obj_get(parameters, "containers"));
     for (struct deployment *d = provision->deployments; d != NULL; d = d->next) {
         deployment_run(d);
+    }
+    if (provision->sweep != NULL) {
+        sweep_look(provision->sweep);
     }
     if (!more) {
         loop_timer_in(provision->watch_timer, AGAIN_US);

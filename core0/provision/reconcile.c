@@ -212,8 +212,9 @@ void reconcile_swept(struct provision *provision, bool clean)
 
     for (struct deployment *d = provision->deployments; d != NULL; d = d->next) {
         if (d->replaced == REPLACED_SWEEPING) {
-            d->replaced = clean ? REPLACED_NOT : REPLACED;
-            some = some || clean;
+            bool gone = clean && !sweep_leaves(provision->sweep, d->id, d->revision);
+            d->replaced = gone ? REPLACED_NOT : REPLACED;
+            some = some || gone;
         }
     }
     if (some) {

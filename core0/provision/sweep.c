@@ -17,6 +17,10 @@
 
 #define SECOND ((uint64_t)1000 * 1000)
 #define RETRY_US (2 * SECOND)
+#define LEAVING_US (5 * SECOND) /* until containers that are leaving are asked once more */
+#define GONE_US (SECOND / 10)   /* the list was older than what contd's Watch had said */
+#define GRACE_OVER_MS                                                                              \
+    30000 /* what a container has to end once its reservation is over and nobody pays for it */
 #define UNTIMED_US (15 * SECOND) /* until it is looked whether the time is known */
 #define ENDED_DEFAULT_MS                                                                           \
     ((uint64_t)24 * 3600 * 1000) /* a volume whose reservation nobody remembers */
@@ -29,6 +33,19 @@ struct op {
     char *volume; /* key to forget when it succeeded */
 };
 
+struct instance {
+    uint64_t reservation;
+    uint32_t revision;
+    const char *service;
+};
+
+/* A container that was asked to end and is there yet. */
+struct leaving {
+    uint64_t reservation;
+    uint32_t revision;
+    char service[64];
+};
+
 struct sweep {
     struct provision *provision;
     struct lane lane;
@@ -38,6 +55,8 @@ struct sweep {
     size_t source; /* list being asked for */
     struct op *ops;
     size_t op_count, op_next;
+    struct leaving *leaving;
+    size_t leaving_count;
     uint64_t wake; /* Unix seconds when a kept volume ends; 0: none */
 };
 
@@ -61,12 +80,6 @@ static void add(struct sweep *sweep, enum maker maker, const char *method,
         (struct op){maker, method, parameters, volume != NULL ? strdup(volume) : NULL};
 }
 
-struct instance {
-    uint64_t reservation;
-    uint32_t revision;
-    const char *service;
-};
-
 static struct instance instance_of(yyjson_val *object)
 {
     return (struct instance){
@@ -82,9 +95,6 @@ static void add_instance(struct sweep *sweep, enum maker maker, const char *meth
     yyjson_mut_val *root;
     yyjson_mut_doc *doc =
         parameters_instance(instance->reservation, instance->revision, instance->service, &root);
-    if (doc != NULL && maker == MAKER_CONTAINER) {
-        yyjson_mut_obj_add_bool(doc, root, "keepLog", false);
-    }
     add(sweep, maker, method, doc, NULL);
 }
 
@@ -94,24 +104,102 @@ static bool unwanted(const struct sweep *sweep, const struct instance *instance)
            !reconcile_wants(sweep->provision, instance->reservation, instance->revision);
 }
 
+/* ---- containers that are leaving ---- */
+
+/* Whether one of the reservation is (revision 0: of any; service NULL: any). What it uses has to stay until it is gone. */
+static bool leaves(const struct sweep *sweep, uint64_t reservation, uint32_t revision,
+                   const char *service)
+{
+    for (size_t i = 0; i < sweep->leaving_count; i++) {
+        const struct leaving *one = &sweep->leaving[i];
+        if (one->reservation == reservation && (revision == 0 || one->revision == revision) &&
+            (service == NULL || strcmp(one->service, service) == 0)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool note_leaving(struct sweep *sweep, const struct instance *instance)
+{
+    struct leaving *grown =
+        reallocarray(sweep->leaving, sweep->leaving_count + 1, sizeof(*sweep->leaving));
+    if (grown == NULL) {
+        return false;
+    }
+    sweep->leaving = grown;
+    struct leaving *one = &grown[sweep->leaving_count++];
+    *one = (struct leaving){.reservation = instance->reservation, .revision = instance->revision};
+    snprintf(one->service, sizeof(one->service), "%s", instance->service);
+    return true;
+}
+
+/* By what contd's Watch has said. */
+static bool one_is_gone(const struct sweep *sweep)
+{
+    for (size_t i = 0; i < sweep->leaving_count; i++) {
+        const struct leaving *one = &sweep->leaving[i];
+        if (provision_container(sweep->provision, one->reservation, one->revision, one->service) ==
+            NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool sweep_leaves(const struct sweep *sweep, uint64_t reservation, uint32_t revision)
+{
+    return leaves(sweep, reservation, revision, NULL);
+}
+
+void sweep_look(struct sweep *sweep)
+{
+    if (one_is_gone(sweep)) {
+        sweep_start(sweep);
+    }
+}
+
 /* ---- what each list says ---- */
+
+/* All are asked to end at once and none is waited for: a service may take an hour, and its neighbours are not to. */
+static void remove_container(struct sweep *sweep, const struct instance *instance, bool wait)
+{
+    yyjson_mut_val *root;
+    yyjson_mut_doc *doc =
+        parameters_instance(instance->reservation, instance->revision, instance->service, &root);
+    if (doc != NULL) {
+        yyjson_mut_obj_add_bool(doc, root, "keepLog", false);
+        yyjson_mut_obj_add_bool(doc, root, "wait", wait);
+        if (!reconcile_wants_any(sweep->provision, instance->reservation)) {
+            yyjson_mut_obj_add_uint(doc, root, "grace", GRACE_OVER_MS);
+        }
+    }
+    add(sweep, MAKER_CONTAINER, "org.croft.container.Remove", doc, NULL);
+}
 
 static void see_containers(struct sweep *sweep, yyjson_val *reply)
 {
     size_t i, max;
     yyjson_val *item;
+
+    sweep->leaving_count = 0;
     yyjson_arr_foreach(yyjson_obj_get(reply, "containers"), i, max, item)
     {
         struct instance instance = instance_of(item);
-        if (unwanted(sweep, &instance) && instance.service != NULL) {
-            add_instance(sweep, MAKER_CONTAINER, "org.croft.container.Remove", &instance);
+        if (!unwanted(sweep, &instance) || instance.service == NULL) {
+            continue;
         }
+        if (!note_leaving(sweep, &instance)) {
+            sweep->failed = true;
+        }
+        remove_container(sweep, &instance, false);
     }
+    /* Without a process, so that nothing is waited for. */
     yyjson_arr_foreach(yyjson_obj_get(reply, "logs"), i, max, item)
     {
         struct instance instance = instance_of(item);
         if (unwanted(sweep, &instance) && instance.service != NULL) {
-            add_instance(sweep, MAKER_CONTAINER, "org.croft.container.Remove", &instance);
+            remove_container(sweep, &instance, true);
         }
     }
 }
@@ -123,7 +211,8 @@ static void see_mounts(struct sweep *sweep, yyjson_val *reply)
     yyjson_arr_foreach(yyjson_obj_get(reply, "mounts"), i, max, item)
     {
         struct instance instance = instance_of(item);
-        if (unwanted(sweep, &instance) && instance.service != NULL) {
+        if (unwanted(sweep, &instance) && instance.service != NULL &&
+            !leaves(sweep, instance.reservation, instance.revision, instance.service)) {
             add_instance(sweep, MAKER_IMAGE, "org.croft.image.Unmount", &instance);
         }
     }
@@ -218,6 +307,9 @@ static void see_kept(struct sweep *sweep, const char *key, yyjson_val *keep_unti
         return;
     }
     uint64_t until = yyjson_get_uint(keep_until);
+    if (until <= now && leaves(sweep, reservation, 0, NULL)) {
+        return;
+    }
     if (until > now || !final) {
         uint64_t at = until > now ? until : now + 15;
         sweep->wake = sweep->wake == 0 || at < sweep->wake ? at : sweep->wake;
@@ -234,8 +326,14 @@ static void see_kept(struct sweep *sweep, const char *key, yyjson_val *keep_unti
 static void see_disk(struct sweep *sweep, const char *key, const char *holder)
 {
     yyjson_mut_val *root;
+    uint64_t reservation = 0;
+    int at = 0;
 
     if (disk_is_held(sweep->provision, key, holder)) {
+        return;
+    }
+    if (sscanf(holder, "%" SCNu64 "/%n", &reservation, &at) == 1 && at > 0 &&
+        leaves(sweep, reservation, 0, holder + at)) {
         return;
     }
     yyjson_mut_doc *doc = parameters_new(&root);
@@ -253,7 +351,8 @@ static void see_scratch(struct sweep *sweep, const char *key)
 
     if (sscanf(key, "scratch/%" SCNu64 "/%" SCNu32 "/", &instance.reservation,
                &instance.revision) != 2 ||
-        !unwanted(sweep, &instance)) {
+        !unwanted(sweep, &instance) ||
+        leaves(sweep, instance.reservation, instance.revision, NULL)) {
         return;
     }
     yyjson_mut_doc *doc = parameters_new(&root);
@@ -333,8 +432,10 @@ static void release_uids(struct sweep *sweep)
 {
     struct store *store = &sweep->provision->store;
     for (size_t i = store->slot_count; i-- > 0;) {
-        if (!reconcile_wants_any(sweep->provision, store->slots[i].reservation)) {
-            store_release_uids(store, store->slots[i].reservation);
+        uint64_t reservation = store->slots[i].reservation;
+        if (!reconcile_wants_any(sweep->provision, reservation) &&
+            !leaves(sweep, reservation, 0, NULL)) {
+            store_release_uids(store, reservation);
         }
     }
 }
@@ -358,7 +459,9 @@ static void finish(struct sweep *sweep)
     release_uids(sweep);
     lane_done(&sweep->lane);
     notify_event("swept", "\"removed\":%s", sweep->removed ? "true" : "false");
-    if (sweep->untimed) {
+    if (sweep->leaving_count > 0) {
+        loop_timer_in(sweep->timer, one_is_gone(sweep) ? GONE_US : LEAVING_US);
+    } else if (sweep->untimed) {
         loop_timer_in(sweep->timer, UNTIMED_US);
     } else if (sweep->wake != 0) {
         uint64_t now = sweep->wake;
@@ -506,6 +609,7 @@ void sweep_free(struct sweep *sweep)
         return;
     }
     clear(sweep);
+    free(sweep->leaving);
     lane_done(&sweep->lane);
     loop_timer_del(sweep->timer);
     free(sweep);

@@ -258,6 +258,30 @@ def test_stop_signal_grace_and_start_again(contd):
     assert contd.get("deaf")["exitStatus"] == 137
 
 
+def test_removals_that_nobody_waits_for(contd):
+    """They run side by side, whatever grace each has; asked again they change nothing, but for a shorter grace, which holds at once."""
+    deaf = ("sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.1; done")
+    names = ["deaf0", "deaf1"]
+    for name in names:
+        contd.run(name, *deaf, stopGracePeriod=3600000)
+        contd.wait(name, lambda c, name=name: contd.log(name) == ["up"])
+    for _ in range(2):
+        for name in names:
+            contd.call("Remove", **contd.key(name), keepLog=False, wait=False)
+    assert [contd.get(name)["state"] for name in names] == ["stopping"] * 2
+    assert contd.agent.kill("contd") == 1  # its successor knows that they are to go
+    for name in names:
+        contd.wait(name, lambda c: c["state"] == "stopping")
+    contd.call("Remove", **contd.key("deaf0"), keepLog=False, grace=0)
+    assert contd.get("deaf0") is None and contd.get("deaf1")["state"] == "stopping"
+    contd.call("Remove", **contd.key("deaf1"), keepLog=False, wait=False, grace=60000)
+    contd.call("Remove", **contd.key("deaf1"), keepLog=False, grace=500)
+    assert contd.get("deaf1") is None
+    with pytest.raises(lab_agent.Varlink) as e:
+        contd.call("Remove", **contd.key("deaf1"), keepLog=False, grace=3600001)
+    assert e.value.parameters["code"] == "container.bad-call"
+
+
 def test_health(contd):
     contd.sh("well", "sleep 2; touch /tmp/well; sleep 1000",
              healthcheck={"test": ["CMD-SHELL", "test -e /tmp/well || { echo not yet; exit 1; }"], "interval": 1000,

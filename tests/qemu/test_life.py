@@ -184,6 +184,29 @@ def test_an_update_withdrawn_half_way(node):
     assert [k for k in wrong] in ([], ["subvolumes"]), json.dumps(wrong, indent=1)
 
 
+def test_services_that_do_not_want_to_end_hold_up_nobody(node):
+    """Three want an hour to end. Their reservation is cancelled: they are asked together, the port is free at once, a neighbour
+    comes and goes meanwhile, and half a minute is all they get; what they use stays until then."""
+    port = node.ports[3]
+    url = f"http://127.0.0.1:{port}/"
+    deaf = {"image": "busybox", "stop_grace_period": "1h", "command": ["sh", "-c", "trap '' TERM; while :; do sleep 1; done"]}
+    services = {name: dict(deaf) for name in ("one", "two", "three")}
+    services["one"].update(ports=[f"{port}:80"], volumes=["disk:/data"])
+    before = traces.collect(node.agent)
+    it = node.deploy(services, name="deaf", volumes={"disk": {"driver_opts": {"size": "64M", "filesystem": "ext4"}}})
+    node.grid.tenant().run("reservation", "cancel", it.id)
+    wait_for(lambda: {c["state"] for c in containers(node, it.id).values()} == {"stopping"}
+             and len(containers(node, it.id)) == 3, 60, "they are not asked together")
+    with node.deployed({"web": web(port)}, name="neighbour", volumes={"data": {}}):
+        assert starts(url) == 1
+    gone(node, it.id)
+    disk = next(v for v in node.agent.varlink("storaged", "ListVolumes")["volumes"] if v["key"].endswith("/deaf/disk"))
+    assert not disk.get("holder"), disk
+    wrong = traces.difference(before, traces.collect(node.agent))
+    wrong.pop("processes", None)
+    assert set(wrong) <= {"subvolumes"}, json.dumps(wrong, indent=1)
+
+
 @contextlib.contextmanager
 def held(node, step):
     """provd stands still before that step of the next deployment, and goes on at the end."""
