@@ -269,7 +269,7 @@ def test_removals_that_nobody_waits_for(contd):
         for name in names:
             contd.call("Remove", **contd.key(name), keepLog=False, wait=False)
     assert [contd.get(name)["state"] for name in names] == ["stopping"] * 2
-    assert contd.agent.kill("contd") == 1  # its successor knows that they are to go
+    assert contd.agent.kill("contd") >= 1  # its successor knows that they are to go
     for name in names:
         contd.wait(name, lambda c: c["state"] == "stopping")
     contd.call("Remove", **contd.key("deaf0"), keepLog=False, grace=0)
