@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from lab import faults, forge, traces
+from lab import faults, forge, tenants, traces
 from lab.node import wait_for
 
 SECONDS = 200  # about, for the order in which files start
@@ -78,6 +78,24 @@ def test_no_user_ids_left(node, unchanged):
             pass
     finally:
         node.agent.sh("rm -f /run/croft/fault/provd.uid-ranges", check=False)
+
+
+def test_no_private_network_left(node, unchanged):
+    """The farm's networks take all that is private: there is none for a bridge, until one of them is no more."""
+    taken = ("100.64.0.1/10", "172.16.0.1/12", "10.200.0.1/8")
+    link = node.agent.sh(f"{tenants.BUSYBOX} ip -o -4 addr show scope global | {tenants.BUSYBOX} head -n 1").out.split()[1]
+    for address in taken:
+        node.agent.sh(f"{tenants.BUSYBOX} ip addr add {address} dev {link} noprefixroute")
+    try:
+        mark = node.machine.mark()
+        _, done = node.try_deploy(idle(), name="no-network")
+        refused(node, done, "net.no-subnet", 1, failed_id(node, mark, "net.no-subnet"))
+        node.agent.sh(f"{tenants.BUSYBOX} ip addr del {taken[0]} dev {link}")
+        with node.deployed(idle(), name="has-network"):
+            pass
+    finally:
+        for address in taken:
+            node.agent.sh(f"{tenants.BUSYBOX} ip addr del {address} dev {link}", check=False)
 
 
 SERVICES = {
