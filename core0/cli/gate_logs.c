@@ -16,8 +16,11 @@
 
 #define QUIET_US ((uint64_t)65 * 1000000) /* a gate that has nothing to say says so every 20 s */
 #define TAIL_MAX 1000000
-#define AGAIN_US ((uint64_t)60 * 1000000) /* so long a stream that broke off is asked for again */
-#define PAUSE_NS 500000000L               /* between two attempts */
+#define AGAIN_US                                                                                   \
+    ((uint64_t)300 *                                                                               \
+     1000000) /* so long a stream that broke off is asked for again: machines take minutes to start */
+#define TOLD_US ((uint64_t)5 * 1000000) /* after so long it is said */
+#define PAUSE_NS 500000000L             /* between two attempts */
 
 struct showing {
     struct gate *gate;
@@ -43,6 +46,17 @@ static void tell_lost(struct showing *showing)
                 showing->view.lost);
     }
     showing->view.lost = 0;
+}
+
+/* Once for each time that the stream breaks off for longer. */
+static void tell_waiting(const struct showing *showing, uint64_t lost_at, bool *told)
+{
+    if (*told || showing->view.json || loop_clock() - lost_at < TOLD_US) {
+        return;
+    }
+    *told = true;
+    fprintf(stderr, "croft: the node does not answer; it is asked again for %u minutes\n",
+            (unsigned)(AGAIN_US / 60000000));
 }
 
 static int on_data(const void *data, size_t len, void *user)
@@ -111,20 +125,26 @@ static int show(struct showing *showing, const char *method, const char *first, 
     int ret = stream(showing, method, first, &start, err);
     bool follows = cli_flag(showing->gate->cli, "--follow") && start.begun;
     uint64_t lost_at = loop_clock();
+    bool told = false;
     while (ret < 0 && follows && can_go_on(showing) && is_passing(err) &&
            loop_clock() - lost_at < AGAIN_US) {
         if (strcmp(err->code, "gate.other-boot") == 0) {
+            err->hint[0] = '\0'; /* it says how to ask the gate, which is done here */
             cli_print_error(showing->gate->cli, err);
             log_view_restart(&showing->view);
             first = whole;
         }
         log_view_again(&showing->view);
+        tell_waiting(showing, lost_at, &told);
         nanosleep(&(struct timespec){.tv_nsec = PAUSE_NS}, NULL);
         ret = next_path(&path, showing, first, again);
         *err = (struct error){0};
         ret = ret < 0 ? error_set(err, -ret, "cli.failed", "", "%s", strerror(-ret))
                       : stream(showing, method, (const char *)path.data, &start, err);
-        lost_at = showing->heard ? loop_clock() : lost_at;
+        if (showing->heard) {
+            lost_at = loop_clock();
+            told = false;
+        }
     }
     buffer_done(&path);
     return ret;

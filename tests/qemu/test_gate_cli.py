@@ -312,3 +312,33 @@ def test_a_farmer_sees_what_the_machine_says(place):
     assert place.farmer.run("node", "logs", number, "kernel", "--tail", 5, timeout=120).out
     done = place.tenant.run("node", "logs", number, "--json", check=False)
     assert done.status == 3 and "gate.not-allowed" in done.err, done
+
+
+# -- last, as it starts the machine anew
+
+def test_a_follower_of_the_nodes_log_stays_over_a_restart_of_the_machine(place):
+    """It says that the node does not answer and that its log is another one, and shows that from its first line."""
+    node, number = place.node, place.node.number
+    out, err = node.folder / "reboot.out", node.folder / "reboot.err"
+    with out.open("w") as o, err.open("w") as e:
+        p = subprocess.Popen([paths.CROFT, "node", "logs", str(number), "core0", "--follow", "--tail", "1"], stdout=o, stderr=e,
+                             env={**os.environ, **place.farmer.env})
+    try:
+        wait_for(lambda: out.read_text().count("\n"), 60, "no line")
+        before = len(out.read_text())
+        node.machine.power_off()
+        wait_for(lambda: "does not answer" in err.read_text(), 60, lambda: err.read_text())
+        mark = node.machine.mark()
+        node.machine.start()
+        node.machine.wait("listening", 120, mark, service="gated")
+        wait_for(lambda: "core0 is ready" in out.read_text()[before:], 120, lambda: (out.read_text(), err.read_text()))
+        assert p.poll() is None
+    finally:
+        p.terminate()
+        p.wait(60)
+    said = err.read_text().splitlines()
+    assert len(said) == 2 and "does not answer" in said[0] and said[1].endswith("(gate.other-boot)"), said
+    lines = out.read_text()[before:].splitlines()
+    whole = place.farmer.run("node", "logs", number, "core0", timeout=120).out.splitlines()
+    first = next(i for i, line in enumerate(lines) if line == whole[0])  # what the old boot said at its end comes before
+    assert lines[first:] == whole[:len(lines) - first]

@@ -296,7 +296,7 @@ def test_what_is_missing_of_a_nodes_log_is_said(setting, gate):
         elif len(asked) == 2:
             follow(request, "5-41", entries[1:2])
         elif len(asked) == 3:
-            request.refuse(410, "gate.other-boot", "the node was started anew", "")
+            request.refuse(410, "gate.other-boot", "the node was started anew", "ask without after")
         else:
             follow(request, "6-0", entries[2:], whole=True)
     asked = []
