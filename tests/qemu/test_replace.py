@@ -2,6 +2,7 @@
 or a byte of a connection."""
 import hashlib
 import json
+import os
 import re
 import socket
 import subprocess
@@ -280,3 +281,61 @@ def test_each_daemon_is_replaced_while_containers_run(place):
         again = node.deploy(services(place.port), name="talk", **more)
         assert again.id == it.id and it.show()["revision"] == 2
         Talk(place.port).done()
+
+
+def test_what_contd_runs_is_replaced_while_containers_run(place):
+    """croft-shim, croft-exec and runc: what was started by the old ones goes on, what begins afterwards is the new ones' work, and a
+    log that both kept is whole."""
+    node, agent = place.node, place.agent
+    newer = {"/usr/lib/croft/croft-shim": (paths.BUILD / "debug/croft-shim").read_bytes(),
+             "/usr/lib/croft/croft-exec": (paths.BUILD / "debug/croft-exec").read_bytes()}
+
+    def running(program):
+        """The digests of the files that processes of this program really run."""
+        return set(agent.sh(f"for p in /proc/[0-9]*; do case $(readlink $p/exe) in */{program}*) sha256sum < $p/exe;; esac; done").out.split()) - {"-"}
+
+    def digest(data):
+        return hashlib.sha256(data).hexdigest()
+
+    with node.deployed(services(place.port), name="tools") as it:
+        talk, reader = Talk(place.port), Reader(place.gate, it.id)
+        person = node.grid.tenant()
+        words = ["--gate", f"127.0.0.1:{place.gate_port}"]
+        session = subprocess.Popen([paths.CROFT, "exec", str(it.id), "echo", "-i", *words, "--", "cat"],
+                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **person.env})
+
+        def speaks(word):
+            session.stdin.write(word + "\n")
+            session.stdin.flush()
+            assert session.stdout.readline() == word + "\n"
+        speaks("before")
+        before = place.state(it.id)
+        old = {name: running(name) for name in ("croft-shim", "croft-exec")}
+        for path, data in newer.items():
+            assert digest(data) != agent.sh(f"sha256sum < {path}").out.split()[0]
+            agent.write(f"{path}.new", data, 0o755)
+            agent.sh(f"mv {path}.new {path}")
+        agent.sh("cp -p /usr/bin/runc /usr/bin/runc.new; echo another file >> /usr/bin/runc.new; mv /usr/bin/runc.new /usr/bin/runc")
+        speaks("after")
+        for one in (talk, reader):
+            one.goes_on()
+        assert place.state(it.id) == before
+        assert {name: running(name) for name in old} == old
+        assert person.run("exec", it.id, "count", *words, "--", "sha256sum", "/proc/self/exe", check=False).status == 0
+        with subprocess.Popen([paths.CROFT, "exec", str(it.id), "count", "-i", *words, "--", "cat"], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, env={**os.environ, **person.env}) as second:
+            wait_for(lambda: running("croft-exec") == old["croft-exec"] | {digest(newer["/usr/lib/croft/croft-exec"])}, 60,
+                     lambda: running("croft-exec"))
+            second.stdin.close()
+            assert second.wait(60 * paths.SCALE) == 0
+        person.run("reservation", "restart", it.id, "count", *words, timeout=180)
+        wait_for(lambda: digest(newer["/usr/lib/croft/croft-shim"]) in running("croft-shim"), 60, lambda: running("croft-shim"))
+        assert old["croft-shim"] < running("croft-shim")  # the other container's
+        speaks("at the end")
+        session.stdin.close()
+        assert session.wait(60 * paths.SCALE) == 0
+        for one in (talk, reader):
+            one.goes_on()
+            one.done()
+        begins = [i for i, n in enumerate(reader.numbers) if n == 0]
+        assert len(begins) == 2 and reader.numbers == [*range(begins[1]), *range(len(reader.numbers) - begins[1])]
