@@ -36,6 +36,8 @@ static const char help[] =
     "  --state DIR             folder of the journal (./croft-relay)\n"
     "  --replace-after SECONDS raise the fee of what is not mined by then (30)\n"
     "  --max-fee GWEI          never pay more per gas (500)\n"
+    "  --per-node N            messages a minute of one node, after ten minutes' worth at once "
+    "(60)\n"
     "  --final N|finalized     blocks below the latest that a reorganisation does not reach (2), "
     "or the chain's word\n"
     "  --help, --version\n\n"
@@ -44,7 +46,7 @@ static const char help[] =
 
 struct options {
     const char *listen, *chain, *chain_id, *registry, *key_file, *state, *replace_after, *max_fee,
-        *final, *fault;
+        *per_node, *final, *fault;
 };
 
 static const char *const step_names[STEP_COUNT] = {
@@ -111,6 +113,7 @@ static int parse_options(int argc, char **argv, struct options *options, struct 
         OPT_STATE,
         OPT_REPLACE,
         OPT_MAX_FEE,
+        OPT_PER_NODE,
         OPT_FINAL,
         OPT_FAULT,
         OPT_HELP,
@@ -127,6 +130,7 @@ static int parse_options(int argc, char **argv, struct options *options, struct 
         {"state", required_argument, NULL, OPT_STATE},
         {"replace-after", required_argument, NULL, OPT_REPLACE},
         {"max-fee", required_argument, NULL, OPT_MAX_FEE},
+        {"per-node", required_argument, NULL, OPT_PER_NODE},
         {"final", required_argument, NULL, OPT_FINAL},
         {"fault", required_argument, NULL, OPT_FAULT},
         {"help", no_argument, NULL, OPT_HELP},
@@ -138,7 +142,8 @@ static int parse_options(int argc, char **argv, struct options *options, struct 
         [OPT_CHAIN_ID] = &options->chain_id,     [OPT_REGISTRY] = &options->registry,
         [OPT_KEY] = &options->key_file,          [OPT_STATE] = &options->state,
         [OPT_REPLACE] = &options->replace_after, [OPT_MAX_FEE] = &options->max_fee,
-        [OPT_FINAL] = &options->final,           [OPT_FAULT] = &options->fault,
+        [OPT_PER_NODE] = &options->per_node,     [OPT_FINAL] = &options->final,
+        [OPT_FAULT] = &options->fault,
     };
     int c;
     while ((c = getopt_long(argc, argv, "", table, NULL)) != -1) {
@@ -269,6 +274,7 @@ int main(int argc, char **argv)
         .state = "croft-relay",
         .replace_after = "30",
         .max_fee = "500",
+        .per_node = "60",
         .final = "2", /* as nodes with croft.trust=rpc */
     };
     struct error err = {.code = ""};
@@ -288,6 +294,7 @@ int main(int argc, char **argv)
         split_listen(options.listen, host, sizeof(host), &port) < 0 ||
         parse_number(options.replace_after, 86400, &seconds) < 0 ||
         parse_number(options.max_fee, 1000000, &gwei) < 0 ||
+        parse_number(options.per_node, 60000, &relay.per_node) < 0 || relay.per_node == 0 ||
         parse_final(&relay, options.final) < 0 ||
         (options.fault != NULL && parse_fault(&relay, options.fault) < 0))
         return wrong("an option has a value that does not parse");

@@ -35,6 +35,8 @@ enum relay_step {
 };
 
 #define RELAY_ENTRIES_MAX 4096
+#define RELAY_SIGNERS_MAX                                                                          \
+    4096                      /* whose messages are counted; the one that matters least gives way */
 #define RELAY_PER_NODE_MAX 32 /* that are not on the chain yet */
 #define RELAY_FINALIZED UINT64_MAX
 #define RELAY_FARMS_MAX 256
@@ -59,6 +61,12 @@ struct entry {
     bool doubtful;    /* its transaction had no effect: simulated before the next one */
 };
 
+/* What one signer has sent of late. */
+struct relay_bucket {
+    uint8_t signer[20];
+    uint64_t full_at; /* loop time when it may send a whole burst again */
+};
+
 struct relay {
     struct loop *loop;
     struct eth_rpc *rpc;
@@ -71,6 +79,8 @@ struct relay {
     bool open; /* serves every farm */
     uint64_t replace_after_us;
     uint64_t max_fee_cap; /* wei per gas */
+    uint64_t per_node;    /* messages a minute of one signer, after ten minutes' worth at once */
+    struct relay_bucket buckets[RELAY_SIGNERS_MAX];
     uint64_t final_depth; /* blocks below the latest, or RELAY_FINALIZED: the chain's own word */
 
     /* journal.c */

@@ -10,10 +10,8 @@
 #include "lib/log.h"
 #include "relay.h"
 
-/* Messages of one signer: a burst, then one every ten seconds. A node of many reservations stays below. */
-#define LIMIT_BURST 60
-#define LIMIT_REFILL_US ((uint64_t)10000000)
-#define LIMIT_IDENTITIES 4096
+#define LIMIT_MINUTES 10 /* worth of messages may come at once */
+#define MINUTE_US ((uint64_t)60000000)
 
 struct request {
     struct relay *relay;
@@ -98,31 +96,29 @@ static void on_gone(struct http_exchange *exchange, void *data)
 
 /* ---- limits ---- */
 
-static bool within_limit(const uint8_t identity[20])
+static bool within_limit(struct relay *relay, const uint8_t signer[20])
 {
-    static struct {
-        uint8_t identity[20];
-        uint64_t full_at; /* when the bucket is full again */
-    } buckets[LIMIT_IDENTITIES];
-    uint64_t now = loop_clock();
-    size_t slot = 0;
-    for (size_t i = 0; i < LIMIT_IDENTITIES; i++) {
-        if (memcmp(buckets[i].identity, identity, 20) == 0) {
-            slot = i;
+    uint64_t now = loop_clock(), refill = MINUTE_US / relay->per_node;
+    struct relay_bucket *bucket = &relay->buckets[0];
+
+    for (size_t i = 0; i < RELAY_SIGNERS_MAX; i++) {
+        struct relay_bucket *one = &relay->buckets[i];
+        if (memcmp(one->signer, signer, sizeof(one->signer)) == 0) {
+            bucket = one;
             break;
         }
-        if (buckets[i].full_at < buckets[slot].full_at)
-            slot = i; /* the one that matters least gives way */
+        if (one->full_at < bucket->full_at)
+            bucket = one;
     }
-    if (memcmp(buckets[slot].identity, identity, 20) != 0) {
-        memcpy(buckets[slot].identity, identity, 20);
-        buckets[slot].full_at = now;
+    if (memcmp(bucket->signer, signer, sizeof(bucket->signer)) != 0) {
+        memcpy(bucket->signer, signer, sizeof(bucket->signer));
+        bucket->full_at = now;
     }
-    if (buckets[slot].full_at < now)
-        buckets[slot].full_at = now;
-    if (buckets[slot].full_at - now >= LIMIT_BURST * LIMIT_REFILL_US)
+    if (bucket->full_at < now)
+        bucket->full_at = now;
+    if (bucket->full_at - now >= LIMIT_MINUTES * relay->per_node * refill)
         return false;
-    buckets[slot].full_at += LIMIT_REFILL_US;
+    bucket->full_at += refill;
     return true;
 }
 
@@ -260,8 +256,8 @@ static int check(struct relay *relay, struct entry *entry, struct error *err)
         return error_set(err, EBADMSG, "node.bad-signature", "check chain id and registry",
                          "the registration is not signed by its identity");
     entry->nonce = grid_message_nonce(&entry->message);
-    if (!within_limit(signer))
-        return error_set(err, EAGAIN, "relay.limit", "try again later",
+    if (!within_limit(relay, signer))
+        return error_set(err, EAGAIN, "relay.limit", "it is sent again by itself",
                          "too many messages of this node");
     return 0;
 }

@@ -106,6 +106,8 @@ def test_takes_a_join(world, step):
 
 def test_limits_a_node(world):
     registered(world)
+    kill(world)
+    world.start_relay("--per-node", "6")
     statuses = [world.post("report", world.report(NODE, 1, 5))[0] for _ in range(70)]
     assert statuses.count(429) > 0 and statuses[0] == 422
     assert world.post("register", world.registration(OTHER, token=world.token))[0] == 202  # others do not suffer

@@ -26,11 +26,12 @@ def chain_tools():
 class Grid:
     """start() brings up everything; the single steps serve those who want less."""
 
-    def __init__(self, folder, block_seconds=BLOCK_SECONDS, behind=0):
+    def __init__(self, folder, block_seconds=BLOCK_SECONDS, behind=0, relay_options=()):
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.block_seconds = block_seconds
         self.behind = behind  # seconds that the chain's clock is behind, so that a test can put it forward to the right time
+        self.relay_options = relay_options  # further ones of `croft relay`
         self.processes = []
         self.hub = None
         self.relay = None
@@ -154,7 +155,7 @@ class Grid:
         self.relay_port = ports.free()
         self.relay = self.spawn("relay", [
             paths.CROFT, "relay", "--farm", self.farm, "--listen", f"127.0.0.1:{self.relay_port}",
-            "--state", self.folder / "relay"], env=self.cli(3).env)
+            "--state", self.folder / "relay", *self.relay_options], env=self.cli(3).env)
         self.relay.wait_port(self.relay_port)
 
     # -- nodes
