@@ -213,6 +213,6 @@ contract VectorsTest {
                 vm.parseJsonString(json, string.concat(path, "field"))
             );
         }
-        vm.assertEq(i, 16, "slots");
+        vm.assertEq(i, 17, "slots");
     }
 }

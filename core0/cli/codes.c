@@ -245,6 +245,8 @@ const struct code codes[] = {
      "end a session, or try again later"},
     {"gate.not-ready", "a part of the node does not answer, or the node is not registered yet",
      "try again in a moment"},
+    {"gate.farmer-unknown", "the node has not proved yet who its farmer is",
+     "try again once it has read its chain; its console says what keeps it"},
     {"container.not-running", "the service does not run now",
      "croft reservation show tells how it is"},
     {"container.exec-failed", "the program could not be run in the container", "try again"},

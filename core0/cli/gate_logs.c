@@ -73,8 +73,9 @@ static int on_data(const void *data, size_t len, void *user)
  * was lost until it notices, too. */
 static bool is_passing(const struct error *err)
 {
-    static const char *const codes[] = {"gate.lost",      "gate.unreachable", "gate.timeout",
-                                        "gate.not-ready", "gate.busy",        "gate.other-boot"};
+    static const char *const codes[] = {"gate.lost",      "gate.unreachable",    "gate.timeout",
+                                        "gate.not-ready", "gate.farmer-unknown", "gate.busy",
+                                        "gate.other-boot"};
     for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
         if (strcmp(err->code, codes[i]) == 0) {
             return true;

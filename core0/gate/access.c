@@ -173,17 +173,37 @@ static void know_tenant(struct request *request, yyjson_val *list)
     request->method->handler(request);
 }
 
+/* Nobody is the farmer before provd has proved who is: who calls is not the point then. Of what keeps provd only the code is told, as
+ * its sentence may hold the address of a chain endpoint, which is not everybody's to read. */
+static void refuse_unknown(struct request *request, yyjson_val *status)
+{
+    const char *code = yyjson_get_str(yyjson_obj_get(status, "code"));
+    bool never = yyjson_equals_str(yyjson_obj_get(status, "state"), "refused");
+
+    request_fail_with(request, "gate.farmer-unknown",
+                      never ? "the node's console says what is wrong with its boot parameters"
+                            : "try again once the node has read its chain",
+                      "the node has %s who its farmer is%s%s%s",
+                      never ? "no way to prove" : "not proved yet", code != NULL ? " (" : "",
+                      code != NULL ? code : "", code != NULL ? ")" : "");
+}
+
+/* status: provd's, or NULL when it does not answer: then who was proved before is the farmer still, and may read why. */
 static void know_farmer(struct request *request, yyjson_val *status)
 {
     struct gate *gate = request->gate;
+    const char *text = yyjson_get_str(yyjson_obj_get(status, "farmer"));
+    uint8_t farmer[20];
 
-    /* Soon after a boot: who calls is not the point. */
-    if (!gate_learn(gate, status) || !gate->node.has_farmer) {
-        request_fail_with(request, "gate.not-ready", "try again in a moment",
-                          "the node does not know its farmer yet");
+    if (text != NULL && eth_address_parse(text, farmer) == 0) {
+        memcpy(gate->farmer, farmer, sizeof(gate->farmer));
+        gate->has_farmer = true;
+    }
+    if (!gate->has_farmer) {
+        refuse_unknown(request, status);
         return;
     }
-    if (memcmp(gate->node.farmer, request->address, sizeof(gate->node.farmer)) != 0) {
+    if (memcmp(gate->farmer, request->address, sizeof(gate->farmer)) != 0) {
         refuse(request, "the farmer of this node's farm");
         return;
     }
@@ -218,6 +238,8 @@ void access_check(struct request *request, const char *authorization)
     }
     if (tenant)
         request_call(request, "provd", "org.croft.provision.List", NULL, know_tenant);
+    else if (gate->has_farmer)
+        request_call_if_there(request, "provd", "org.croft.provision.GetStatus", know_farmer);
     else
-        request_call(request, "noded", "org.croft.node.GetStatus", NULL, know_farmer);
+        request_call(request, "provd", "org.croft.provision.GetStatus", NULL, know_farmer);
 }

@@ -2,7 +2,7 @@
  * gate.h - gated: a node's only remote listener. What its parts share.
  *
  *   TLS connection ─► HTTP request ─► row of the table (method.c) ─► challenge taken, signature recovered (access.c)
- *                                                                          │ role: tenant (provd's verified list) or farmer (noded)
+ *                                                                          │ role: tenant or farmer, by what provd has proved
  *                                                                          ▼
  *                                                   handler: logs, exec, status, restart, node, node log
  *
@@ -71,8 +71,7 @@ struct request {
 /* What noded said last. */
 struct gate_node {
     uint64_t id, chain_id;
-    uint8_t reservations[20], farmer[20];
-    bool has_farmer;
+    uint8_t reservations[20];
 };
 
 struct gate_options {
@@ -89,6 +88,8 @@ struct gate {
     struct gate_tls *tls;
     struct challenge_store *challenges;
     struct gate_node node;
+    bool has_farmer; /* of the node's farm, as provd said last that it is proved */
+    uint8_t farmer[20];
     struct varlink_client *noded; /* asked at the start and for every challenge */
     struct loop_timer *start_timer;
     /* logs.c */

@@ -44,7 +44,6 @@ bool gate_learn(struct gate *g, yyjson_val *status)
     struct gate_node node = {.id = yyjson_get_uint(yyjson_obj_get(status, "node")),
                              .chain_id = yyjson_get_uint(yyjson_obj_get(status, "chainId"))};
 
-    node.has_farmer = take_address(status, "farmer", node.farmer);
     if (node.id == 0 || node.chain_id == 0 ||
         !take_address(status, "reservations", node.reservations))
         return false;

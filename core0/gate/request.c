@@ -41,14 +41,12 @@ static const struct {
     const char *code;
     int status;
 } statuses[] = {
-    {"gate.bad-request", 400},      {"gate.which-service", 400},
-    {"gate.bad-challenge", 401},    {"gate.not-allowed", 403},
-    {"gate.not-found", 404},        {"gate.bad-method", 405},
-    {"gate.other-boot", 410},       {"gate.busy", 429},
-    {"gate.not-ready", 503},        {"container.absent", 404},
-    {"container.not-running", 409}, {"container.busy", 429},
-    {"container.bad-call", 400},    {"container.bad-user", 400},
-    {"varlink.lost", 503},          {"varlink.timeout", 503},
+    {"gate.bad-request", 400},    {"gate.which-service", 400}, {"gate.bad-challenge", 401},
+    {"gate.not-allowed", 403},    {"gate.not-found", 404},     {"gate.bad-method", 405},
+    {"gate.other-boot", 410},     {"gate.busy", 429},          {"gate.not-ready", 503},
+    {"gate.farmer-unknown", 503}, {"container.absent", 404},   {"container.not-running", 409},
+    {"container.busy", 429},      {"container.bad-call", 400}, {"container.bad-user", 400},
+    {"varlink.lost", 503},        {"varlink.timeout", 503},
 };
 
 int gate_status_of(const char *code)

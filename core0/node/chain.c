@@ -209,21 +209,6 @@ static void after_record(struct node *node)
         learned(node);
 }
 
-/* Only the gate wants to know who the farmer is: without an answer it is asked again at the next look. */
-static void on_farm(yyjson_val *result, const struct error *err, void *data)
-{
-    struct node *node = data;
-    struct buffer bytes;
-    buffer_init(&bytes, 0);
-    /* one dynamic tuple, which begins with the farmer */
-    if (err == NULL && eth_rpc_bytes_buffer(result, &bytes) >= 0 && bytes.len >= 64) {
-        memcpy(node->farmer, bytes.data + 32 + 12, sizeof(node->farmer));
-        node->farmer_of = node->record.farm;
-    }
-    buffer_done(&bytes);
-    after_record(node);
-}
-
 static void on_record(yyjson_val *result, const struct error *err, void *data)
 {
     struct node *node = data;
@@ -233,12 +218,7 @@ static void on_record(yyjson_val *result, const struct error *err, void *data)
     take_record(decoded.values[0].items, node->record.id, &node->record);
     abi_decoded_done(&decoded);
     node->has_record = true;
-    if (node->farmer_of != node->record.farm) {
-        struct abi_value argument = abi_uint(node->record.farm);
-        call_view(node, "farm(uint64)", &argument, 1, "latest", on_farm);
-    } else {
-        after_record(node);
-    }
+    after_record(node);
 }
 
 static void on_id(yyjson_val *result, const struct error *err, void *data)

@@ -59,7 +59,7 @@ static void unregistered(struct node *node, const struct error *err)
 }
 
 /* 0 if this node may register; else *err says why not. croft.trust is not asked: a registration and reports risk nobody's workload,
- * and a farmer sees a node whose trust is refused. provd is who runs nothing then, and says why. */
+ * and a farmer sees in the registry a node whose trust is refused. provd is who runs nothing then, and says why. */
 static int may_register(const struct node *node, struct error *err)
 {
     const struct boot *boot = &node->boot;

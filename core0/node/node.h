@@ -78,10 +78,7 @@ struct node { // NOLINT(clang-analyzer-optin.performance.Padding)
     bool chain_checked;       /* id, Reservations and interval are known */
     uint64_t report_interval; /* seconds */
     struct record record;
-    bool has_record; /* the registry was read once */
-    uint64_t
-        farmer_of; /* the farm whose farmer is known; 0: none yet. A farm keeps its farmer for ever */
-    uint8_t farmer[20];
+    bool has_record;       /* the registry was read once */
     uint64_t report_known; /* the last report's time, as the chain has it … */
     uint64_t
         report_known_at; /* … and when it was seen first, in loop time: the clock may be wrong by years */

@@ -65,7 +65,8 @@ static void get_status(struct varlink_call *call, yyjson_val *params, void *data
     yyjson_mut_obj_add_strcpy(doc, root, "identity", identity);
     add_address(doc, root, "registry", node->boot.has_registry, node->boot.registry);
     add_address(doc, root, "reservations", node->chain_checked, node->chain.reservations);
-    add_address(doc, root, "farmer", node->farmer_of != 0, node->farmer);
+    yyjson_mut_obj_add_null(doc, root,
+                            "farmer"); /* provd proves it; who reads it here gets no guess */
     add_optional(doc, root, "chainId", node->boot.chain_id);
     yyjson_mut_obj_add_bool(doc, root, "ephemeral", node->ephemeral);
     /* pools of another node, which are left alone */

@@ -4,6 +4,7 @@
 #include "provision/config.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -95,6 +96,7 @@ static int fill(const struct boot *boot, struct config *config, struct error *er
                          "boot with croft.chain, croft.chainid and croft.registry",
                          "neither boot parameters nor image name a chain and a registry");
     }
+    snprintf(config->trust, sizeof(config->trust), "%s", mode != NULL ? mode : "");
     size_t i, max;
     yyjson_val *hub;
     yyjson_arr_foreach(boot->hub, i, max, hub)

@@ -17,7 +17,8 @@ struct config {
     uint64_t farm;
     uint8_t boot_id[16]; /* of this boot, as reports carry it */
     enum run_mode run_mode;
-    char *hubs[8]; /* croft.hub: tried before a reservation's own */
+    char trust[16]; /* the mode of croft.trust: what makes a header believed */
+    char *hubs[8];  /* croft.hub: tried before a reservation's own */
     size_t hub_count;
 };
 

@@ -1,7 +1,7 @@
 /*
  * main.c - provd: runs what the chain's list says.
  *
- * Start: boot parameters → identity from noded → the list kept on disk (what ran goes on running without the chain) → the chain.
+ * Start: boot parameters → the farmer kept on disk → identity from noded → the list kept on disk (what ran goes on running without the chain) → the chain.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -13,9 +13,11 @@
 #include "gen/interfaces.h"
 #include "lib/crypto/text.h"
 #include "lib/daemon.h"
+#include "lib/eth/address.h"
 #include "lib/log.h"
 #include "lib/notify.h"
 #include "provision/deployment.h"
+#include "provision/farmer.h"
 #include "provision/keys.h"
 #include "provision/replaced.h"
 #include "provision/steps.h"
@@ -75,6 +77,11 @@ static void get_status(struct varlink_call *call, yyjson_val *parameters, void *
         yyjson_mut_obj_add_uint(doc, root, "sequence", watch_latest(provision->watch)->sequence);
     }
     yyjson_mut_obj_add_uint(doc, root, "requests", status.requests);
+    if (provision->has_farmer) {
+        char farmer[ETH_ADDRESS_TEXT];
+        eth_address_format(provision->farmer, farmer);
+        yyjson_mut_obj_add_strcpy(doc, root, "farmer", farmer);
+    }
     varlink_call_reply(call, doc);
 }
 
@@ -164,6 +171,11 @@ static void on_list(const struct ledger *latest, const struct ledger *final, uin
     }
     provision->have_list = true;
     reconcile_soon(provision);
+}
+
+static void on_farmer(const uint8_t farmer[20], void *data)
+{
+    farmer_proved(data, farmer);
 }
 
 static void note_halt(struct provision *provision);
@@ -295,7 +307,7 @@ static void start_watch(struct provision *provision)
     struct ledger latest = {0}, final = {0};
     uint64_t final_block = 0;
     struct error err = {0};
-    struct watch_handlers handlers = {on_list, on_chain_state, provision};
+    struct watch_handlers handlers = {on_list, on_farmer, on_chain_state, provision};
 
     if (store_load_lists(&provision->store, &latest, &final, &final_block, &err) == 0) {
         provision->have_list = true;
@@ -364,6 +376,7 @@ static int start_running(struct provision *provision, struct error *err)
                               &provision->identity_timer)) < 0) {
         return error_set(err, -ret, "provision.no-memory", "", "cannot start: %s", strerror(-ret));
     }
+    farmer_resume(provision);
     lane_init(&provision->identity_lane, provision->loop, provision->run);
     lane_init(&provision->keys_lane, provision->loop, provision->run);
     loop_timer_in(provision->identity_timer, 0);

@@ -50,7 +50,10 @@ struct provision {
     bool noded_stopped;  /* noded said so when it was asked last */
     bool noded_asked;    /* it is being asked */
     uint64_t seen_nonce; /* the last one of this boot that was proved; 0: none */
-    bool have_list;      /* a list is known, from the disk or the chain */
+    bool has_farmer;     /* proved, by us or by a predecessor: farmer.h */
+    bool farmer_kept;    /* the state folder has that one */
+    uint8_t farmer[20];
+    bool have_list; /* a list is known, from the disk or the chain */
 
     struct lane identity_lane;
     struct loop_timer *identity_timer;

@@ -68,6 +68,18 @@ void slot_node_key_unpack(const uint8_t word[32], uint32_t *ret_epoch, uint64_t 
     *ret_epoch = (uint32_t)slot_uint64(word, 192);
 }
 
+void slot_farm(uint64_t farm, uint8_t ret_slot[32])
+{
+    uint8_t key[32];
+    put_uint(key, farm);
+    slot_of(key, 4, 0, ret_slot);
+}
+
+void slot_farm_unpack(const uint8_t word[32], uint8_t ret_farmer[20])
+{
+    memcpy(ret_farmer, word + 12, 20);
+}
+
 void slot_list(uint64_t node, uint8_t ret_slots[2][32])
 {
     uint8_t key[32];

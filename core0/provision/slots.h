@@ -19,6 +19,8 @@ void slot_node(uint64_t node, uint8_t ret_slot[32]);
 void slot_node_key(uint64_t node, uint8_t ret_slot[32]);
 /* And the next: the boot id of the node's last message. */
 void slot_node_boot(uint64_t node, uint8_t ret_slot[32]);
+/* GridRegistry: the first word of a farm's record. */
+void slot_farm(uint64_t farm, uint8_t ret_slot[32]);
 /* Reservations: {sequence, lastBlock}, then head. */
 void slot_list(uint64_t node, uint8_t ret_slots[2][32]);
 
@@ -32,5 +34,7 @@ struct slot_node {
 /* Of slot_node_key's word. */
 void slot_node_key_unpack(const uint8_t word[32], uint32_t *ret_epoch, uint64_t *ret_since);
 void slot_node_unpack(const uint8_t word[32], struct slot_node *ret_node);
+/* Of slot_farm's word: whose the farm is. All zero: there is no such farm. */
+void slot_farm_unpack(const uint8_t word[32], uint8_t ret_farmer[20]);
 uint64_t slot_uint64(const uint8_t word[32],
                      unsigned shift_bits); /* bits shift..shift+63 from the least significant */

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "lib/crypto/text.h"
 #include "lib/file.h"
 #include "lib/json.h"
 
@@ -96,6 +97,65 @@ int store_save_lists(const struct store *store, const struct ledger *latest,
     yyjson_mut_obj_add_val(doc, root, "latest", ledger_to_json(latest, doc));
     yyjson_mut_obj_add_val(doc, root, "final", ledger_to_json(final, doc));
     return save(store, "lists.json", doc, err);
+}
+
+/* ---- the farmer ---- */
+
+int store_load_farmer(const struct store *store, struct store_farmer *ret_farmer, struct error *err)
+{
+    struct read {
+        uint64_t chain_id, farm;
+        const char *registry, *trust, *farmer;
+    } read = {0};
+    static const struct json_field fields[] = {
+        {"chainId", JSON_UINT, offsetof(struct read, chain_id), true, 0, 0},
+        {"registry", JSON_STRING, offsetof(struct read, registry), true, 0, 40},
+        {"farm", JSON_UINT, offsetof(struct read, farm), true, 0, 0},
+        {"trust", JSON_STRING, offsetof(struct read, trust), true, 0,
+         sizeof(ret_farmer->trust) - 1},
+        {"farmer", JSON_STRING, offsetof(struct read, farmer), true, 0, 40},
+    };
+    struct store_farmer farmer = {0};
+    yyjson_doc *doc = load(store, "farmer.json", err);
+
+    if (doc == NULL) {
+        return -ENOENT;
+    }
+    int ret = json_read(yyjson_doc_get_root(doc), fields, sizeof(fields) / sizeof(fields[0]), 0,
+                        &read, BAD, err);
+    if (ret == 0 && (hex_decode(read.registry, farmer.registry, 20) < 0 ||
+                     hex_decode(read.farmer, farmer.farmer, 20) < 0)) {
+        ret = error_set(err, EINVAL, BAD, "", "farmer.json holds no addresses");
+    }
+    if (ret == 0) {
+        farmer.chain_id = read.chain_id;
+        farmer.farm = read.farm;
+        snprintf(farmer.trust, sizeof(farmer.trust), "%s", read.trust);
+        *ret_farmer = farmer;
+    }
+    yyjson_doc_free(doc);
+    return ret;
+}
+
+int store_save_farmer(const struct store *store, const struct store_farmer *farmer,
+                      struct error *err)
+{
+    char registry[41], address[41];
+    yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
+
+    if (doc == NULL) {
+        return error_set(err, ENOMEM, "provision.no-memory", "", "out of memory");
+    }
+    yyjson_mut_val *root = yyjson_mut_obj(doc);
+    yyjson_mut_doc_set_root(doc, root);
+    hex_encode(farmer->registry, 20, registry);
+    hex_encode(farmer->farmer, 20, address);
+    yyjson_mut_obj_add_uint(doc, root, "chainId", farmer->chain_id);
+    yyjson_mut_obj_add_strcpy(doc, root, "registry", registry);
+    yyjson_mut_obj_add_uint(doc, root, "farm", farmer->farm);
+    yyjson_mut_obj_add_strcpy(doc, root, "trust", farmer->trust);
+    yyjson_mut_obj_add_strcpy(doc, root, "farmer", address);
+    return save(store, "farmer.json", doc, err);
 }
 
 /* ---- what a reorganisation took back ---- */

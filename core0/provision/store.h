@@ -1,8 +1,8 @@
 /*
- * store.h - what provd keeps over a restart and a reboot: the proved lists, sealed bytes, ranges of user ids, and which
+ * store.h - what provd keeps over a restart and a reboot: the proved lists and farmer, sealed bytes, ranges of user ids, and which
  * reservation a named volume belongs to. Opened specifications are never written.
  *
- * lists.json, replaced.json and slots.json are replaced as a whole (old or new, never half); sealed-<id>-<revision> holds sealed bytes that did
+ * lists.json, farmer.json, replaced.json and slots.json are replaced as a whole (old or new, never half); sealed-<id>-<revision> holds sealed bytes that did
  * not travel in the transaction.
  */
 #pragma once
@@ -30,6 +30,15 @@ struct store_volume {
     uint64_t keep_ms;
 };
 
+/* Whose the farm is, and what that was proved for. */
+struct store_farmer {
+    uint64_t chain_id;
+    uint8_t registry[20];
+    uint64_t farm;
+    char trust[16];
+    uint8_t farmer[20];
+};
+
 /* A revision that a reorganisation took back, and whose traces are not removed yet. */
 struct store_replaced {
     uint64_t reservation;
@@ -53,6 +62,12 @@ int store_load_lists(const struct store *store, struct ledger *ret_latest, struc
                      uint64_t *ret_final_block, struct error *err);
 int store_save_lists(const struct store *store, const struct ledger *latest,
                      const struct ledger *final, uint64_t final_block, struct error *err);
+
+/* provision.bad-state, and nothing is set: it is not there, or not what was written. */
+int store_load_farmer(const struct store *store, struct store_farmer *ret_farmer,
+                      struct error *err);
+int store_save_farmer(const struct store *store, const struct store_farmer *farmer,
+                      struct error *err);
 
 int store_load_sealed(const struct store *store, uint64_t id, uint32_t revision, uint8_t **ret_data,
                       size_t *ret_len);

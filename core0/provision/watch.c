@@ -23,6 +23,7 @@
 #define REMEMBERED_MAX 512
 #define AHEAD_MAX_S 900       /* what clocks of honest machines differ by, and more */
 #define SWITCHES_MAX 3        /* of endpoints within one round */
+#define SLOTS_MAX 4           /* of one proof */
 #define LOG_BLOCKS_MAX 100000 /* blocks walked in one round: far beyond any honest list */
 
 enum stage {
@@ -178,22 +179,23 @@ static void append_proof_params(struct buffer *out, const uint8_t address[20],
     buffer_printf(out, "],\"0x%" PRIx64 "\"]", block);
 }
 
-static size_t link_slots(const struct watch *watch, uint8_t slots[3][32])
+static size_t link_slots(const struct watch *watch, uint8_t slots[SLOTS_MAX][32])
 {
     slot_reservations(slots[0]);
     slot_node_of(watch->identity, slots[1]);
     return 2;
 }
 
-static size_t node_slots(const struct watch *watch, uint8_t slots[3][32])
+static size_t node_slots(const struct watch *watch, uint8_t slots[SLOTS_MAX][32])
 {
     slot_node(watch->scope.node, slots[0]);
     slot_node_key(watch->scope.node, slots[1]);
     slot_node_boot(watch->scope.node, slots[2]);
-    return 3;
+    slot_farm(watch->farm, slots[3]);
+    return 4;
 }
 
-static size_t list_slots(const struct watch *watch, uint8_t slots[3][32])
+static size_t list_slots(const struct watch *watch, uint8_t slots[SLOTS_MAX][32])
 {
     slot_list(watch->scope.node, slots);
     return 2;
@@ -207,7 +209,7 @@ static void ask_chain_id(struct watch *watch, struct buffer *out)
 
 static void ask_peek(struct watch *watch, struct buffer *out)
 {
-    uint8_t slots[3][32];
+    uint8_t slots[SLOTS_MAX][32];
     size_t count = list_slots(watch, slots);
     append_proof_params(out, watch->scope.reservations, (const uint8_t(*)[32])slots, count,
                         watch->head_number);
@@ -226,7 +228,7 @@ static void ask_header(struct watch *watch, struct buffer *out)
 
 static void ask_link(struct watch *watch, struct buffer *out)
 {
-    uint8_t slots[3][32];
+    uint8_t slots[SLOTS_MAX][32];
     size_t count = link_slots(watch, slots);
     append_proof_params(out, watch->registry, (const uint8_t(*)[32])slots, count,
                         watch->header.number);
@@ -234,7 +236,7 @@ static void ask_link(struct watch *watch, struct buffer *out)
 
 static void ask_node(struct watch *watch, struct buffer *out)
 {
-    uint8_t slots[3][32];
+    uint8_t slots[SLOTS_MAX][32];
     size_t count = node_slots(watch, slots);
     append_proof_params(out, watch->registry, (const uint8_t(*)[32])slots, count,
                         watch->header.number);
@@ -242,7 +244,7 @@ static void ask_node(struct watch *watch, struct buffer *out)
 
 static void ask_list(struct watch *watch, struct buffer *out)
 {
-    uint8_t slots[3][32];
+    uint8_t slots[SLOTS_MAX][32];
     size_t count = list_slots(watch, slots);
     append_proof_params(out, watch->scope.reservations, (const uint8_t(*)[32])slots, count,
                         watch->header.number);
@@ -393,7 +395,7 @@ static int got_header(struct watch *watch, yyjson_val *result, struct error *err
 
 static int got_link(struct watch *watch, yyjson_val *result, struct error *err)
 {
-    uint8_t slots[3][32], values[2][32];
+    uint8_t slots[SLOTS_MAX][32], values[2][32];
     struct ledger_scope scope = {.chain_id = watch->chain_id};
 
     link_slots(watch, slots);
@@ -418,12 +420,13 @@ static int got_link(struct watch *watch, yyjson_val *result, struct error *err)
 
 static int got_node(struct watch *watch, yyjson_val *result, struct error *err)
 {
-    uint8_t slots[3][32], values[3][32];
+    uint8_t slots[SLOTS_MAX][32], values[SLOTS_MAX][32];
+    uint8_t farmer[20];
     struct slot_node node;
 
-    node_slots(watch, slots);
+    size_t count = node_slots(watch, slots);
     int ret = eth_proof_slots(result, watch->header.state_root, watch->registry,
-                              (const uint8_t(*)[32])slots, 3, values, err);
+                              (const uint8_t(*)[32])slots, count, values, err);
     if (ret < 0) {
         return ret;
     }
@@ -433,6 +436,8 @@ static int got_node(struct watch *watch, yyjson_val *result, struct error *err)
             err, EPERM, "node.wrong-farm", "boot with the farmer_id it registered with",
             "this node is registered with farm %" PRIu64 ", not %" PRIu64, node.farm, watch->farm);
     }
+    slot_farm_unpack(values[3], farmer);
+    watch->handlers.on_farmer(farmer, watch->handlers.data);
     if (node.state != 2) {
         round_done(watch, node.state == 3 ? WATCH_RETIRED : WATCH_PENDING);
         return 0;
@@ -499,7 +504,7 @@ static int fold(struct watch *watch, struct error *err);
 
 static int got_list(struct watch *watch, yyjson_val *result, struct error *err)
 {
-    uint8_t slots[3][32], values[2][32];
+    uint8_t slots[SLOTS_MAX][32], values[2][32];
 
     list_slots(watch, slots);
     int ret = eth_proof_slots(result, watch->header.state_root, watch->scope.reservations,

@@ -4,7 +4,8 @@
  *   head ──► PEEK ──► HEADER ──► LINK ──► NODE ──► LIST ──► BLOCK ──► LOGS… ──► fold ──► on_list
  *            is there  block     registry  the       sequence  its       one block
  *            anything  fields    slots     node's    and head  header    at a time,
- *            new?      rehashed  proved    record    proved    rehashed  backwards
+ *            new?      rehashed  proved    record,   proved    rehashed  backwards
+ *                                          farmer
  *
  * PEEK is one request whose answer is not believed, only compared: when it shows what is known, the round ends. It saves most
  * requests of a quiet chain; at least every WATCH_VERIFY_US a round goes the whole way.
@@ -46,6 +47,8 @@ struct watch_handlers {
     /* A list was proved; it differs from the one before, or more of it is final. Both are valid until the next call. */
     void (*on_list)(const struct ledger *latest, const struct ledger *final, uint64_t block,
                     void *data);
+    /* Whose the node's farm is was proved, in a round that reached NODE: also of a node that is Pending or Retired. */
+    void (*on_farmer)(const uint8_t farmer[20], void *data);
     /* err NULL: the last round succeeded. */
     void (*on_state)(enum watch_state state, const struct error *err, void *data);
     void *data;

@@ -377,9 +377,17 @@ static void test_slots(void **state)
             assert_int_equal(since,
                              slot_uint64(value, 64)); /* the story's last report came with it */
             seen++;
+        } else if (strcmp(field, "farmer, open, day, changes") == 0) {
+            uint8_t slot[32], named[20], farmer[20];
+            slot_farm(1, slot);
+            slot_farm_unpack(value, farmer);
+            decode(yyjson_obj_get(yyjson_doc_get_root(story.doc), "farmer"), named, 20);
+            assert_memory_equal(slot, expected, 32);
+            assert_memory_equal(farmer, named, 20);
+            seen++;
         }
     }
-    assert_int_equal(seen, 3);
+    assert_int_equal(seen, 4);
     free_story(&story);
 }
 

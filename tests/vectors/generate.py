@@ -533,6 +533,10 @@ def story():
             "addresses": (offset(node, 10), packed((1, 64))),
             "addresses[0]": (keccak256(offset(node, 10)), host.ljust(31, b"\0") + bytes([2 * len(host)])),
             "node of identity": (slot(int.from_bytes(IDENTITY, "big"), 2), packed((1, 64))),
+            "farmer, open, day, changes": (
+                slot(1, 4),
+                packed((int.from_bytes(FARMER, "big"), 160), (1, 32), (TIME // 86400, 32), (1, 32)),
+            ),
         },
     }
     return {
