@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from lab import faults, forge, tenants, traces
+from lab import faults, forge, gate as lab_gate, ports, tenants, traces
 from lab.node import wait_for
 
 SECONDS = 200  # about, for the order in which files start
@@ -249,3 +249,59 @@ def test_another_chain_id_is_said_and_nothing_ends(node):
         finally:
             node.proxy.lies.clear()
         wait_for(lambda: node.status().get("code") is None and node.status()["state"] == "running", 60, "it does not recover")
+
+
+# ---- who the farmer is
+
+FARM, NO_FARMER = "0x79831e63", "gate.farmer-unknown"  # selector of farm(uint64); docs/formats.md, section 8
+STATE = "/var/croft/state/provd/farmer.json"
+
+
+def log_of(node, port, account):
+    """The node's log as an account of the chain gets it from the gate: "read", or the code it is refused with."""
+    try:
+        return "read" if lab_gate.Gate(port, lab_gate.read_key(node.grid.keys[account])).node_log("core0", tail=1) else "nothing"
+    except lab_gate.GateError as refused:
+        return refused.code
+
+
+def test_whoever_has_the_endpoint_is_no_farmer(node):
+    """He names himself in every answer that names the farmer, whatever is asked, to a node whose daemons all start anew. Each lie with a
+    proof, and what is kept: tests/relay/test_refusal_farmer.py."""
+    farmer, attacker = 1, 4
+    name, own = (node.grid.accounts[account].lower().removeprefix("0x") for account in (farmer, attacker))
+
+    def lie(result, params):
+        return json.loads(json.dumps(result).replace(name, own))
+
+    def start_anew(forget):
+        for daemon in ("provd", "noded", "gated"):
+            mark = node.machine.mark()
+            if forget and daemon == "provd":
+                node.agent.sh(f"rm -f {STATE}")
+            node.agent.varlink("core0", "RestartService", name=daemon)
+            node.machine.wait_service(daemon, 60, mark)
+        node.machine.wait("listening", 60, mark, service="gated")
+    port = ports.free()
+    node.machine.forward(port, lab_gate.PORT)
+    wait_for(lambda: log_of(node, port, farmer) == "read", 60, "the farmer is not let in")
+    assert name in node.agent.text(STATE)
+    assert name in node.grid.rpc("eth_call", {"to": node.grid.registry, "data": FARM + f"{node.grid.farm:064x}"}, "latest")
+    node.proxy.told.clear()
+    node.proxy.lies.update({"eth_call": lie, "eth_getProof": lie})
+    try:
+        start_anew(forget=False)
+        wait_for(lambda: node.status().get("code") == "chain.bad-proof", 60, "the lie is believed, or not told")
+        assert log_of(node, port, farmer) == "read" and log_of(node, port, attacker) == "gate.not-allowed"
+        start_anew(forget=True)
+        wait_for(lambda: node.status().get("code") == "chain.bad-proof", 60, "the lie is believed, or not told")
+        assert log_of(node, port, attacker) == log_of(node, port, farmer) == NO_FARMER
+        assert node.proxy.told["eth_getProof"] >= 2
+        # As `croft` tells it, and its exit status.
+        done = node.grid.farmer.run("node", "logs", node.number, "--gate", f"127.0.0.1:{port}", check=False)
+        assert done.status == 1 and NO_FARMER in done.err and "chain.bad-proof" in done.err, done
+    finally:
+        node.proxy.lies.clear()
+    wait_for(lambda: log_of(node, port, farmer) == "read", 90, "the farmer is not let in")
+    assert log_of(node, port, attacker) == "gate.not-allowed"
+    assert node.status()["farmer"].lower() == "0x" + name

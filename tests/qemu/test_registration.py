@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from lab import node as lab_node, paths
+from lab import gate as lab_gate, node as lab_node, paths, ports
 
 
 def nodes(grid):
@@ -92,6 +92,14 @@ def test_a_trust_that_is_not_built_registers_and_runs_nothing(grid, images, logs
         assert "quorum" in n.status()["detail"]
         n.machine.wait_console("chain.trust-unsupported", 30)
         assert n.entries() == []
+        # Nor does it take anybody's word for who its farmer is, and says so to whoever calls.
+        port = ports.free()
+        n.machine.forward(port, lab_gate.PORT)
+        n.machine.wait("listening", 60, service="gated")
+        for account in (1, 4):  # the farmer, and somebody
+            with pytest.raises(lab_gate.GateError) as refused:
+                lab_gate.Gate(port, lab_gate.read_key(grid.keys[account])).node()
+            assert refused.value.code == "gate.farmer-unknown" and "chain.trust-unsupported" in refused.value.message
 
 
 def test_plain_http_to_the_chain_is_for_development_only(grid, images, logs):
