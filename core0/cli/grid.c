@@ -121,6 +121,14 @@ static int connect_chain(struct grid *grid, const char *chain, struct error *err
     return 0;
 }
 
+static int pin(struct grid *grid, struct error *err)
+{
+    int ret = grid_block_number(grid, &grid->block, err);
+
+    grid->pinned = ret == 0;
+    return ret;
+}
+
 int grid_open(const struct cli *cli, unsigned flags, struct grid *ret_grid, struct error *err)
 {
     struct settings settings;
@@ -134,6 +142,9 @@ int grid_open(const struct cli *cli, unsigned flags, struct grid *ret_grid, stru
     ret = read_settings(&settings, flags, &grid, &chain, err);
     if (ret == 0) {
         ret = connect_chain(&grid, chain, err);
+    }
+    if (ret == 0 && (flags & GRID_SNAPSHOT) != 0) {
+        ret = pin(&grid, err);
     }
     settings_done(&settings);
     if (ret < 0) {
@@ -157,8 +168,13 @@ int grid_view(const struct grid *grid, const uint8_t contract[20], const char *s
               const struct abi_value *values, size_t count, const char *result_types,
               struct abi_decoded *ret_decoded, struct error *err)
 {
-    return eth_rpc_view(grid->rpc, contract, signature, values, count, result_types, ret_decoded,
-                        err);
+    char block[24] = "latest";
+
+    if (grid->pinned) {
+        snprintf(block, sizeof(block), "0x%" PRIx64, grid->block);
+    }
+    return eth_rpc_view(grid->rpc, contract, signature, values, count, block, result_types,
+                        ret_decoded, err);
 }
 
 int grid_send(const struct grid *grid, const uint8_t contract[20], const char *signature,
@@ -222,6 +238,11 @@ uint64_t grid_topic_uint(const struct eth_log *log, size_t topic)
 int grid_block_number(const struct grid *grid, uint64_t *ret_number, struct error *err)
 {
     yyjson_doc *doc;
+
+    if (grid->pinned) {
+        *ret_number = grid->block;
+        return 0;
+    }
     int ret = eth_rpc_blocking(grid->rpc, "eth_blockNumber", "[]", &doc, err);
     if (ret < 0) {
         return ret;

@@ -21,16 +21,21 @@ struct grid {
     uint8_t key[32];
     uint8_t account[20]; /* the key's address */
     char *key_file;
+    bool pinned; /* everything is read of this block */
+    uint64_t block;
 };
 
 #define GRID_KEY 1u /* the verb signs: a key is needed (the password of a keystore is asked for) */
 #define GRID_KEY_IF_ANY 2u /* take the key when one is set and needs no password; has_key tells */
 
+#define GRID_SNAPSHOT                                                                              \
+    4u /* all that is read is of one block, the newest now: what belongs together fits together */
+
 /* Reads the settings, checks the chain's id and finds the Reservations contract. */
 int grid_open(const struct cli *cli, unsigned flags, struct grid *ret_grid, struct error *err);
 void grid_close(struct grid *grid); /* wipes the key */
 
-/* A view of the registry or of Reservations; as eth_rpc_view. */
+/* A view of the registry or of Reservations; as eth_rpc_view, of the newest block or of the snapshot's. */
 int grid_view(const struct grid *grid, const uint8_t contract[20], const char *signature,
               const struct abi_value *values, size_t count, const char *result_types,
               struct abi_decoded *ret_decoded, struct error *err);
@@ -51,6 +56,7 @@ void grid_log_done(struct eth_log *log);
 int grid_logs(const struct grid *grid, const uint8_t contract[20], const char *event,
               size_t key_topic, uint64_t key, uint64_t from, uint64_t to, struct eth_log **ret_logs,
               size_t *ret_count, struct error *err);
+/* The newest block, or the snapshot's. */
 int grid_block_number(const struct grid *grid, uint64_t *ret_number, struct error *err);
 
 /* Resources packed as docs/formats.md has them, as an object. */

@@ -116,7 +116,7 @@ static int farm_show(struct cli *cli, struct error *err)
     yyjson_mut_val *root;
 
     int ret = cli_arg_uint(cli, 0, 1, UINT64_MAX, &number, err);
-    if (ret < 0 || (ret = grid_open(cli, 0, &grid, err)) < 0) {
+    if (ret < 0 || (ret = grid_open(cli, GRID_SNAPSHOT, &grid, err)) < 0) {
         return ret;
     }
     yyjson_mut_doc *doc = grid_json(&root);
@@ -135,7 +135,7 @@ static int farm_list(struct cli *cli, struct error *err)
     struct grid grid;
     struct abi_decoded decoded;
 
-    int ret = grid_open(cli, 0, &grid, err);
+    int ret = grid_open(cli, GRID_SNAPSHOT, &grid, err);
     if (ret < 0) {
         return ret;
     }

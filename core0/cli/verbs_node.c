@@ -166,7 +166,7 @@ static int node_show(struct cli *cli, struct error *err)
     yyjson_mut_val *root;
 
     int ret = cli_arg_uint(cli, 0, 1, UINT64_MAX, &number, err);
-    if (ret < 0 || (ret = grid_open(cli, GRID_KEY_IF_ANY, &grid, err)) < 0) {
+    if (ret < 0 || (ret = grid_open(cli, GRID_KEY_IF_ANY | GRID_SNAPSHOT, &grid, err)) < 0) {
         return ret;
     }
     yyjson_mut_doc *doc = grid_json(&root);
@@ -197,7 +197,7 @@ static int node_list(struct cli *cli, struct error *err)
     uint64_t farm, count = 0, interval = 0;
 
     int ret = cli_option_uint(cli, "--farm", 1, UINT64_MAX, 0, &farm, err);
-    if (ret < 0 || (ret = grid_open(cli, 0, &grid, err)) < 0) {
+    if (ret < 0 || (ret = grid_open(cli, GRID_SNAPSHOT, &grid, err)) < 0) {
         return ret;
     }
     yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);

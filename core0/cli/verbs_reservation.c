@@ -66,7 +66,7 @@ static int show(struct cli *cli, struct error *err)
     yyjson_mut_val *root;
 
     int ret = cli_arg_uint(cli, 0, 1, UINT64_MAX, &id, err);
-    if (ret < 0 || (ret = grid_open(cli, GRID_KEY_IF_ANY, &grid, err)) < 0) {
+    if (ret < 0 || (ret = grid_open(cli, GRID_KEY_IF_ANY | GRID_SNAPSHOT, &grid, err)) < 0) {
         return ret;
     }
     yyjson_mut_doc *doc = grid_json(&root);
@@ -106,7 +106,7 @@ static int list(struct cli *cli, struct error *err)
     bool all = cli_flag(cli, "--all");
 
     int ret = cli_option_uint(cli, "--node", 1, UINT64_MAX, 0, &node, err);
-    if (ret < 0 || (ret = grid_open(cli, all ? 0 : GRID_KEY, &grid, err)) < 0) {
+    if (ret < 0 || (ret = grid_open(cli, GRID_SNAPSHOT | (all ? 0 : GRID_KEY), &grid, err)) < 0) {
         return ret;
     }
     yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);

@@ -31,7 +31,7 @@ static int status(struct cli *cli, struct error *err)
     uint64_t block;
     yyjson_mut_val *root;
 
-    int ret = grid_open(cli, 0, &grid, err);
+    int ret = grid_open(cli, GRID_SNAPSHOT, &grid, err);
     if (ret < 0) {
         return ret;
     }

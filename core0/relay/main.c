@@ -183,8 +183,8 @@ static int read_contracts(struct relay *relay, struct error *err)
     int r = eth_check_chain_id(relay->rpc, relay->chain.chain_id, err);
     if (r < 0)
         return r;
-    r = eth_rpc_view(relay->rpc, relay->chain.registry, "reservations()", NULL, 0, "(address)",
-                     &decoded, err);
+    r = eth_rpc_view(relay->rpc, relay->chain.registry, "reservations()", NULL, 0, "latest",
+                     "(address)", &decoded, err);
     if (r < 0)
         return r;
     memcpy(relay->chain.reservations, decoded.values[0].word + 12, 20);

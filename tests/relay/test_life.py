@@ -3,7 +3,7 @@ reports, a retired node. Where the workload itself matters the tests are in test
 import json
 
 import pytest
-from lab import cli
+from lab import cli, proxy
 
 from test_noded import Noded
 from world import CHAIN_ID, varlink, wait
@@ -150,6 +150,30 @@ def test_a_biller_moves_it_and_nobody_else(life):
     assert [t["reason"] for t in shown["transitions"]][5:10] == [
         "billing.card-expired", "billing.paid", "billing.unpaid", "billing.unpaid", "billing.paid"]
     assert all(t["time"] > 0 for t in shown["transitions"])
+
+
+def test_what_is_shown_is_of_one_moment(life):
+    """An update takes over between two questions of `croft reservation show` and of `list`: what they show is what was before it."""
+    number = life.active()
+    for kind, revision in (("show", 2), ("list", 3)):
+        assert life.deploy() == number
+        life.says(number, 4, revision=revision)
+        with proxy.Proxy(int(life.world.url.rsplit(":", 1)[1].strip("/"))) as between:
+            def takes_over(result, params, revision=revision):
+                if params[0]["to"].lower() != life.world.registry.lower() and not done:
+                    done.append(life.says(number, 5, revision=revision))
+                return result
+            done, between.lies["eth_call"] = [], takes_over
+            words = ("show", number) if kind == "show" else ("list", "--all")
+            person = cli.Cli({**life.person("stranger").env, "CROFT_CHAIN": f"http://127.0.0.1:{between.port}"})
+            shown = person.json("reservation", *words)
+        assert done
+        shown = shown if kind == "show" else next(r for r in shown if r["reservation"] == number)
+        assert (shown["state"], shown["revision"]) == ("Active", revision - 1), shown
+        if kind == "show":
+            assert [t["state"] for t in shown["transitions"]].count("Active") == 1 and shown["reason"] == "", shown
+        now = life.show(number)
+        assert (now["state"], now["revision"]) == ("Active", revision) and "Closed" in life.steps(number)
 
 
 def test_what_is_suspended_too_long_ends_and_its_disk_too(life):

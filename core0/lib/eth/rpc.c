@@ -443,8 +443,8 @@ int eth_rpc_call_params(struct buffer *out, const uint8_t *from, const uint8_t t
 }
 
 int eth_rpc_view(struct eth_rpc *rpc, const uint8_t to[20], const char *signature,
-                 const struct abi_value *values, size_t count, const char *result_types,
-                 struct abi_decoded *ret_decoded, struct error *err)
+                 const struct abi_value *values, size_t count, const char *block,
+                 const char *result_types, struct abi_decoded *ret_decoded, struct error *err)
 {
     struct buffer call, params, answer;
     yyjson_doc *doc = NULL;
@@ -453,7 +453,7 @@ int eth_rpc_view(struct eth_rpc *rpc, const uint8_t to[20], const char *signatur
     buffer_init(&answer, 0);
     int r = abi_encode_call(signature, values, count, &call);
     if (r >= 0)
-        r = eth_rpc_call_params(&params, NULL, to, call.data, call.len, "latest");
+        r = eth_rpc_call_params(&params, NULL, to, call.data, call.len, block);
     if (r < 0)
         r = error_set(err, -r, "chain.bad-call", "", "the call %s cannot be encoded", signature);
     else

@@ -63,12 +63,12 @@ yyjson_val *eth_rpc_result(yyjson_doc *doc);
 /* The parameters of eth_call, appended to out: [{"to":…,"data":…},block]. block: "latest", "finalized", "0x10". */
 int eth_rpc_call_params(struct buffer *out, const uint8_t *from, const uint8_t to[20],
                         const void *data, size_t len, const char *block);
-/* Calls a view: signature and values as abi_encode_call, result types as abi_decode. Blocking. */
+/* Calls a view: signature and values as abi_encode_call, result types as abi_decode, block as eth_rpc_call_params. Blocking. */
 struct abi_value;
 struct abi_decoded;
 int eth_rpc_view(struct eth_rpc *rpc, const uint8_t to[20], const char *signature,
-                 const struct abi_value *values, size_t count, const char *result_types,
-                 struct abi_decoded *ret_decoded, struct error *err);
+                 const struct abi_value *values, size_t count, const char *block,
+                 const char *result_types, struct abi_decoded *ret_decoded, struct error *err);
 
 /* Quantities: "0x1f". 0 or -EINVAL. */
 int eth_quantity_parse(const char *text, uint64_t *ret_value);
