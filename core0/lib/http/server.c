@@ -25,10 +25,10 @@
 #include <unistd.h>
 
 #include "lib/buffer.h"
+#include "lib/http/silence.h"
 #include "lib/tls/transport.h"
 
 #define LISTENERS_MAX 4
-#define USER_TIMEOUT_MS 60000u /* unacknowledged bytes: the peer is lost (tcp(7)) */
 
 enum state { READING, HANDLED, WRITING, STREAMING, UPGRADED };
 
@@ -38,6 +38,9 @@ struct http_exchange {
     struct transport *transport;
     struct loop_io *io;
     struct loop_timer *timer;
+    uint64_t
+        stalls; /* STREAMING, UPGRADED: until then the peer must take something of what waits; 0: nothing waits */
+    struct silence silence;
     enum state state;
     char peer[INET6_ADDRSTRLEN];
     char network[INET6_ADDRSTRLEN];
@@ -90,6 +93,7 @@ int http_server_new(struct loop *loop, const struct http_server_limits *limits,
         .request_us = 10000000,
         .idle_us = 30000000,
         .stall_us = 60000000,
+        .silence_us = 60000000,
     };
     struct http_server *server = calloc(1, sizeof(*server));
     if (server == NULL)
@@ -110,6 +114,7 @@ int http_server_new(struct loop *loop, const struct http_server_limits *limits,
         own->requesting_per_address = limits->requesting_per_address;
         own->upgrades = limits->upgrades;
         own->stall_us = limits->stall_us > 0 ? limits->stall_us : own->stall_us;
+        own->silence_us = limits->silence_us > 0 ? limits->silence_us : own->silence_us;
     }
     *ret_server = server;
     return 0;
@@ -145,6 +150,24 @@ static void connection_lost(struct http_exchange *connection)
     if (owned && connection->on_gone != NULL)
         connection->on_gone(connection, connection->gone_data);
     connection_free(connection);
+}
+
+/* Of a stream, or another protocol: what waits must be taken, and what was sent must be acknowledged. */
+static void watch_peer(struct http_exchange *connection)
+{
+    uint64_t end = connection->stalls, since = connection->silence.since;
+    if (since != 0 && (end == 0 || since + connection->server->limits.silence_us < end))
+        end = since + connection->server->limits.silence_us;
+    if (end != 0)
+        loop_timer_set(connection->timer, end);
+    else
+        loop_timer_stop(connection->timer);
+}
+
+static void watch_stall(struct http_exchange *connection)
+{
+    connection->stalls = loop_clock() + connection->server->limits.stall_us;
+    watch_peer(connection);
 }
 
 /* What the descriptor is to wake us for. */
@@ -193,6 +216,8 @@ static bool send_some(struct http_exchange *connection)
 {
     size_t before = connection->sent;
     connection->blocked = 0;
+    if (connection->sent < connection->out.len)
+        silence_writes(&connection->silence, loop_clock());
     while (connection->sent < connection->out.len) {
         ssize_t n = transport_write(connection->transport, connection->out.data + connection->sent,
                                     connection->out.len - connection->sent);
@@ -210,7 +235,7 @@ static bool send_some(struct http_exchange *connection)
         connection->sent = 0;
     }
     if (connection->state != WRITING && connection->sent != before && connection->blocked != 0)
-        loop_timer_set(connection->timer, loop_clock() + connection->server->limits.stall_us);
+        watch_stall(connection);
     return true;
 }
 
@@ -238,7 +263,8 @@ static void stream_more(struct http_exchange *connection)
         connection_update(connection);
         return;
     }
-    loop_timer_stop(connection->timer);
+    connection->stalls = 0;
+    watch_peer(connection);
     if (connection->finished && (connection->close || connection->state == UPGRADED)) {
         connection_free(connection);
     } else if (connection->finished) {
@@ -466,12 +492,28 @@ static void on_connection(struct loop_io *io, int fd, uint32_t events, void *dat
     }
 }
 
+static void on_stream_timeout(struct http_exchange *connection)
+{
+    uint64_t now = loop_clock();
+    silence_ask(&connection->silence, now);
+    bool silent = connection->silence.since != 0 &&
+                  connection->silence.since + connection->server->limits.silence_us <= now;
+    if (silent)
+        silence_forget(&connection->silence);
+    if (silent || (connection->stalls != 0 && connection->stalls <= now))
+        connection_lost(connection);
+    else
+        watch_peer(connection);
+}
+
 static void on_timeout(struct loop_timer *timer, void *data)
 {
     (void)timer;
     struct http_exchange *connection = data;
     if (connection->state == READING && connection->started && connection->in.len > 0)
         refuse(connection, 408);
+    else if (connection->state == STREAMING || connection->state == UPGRADED)
+        on_stream_timeout(connection);
     else
         connection_lost(connection);
 }
@@ -532,7 +574,7 @@ static void add_connection(struct http_server *server, int fd, const char *peer,
                            const char *network)
 {
     int one = 1;
-    unsigned patience = USER_TIMEOUT_MS;
+    unsigned patience = (unsigned)(server->limits.silence_us / 1000);
     struct http_exchange *connection = calloc(1, sizeof(*connection));
     if (connection == NULL) {
         close(fd);
@@ -543,6 +585,7 @@ static void add_connection(struct http_server *server, int fd, const char *peer,
         return;
     }
     connection->server = server;
+    connection->silence.fd = fd;
     connection->started = server->session_new != NULL; /* the handshake is part of the request */
     memcpy(connection->peer, peer, sizeof(connection->peer));
     memcpy(connection->network, network, sizeof(connection->network));
@@ -754,7 +797,7 @@ static void stream_begin(struct http_exchange *exchange, enum state state, const
     buffer_clear(&exchange->out);
     /* without memory for the head nothing is sent, and the peer is let go when its time is over */
     (void)buffer_append_str(&exchange->out, head);
-    loop_timer_set(exchange->timer, loop_clock() + exchange->server->limits.stall_us);
+    watch_stall(exchange);
     connection_update(exchange);
 }
 
@@ -809,7 +852,7 @@ int http_exchange_write(struct http_exchange *exchange, const void *data, size_t
         return -ENOMEM;
     }
     if (before == exchange->sent)
-        loop_timer_set(exchange->timer, loop_clock() + exchange->server->limits.stall_us);
+        watch_stall(exchange);
     connection_update(exchange);
     return 0;
 }
@@ -821,7 +864,7 @@ void http_exchange_finish(struct http_exchange *exchange)
         exchange->close = true; /* the peer sees that the end is missing */
     exchange->finished = true;
     exchange->on_gone = NULL;
-    loop_timer_set(exchange->timer, loop_clock() + exchange->server->limits.stall_us);
+    watch_stall(exchange);
     connection_update(exchange);
 }
 

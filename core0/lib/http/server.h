@@ -33,6 +33,7 @@ struct http_server_limits {
     uint64_t idle_us;    /* between requests; 0: 30 s */
     bool upgrades;       /* requests may ask for another protocol; false: 501 */
     uint64_t stall_us;   /* without a byte taken, while a stream waits to be sent; 0: 60 s */
+    uint64_t silence_us; /* of a stream: without an acknowledgement of what was sent; 0: 60 s */
 };
 
 /* Must be answered exactly once, now or later. */
@@ -73,7 +74,8 @@ void http_exchange_set_headers(struct http_exchange *exchange, const char *lines
 /*
  * Instead of http_exchange_reply(): an answer whose length is not known, in chunks (RFC 9112, section 7.1). What is written is sent as the
  * peer reads; when it has taken everything, on_drained (may be NULL) is called from the loop. A peer that takes nothing for limits.stall_us
- * is lost. Set on_gone first: it comes once when the peer is lost, and the exchange is gone afterwards.
+ * is lost, and so is one whose kernel acknowledges nothing for limits.silence_us: who writes now and then learns that the peer is gone that
+ * long after the next write at the latest. Set on_gone first: it comes once when the peer is lost, and the exchange is gone afterwards.
  */
 typedef void http_drained_fn(struct http_exchange *exchange, void *data);
 void http_exchange_stream(struct http_exchange *exchange, int status, const char *content_type,
