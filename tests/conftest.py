@@ -13,6 +13,7 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "qemu"))
 from lab import cli, grid as lab_grid, machine, netns, node as lab_node, paths, ports  # noqa: E402
 
+machine.PACKED = False
 _failed = []
 
 
