@@ -93,6 +93,13 @@ class Deployed:
         return [e for e in found if e["reservation"] == self.id] + scratch
 
 
+def soon_stopped(service):
+    """The service, with a grace period of a second when it says nothing of how it is stopped. Busybox's shell and its sleep are deaf to
+    SIGTERM as a namespace's first process: every end of theirs would wait for the whole default of ten seconds, and only that."""
+    deaf = service.get("image") == "busybox" and "stop_signal" not in service
+    return {"stop_grace_period": "1s", **service} if deaf else service
+
+
 class Node:
     """machine options as of Machine; the chain is reached through a proxy of its own (.proxy)."""
 
@@ -163,7 +170,7 @@ class Node:
         name = name or f"p{self._projects}"
         folder = self.folder / f"project-{self._projects}-{name}"
         folder.mkdir(parents=True)
-        compose = {"name": name, "services": services, **top}
+        compose = {"name": name, "services": {n: soon_stopped(s) for n, s in services.items()}, **top}
         (folder / "compose.yml").write_text(json.dumps(compose, indent=1))
         lock = {image: {"id": ident, "hubs": [self.grid.hub_url()]}
                 for image, ident in self.images.items()}
