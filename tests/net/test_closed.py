@@ -3,6 +3,8 @@ import pytest
 
 from netlab import CLOSED, INTERNET, LANHOST, PORT
 
+SECONDS = 50  # about, for the order in which files start
+
 
 @pytest.mark.parametrize("address", INTERNET)
 @pytest.mark.parametrize("kind", ["tcp", "udp"])

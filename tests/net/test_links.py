@@ -7,6 +7,8 @@ import time
 
 from netlab import INTERNET, ROOT, port
 
+SECONDS = 90  # about, for the order in which files start
+
 
 class Dhcpd:
     """The scripted server on the router."""

@@ -6,6 +6,8 @@ import pytest
 
 from test_ports import Held
 
+SECONDS = 40  # about, for the order in which files start
+
 QUERY = r"""
 import os, socket, struct, sys
 server, name, kind, tcp = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4] == "tcp"

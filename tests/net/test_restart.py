@@ -12,6 +12,8 @@ import pytest
 from netlab import INTERNET, Namespace, Refused, port
 from test_ports import Held
 
+SECONDS = 70  # about, for the order in which files start
+
 
 def picture(lab):
     """Everything that netd made in the kernel, comparable between runs."""

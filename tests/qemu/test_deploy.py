@@ -10,7 +10,7 @@ import pytest
 
 from lab import node as lab_node, paths, traces
 
-SECONDS = 250  # about, for the order in which files start
+SECONDS = 145  # about, for the order in which files start
 
 BUSYBOX = pathlib.Path("/bin/busybox").read_bytes()
 WEB = {

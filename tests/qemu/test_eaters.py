@@ -6,7 +6,7 @@ import pytest
 
 from lab import machine, netns, paths, tenants
 
-SECONDS = 220  # about, for the order in which files start
+SECONDS = 250  # about, for the order in which files start
 
 CULPRIT, NEIGHBOUR = 12, 13
 PORT = 7000

@@ -6,7 +6,7 @@ import pytest
 from lab import faults, traces
 from lab.node import wait_for
 
-SECONDS = 350  # about, for the order in which files start
+SECONDS = 245  # about, for the order in which files start
 
 # Neither shell nor sleep ends on SIGTERM as a namespace's first process.
 STOP = {"stop_grace_period": "1s"}

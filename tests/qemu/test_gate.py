@@ -16,7 +16,7 @@ import pytest
 from lab import gate as lab_gate, machine, node as lab_node, paths, ports, scan, tenants
 from lab.gate import GateError, Gone
 
-SECONDS = 330  # about, for the order in which files start
+SECONDS = 350  # about, for the order in which files start
 
 USER_NET = ["-netdev", "user,id=net0", "-device", "virtio-net-pci,netdev=net0,mac=52:54:00:12:34:56"]
 LAN_ADDRESS = "192.168.50.20"

@@ -19,7 +19,7 @@ import pytest
 from lab import cli, paths, ports, process
 from lab.node import wait_for
 
-SECONDS = 110  # about, for the order in which files start
+SECONDS = 170  # about, for the order in which files start
 
 PORT = 4443
 ESCAPE = "\x1b[31mred"

@@ -7,7 +7,7 @@ from lab import gate as lab_gate, levels, machine, node as lab_node, paths, port
 from lab.gate import GateError
 from lab.node import wait_for
 
-SECONDS = 210  # about, for the order in which files start
+SECONDS = 140  # about, for the order in which files start
 
 TENANT = 2  # account of the chain
 FOLLOWERS = 8

@@ -5,6 +5,8 @@ import pytest
 
 from lab import agent, machine
 
+SECONDS = 10  # about, for the order in which files start
+
 
 @pytest.fixture
 def bare(boot):

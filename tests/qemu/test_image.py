@@ -6,6 +6,8 @@ import pytest
 from lab import agent as lab_agent
 from lab import cli, hub as lab_hub, machine as lab_machine, paths, ports
 
+SECONDS = 40  # about, for the order in which files start
+
 UID = 0x20000000
 FOLDER = "/var/croft/images"
 

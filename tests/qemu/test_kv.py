@@ -20,7 +20,7 @@ from lab import machine as lab_machine, paths
 sys.path.insert(0, str(paths.ROOT / "tests/kv"))
 from kvlab import Client, Error, Kvd  # noqa: E402
 
-SECONDS = 100  # about, for the order in which files start
+SECONDS = 15  # about, for the order in which files start
 
 CLIENTS = 4
 KEYS = 25  # of each client

@@ -14,7 +14,7 @@ from lab.node import ask_storaged, wait_for
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "kv"))
 from kvlab import Client, Error  # noqa: E402
 
-SECONDS = 120  # about, for the order in which files start
+SECONDS = 35  # about, for the order in which files start
 
 MIB = 1 << 20
 TENANT = f"0x{'aa' * 20}"

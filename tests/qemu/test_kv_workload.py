@@ -10,7 +10,7 @@ from lab import cli, faults, machine as lab_machine, paths, ports
 from lab.agent import Varlink
 from lab.node import ask_storaged, wait_for
 
-SECONDS = 150  # about, for the order in which files start
+SECONDS = 170  # about, for the order in which files start
 
 MIB = 1 << 20
 TENANT = "0x00000000000000000000000000000000000000aa"

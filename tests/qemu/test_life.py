@@ -9,7 +9,7 @@ import pytest
 from lab import node as lab_node, traces
 from lab.node import wait_for
 
-SECONDS = 300  # about, for the order in which files start
+SECONDS = 215  # about, for the order in which files start
 
 BILLER = 4  # account of the grid
 STOP = {"stop_grace_period": "1s"}

@@ -6,7 +6,7 @@ import pytest
 
 from lab import lan as lab_lan, paths
 
-SECONDS = 195  # about, for the order in which files start
+SECONDS = 65  # about, for the order in which files start
 
 USER_NET = ["-netdev", "user,id=net0", "-device", "virtio-net-pci,netdev=net0,mac=52:54:00:12:34:56"]
 

@@ -5,6 +5,8 @@ import pytest
 
 from lab import machine, paths
 
+SECONDS = 10  # about, for the order in which files start
+
 FIRMWARE = "/usr/share/ovmf/OVMF.fd"
 
 

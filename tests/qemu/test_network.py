@@ -4,7 +4,7 @@ import pytest
 
 from lab import netns
 
-SECONDS = 125  # about, for the order in which files start
+SECONDS = 115  # about, for the order in which files start
 
 UDP = "timeout 2 tftp -g -r x -l /tmp/x {address} {port}"  # a datagram to any port
 NC = "nc -w 4 {address} {port} </dev/null 2>&1 | head -c 100"

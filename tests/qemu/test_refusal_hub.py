@@ -8,7 +8,7 @@ import pytest
 from lab import agent as lab_agent
 from lab import cli, hub as lab_hub, machine as lab_machine, paths
 
-SECONDS = 150  # about, for the order in which files start
+SECONDS = 40  # about, for the order in which files start
 FOLDER = "/var/croft/images"
 GUEST = "http://10.0.2.2"
 

@@ -8,7 +8,7 @@ import pytest
 from lab import faults, forge, gate as lab_gate, ports, tenants, traces
 from lab.node import wait_for
 
-SECONDS = 200  # about, for the order in which files start
+SECONDS = 155  # about, for the order in which files start
 HEALTHY = {"healthcheck": {"test": ["CMD", "true"], "interval": "500ms", "timeout": "60s", "retries": 10, "start_period": "1m"}}
 
 

@@ -5,6 +5,8 @@ import pytest
 
 from lab import gate as lab_gate, node as lab_node, paths, ports
 
+SECONDS = 45  # about, for the order in which files start
+
 
 def nodes(grid):
     return grid.farmer.json("node", "list", "--farm", grid.farm)

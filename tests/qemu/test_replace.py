@@ -14,7 +14,7 @@ import pytest
 from lab import gate as lab_gate, machine, node as lab_node, paths, ports, process, traces
 from lab.node import wait_for
 
-SECONDS = 150  # about, for the order in which files start
+SECONDS = 45  # about, for the order in which files start
 
 NEWER = "newer"  # NEWER_VERSION of scripts/make/code.mk
 TENANT = 2       # account of the chain

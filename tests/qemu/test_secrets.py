@@ -10,7 +10,7 @@ import pytest
 
 from lab import node as lab_node
 
-SECONDS = 60  # about, for the order in which files start
+SECONDS = 80  # about, for the order in which files start
 
 DAEMONS = ("noded", "provd", "contd", "imaged", "storaged", "netd", "gated")
 # Where each kind may lie: folders that only root or their one daemon can open.

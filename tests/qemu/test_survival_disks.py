@@ -10,7 +10,7 @@ import pytest
 from lab import faults, machine as lab_machine, node as lab_node, ports, volatile
 from lab.node import wait_for
 
-SECONDS = 150  # about, for the order in which files start
+SECONDS = 60  # about, for the order in which files start
 
 STOP = {"stop_grace_period": "1s"}
 ANSWER = "while :; do printf 'HTTP/1.0 200 OK\\r\\nContent-Length: 5\\r\\n\\r\\nhello' | nc -l -p 80; done"

@@ -14,7 +14,7 @@ import pytest
 from lab import agent as lab_agent, faults, node as lab_node, paths, traces
 from lab.node import wait_for
 
-SECONDS = 300  # about, for the order in which files start
+SECONDS = 330  # about, for the order in which files start
 
 STOP = {"stop_grace_period": "1s"}
 ANSWER = "while :; do printf 'HTTP/1.0 200 OK\\r\\nContent-Length: 5\\r\\n\\r\\nhello' | nc -l -p 80; done"

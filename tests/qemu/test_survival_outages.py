@@ -10,7 +10,7 @@ import pytest
 from lab import lan as lab_lan, machine as lab_machine, node as lab_node, paths
 from lab.node import wait_for
 
-SECONDS = 150  # about, for the order in which files start
+SECONDS = 110  # about, for the order in which files start
 
 STOP = {"stop_grace_period": "1s"}
 IDLE = {"idle": {**STOP, "image": "busybox", "command": ["sleep", "100000"]}}

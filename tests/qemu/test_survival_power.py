@@ -13,7 +13,7 @@ import pytest
 from lab import agent as lab_agent, faults, machine as lab_machine, node as lab_node, ports, traces, volatile
 from lab.node import wait_for
 
-SECONDS = 330  # about, for the order in which files start
+SECONDS = 135  # about, for the order in which files start
 
 ALL = os.environ.get("POINTS") == "all"
 STOP = {"stop_grace_period": "1s"}

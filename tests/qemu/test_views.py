@@ -6,7 +6,7 @@ import pytest
 
 from lab import machine, paths, tenants
 
-SECONDS = 60  # about, for the order in which files start
+SECONDS = 20  # about, for the order in which files start
 
 STRICT = ("noded", "provd", "gated", "netd", "kvd@")
 PEERS = ("storaged", "imaged", "contd")

@@ -8,7 +8,7 @@ from lab import machine as lab_machine
 from lab.agent import AgentError, Varlink
 from lab.node import wait_for
 
-SECONDS = 90  # about, for the order in which files start
+SECONDS = 85  # about, for the order in which files start
 
 MIB = 1 << 20
 KEY = "volume/0x00000000000000000000000000000000000000aa/shop/data"

@@ -26,6 +26,8 @@ import world as lab
 from gatelab import CONTROL, ERROR, INPUT, OUTPUT
 from world import CHAIN_ID, FACTOR, wait
 
+SECONDS = 40  # about, for the order in which files start
+
 KEY = int("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80", 16)
 COMPOSE = json.dumps({"services": {"web": {"image": "ab" * 32, "command": ["true"]}}})
 

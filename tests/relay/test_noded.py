@@ -11,6 +11,8 @@ import primitives
 from nodes import Noded
 from world import BIN, varlink, wait
 
+SECONDS = 110  # about, for the order in which files start
+
 
 def test_registers_with_a_token(world):
     world.start_relay()

@@ -9,6 +9,8 @@ import scene
 from nodes import Provd
 from world import World, wait
 
+SECONDS = 90  # about, for the order in which files start
+
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory):

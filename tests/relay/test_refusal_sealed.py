@@ -10,6 +10,8 @@ import scene
 from scene import RIGHT, specification
 from world import wait
 
+SECONDS = 110  # about, for the order in which files start
+
 OTHER = "0x" + "11" * 20
 
 

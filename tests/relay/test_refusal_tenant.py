@@ -7,6 +7,8 @@ import pytest
 import scene
 from world import varlink, wait
 
+SECONDS = 65  # about, for the order in which files start
+
 FINE = {"services": {"web": {"image": scene.IMAGE, "command": ["true"],
                              "deploy": {"resources": {"limits": {"cpus": "0.01", "memory": "16M"}}}}}}
 

@@ -7,6 +7,8 @@ import abi
 import primitives
 from world import wait
 
+SECONDS = 60  # about, for the order in which files start
+
 NODE = primitives.keccak256(b"a node of the test")
 OTHER = primitives.keccak256(b"another node of the test")
 
