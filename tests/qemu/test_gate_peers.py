@@ -13,7 +13,7 @@ TENANT = 2  # account of the chain
 FOLLOWERS = 8
 # What docs/gate.md states (seconds): after a sign of life, which comes this often, so long without an acknowledgement.
 SIGN, PATIENCE = 20, 60
-SLOW = 10  # what the machine and the test may take to get to it, times paths.SCALE
+SLOW = 20  # what the machine and the test may take to get to it, times paths.SCALE
 IDLE = "sleep 4730"
 LOUD = "yes 4731"
 QUIET = {"image": "busybox", "stop_grace_period": "1s", "command": ["sh", "-c", "echo begin; exec sleep 100000"]}
