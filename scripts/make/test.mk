@@ -3,7 +3,7 @@
 TEST_SOURCES := $(sort $(wildcard tests/unit/test_*.c))
 FUZZ_SOURCES := $(filter-out tests/fuzz/driver.c,$(sort $(wildcard tests/fuzz/*.c)))
 LIST_tests := $(TEST_SOURCES) $(FUZZ_SOURCES)
-COUNT := $(PYTHON) scripts/test-result
+TALLY := $(PYTHON) scripts/test-result
 
 # The first lines of a test name what it links besides the library:
 #   // sources: core0/net/dhcp.c core0/net/plan.c
@@ -55,13 +55,13 @@ TEST_LANES := net relay kv interop qemu
 # side by side at the end.
 test: ## Test: everything below, with one summary line
 	@rm -f build/test/*.json; for part in $(TEST_PARTS) test-lanes; do $(MAKE) $$part || true; done; \
-	    $(COUNT) summary $(TEST_PARTS) test-chain $(TEST_LANES:%=test-%)
+	    $(TALLY) summary $(TEST_PARTS) test-chain $(TEST_LANES:%=test-%)
 
 test-lanes: image tests-tools build/bin/kvd build/test/kvd-debug
-	@$(COUNT) lanes "test-chain=$(MAKE) -C chain test" $(foreach t,$(TEST_LANES),test-$(t)=tests/$(t))
+	@$(TALLY) lanes "test-chain=$(MAKE) -C chain test" $(foreach t,$(TEST_LANES),test-$(t)=tests/$(t))
 
 # A test that does not compile fails its tier, and does not hide the others.
-run_tier = +@failed=; $(MAKE) -k $(2) || failed=1; BUILD_FAILED=$$failed $(COUNT) run $(1) $(2)
+run_tier = +@failed=; $(MAKE) -k $(2) || failed=1; BUILD_FAILED=$$failed $(TALLY) run $(1) $(2)
 
 test-unit: build/.setup bin ## Test: functions (T=name for one)
 	$(call run_tier,$@,$(addprefix build/test/unit/,$(call chosen,$(TESTS))))
@@ -74,25 +74,25 @@ test-fuzz: build/.setup ## Test: every parser on its corpus and on damaged copie
 
 .PHONY: test-image
 test-image: image ## Test: what ships, read back: hardening of every program, sizes, kernel symbols
-	@$(COUNT) pytest test-image tests/image
+	@$(TALLY) pytest test-image tests/image
 
 test-chain: build/.setup ## Test: the contracts, with fuzzing and invariants
-	@$(COUNT) command test-chain $(MAKE) -C chain test
+	@$(TALLY) command test-chain $(MAKE) -C chain test
 
 test-net: build/.setup bin ## Test: netd in network namespaces, with routers and hosts around it
-	@$(COUNT) pytest test-net tests/net $(if $(T),-k "$(T)")
+	@$(TALLY) pytest test-net tests/net $(if $(T),-k "$(T)")
 
 test-relay: bin tests-tools ## Test: noded and croft-relay with a real chain
-	@$(MAKE) -C chain build && $(COUNT) pytest test-relay tests/relay $(if $(T),-k "$(T)")
+	@$(MAKE) -C chain build && $(TALLY) pytest test-relay tests/relay $(if $(T),-k "$(T)")
 
 test-kv: build/.setup build/bin/kvd build/test/kvd-debug ## Test: the key-value server with real clients, hostile ones, kills and replicas
-	@$(COUNT) pytest test-kv tests/kv $(if $(T),-k "$(T)")
+	@$(TALLY) pytest test-kv tests/kv $(if $(T),-k "$(T)")
 
 test-qemu: image tests-tools ## Test: whole nodes in QEMU (T=name for one)
-	@$(COUNT) pytest test-qemu tests/qemu $(if $(T),-k "$(T)")
+	@$(TALLY) pytest test-qemu tests/qemu $(if $(T),-k "$(T)")
 
 test-interop: build/.setup bin ## Test: our programs against other people's: varlinkctl, skopeo, mkcomposefs, a web server
-	@$(COUNT) pytest test-interop tests/interop $(if $(T),-k "$(T)")
+	@$(TALLY) pytest test-interop tests/interop $(if $(T),-k "$(T)")
 
 # What the machine tests and the demonstration need besides the image.
 .PHONY: tests-tools chain-build

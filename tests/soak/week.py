@@ -23,11 +23,11 @@ from lab.bench import folder, images  # noqa: E402
 COUNT = int(os.environ.get("COUNT") or 1000)
 SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 32))
 MINUTES = float(os.environ.get("MINUTES") or 1e9)
-WIDTH = 6  # changes of a round, each of another project
+WIDTH = 12  # changes of a round at most, each of another project
 REST = 8  # rounds between two looks at what is left
 WARM = 3  # looks until everything was used once and caches are as large as they get
 DAEMONS = ("netd", "storaged", "imaged", "contd", "noded", "provd")
-TENANTS = (2, 4, 5, 6, 7, 8)  # accounts, one for each project that lives at a time
+TENANTS = (2, 4, 5, 6, 7, 8) * 2  # accounts, one for each project that lives at a time
 FAULTS = collections.OrderedDict(none=35, kill=25, everyone=8, hang=6, chain=8, relay=6, hub=5, cut=7)
 # What may be more at the end than after the warm-up, of one life of a program or one boot: an allocator's unrest, not a leak.
 GROWTH_KIB, GROWTH_DESCRIPTORS, GROWTH_KERNEL_KIB, GROWTH_OBJECTS = 1024, 4, 12288, 40
@@ -66,13 +66,13 @@ class Week:
         self.changes, self.faults, self.failed_as_wanted = collections.Counter(), collections.Counter(), 0
         self.rests, self.boots = [], 0
         self.lost = [0, 0]
-        self.grid = lab_grid.Grid(work / "grid").start()
+        self.grid = lab_grid.Grid(work / "grid", relay_options=("--per-node", "6000")).start()
         self.images = images(self.grid, ["busybox"])
         disk = machine.disk_create(work / "disk.img", 65536, "unused")
         self.disk = volatile.Volatile(disk.path, SEED)
         self.ports = [ports.free() for _ in TENANTS]
         self.node = lab_node.Node(self.grid, work / "node", self.images, forwards={p: p for p in self.ports}, volatile=[self.disk],
-                                  memory=1536)
+                                  memory=3072, cpus=8)
         self.node.start()
         self.projects = [Project(self, i) for i in range(len(TENANTS))]
 
@@ -86,13 +86,13 @@ class Week:
     def service(self, project, sick=False):
         r = self.random
         service = {"image": "busybox", "command": ["sleep", str(r.randrange(100000, 200000))], "stop_grace_period": "1s",
-                   "restart": r.choice(("no", "always")), "deploy": {"resources": {"limits": {"memory": "24M", "cpus": "0.1"}}}}
+                   "restart": r.choice(("no", "always")), "deploy": {"resources": {"limits": {"memory": "24M", "cpus": "0.2"}}}}
         if r.random() < 0.4:
             service["volumes"] = ["data:/data"]
         if r.random() < 0.3:
             service["ports"] = [f"{self.ports[project.slot]}:80"]
         if r.random() < 0.3 or sick:
-            service["healthcheck"] = {"test": ["CMD", "false" if sick else "true"], "interval": "1s", "timeout": "60s",
+            service["healthcheck"] = {"test": ["CMD", "false" if sick else "true"], "interval": "1s" if sick else "20s", "timeout": "60s",
                                       "retries": 2 if sick else 20, "start_period": "0s" if sick else "1m"}
         if r.random() < 0.3:
             service["networks"] = ["default", "inner"]
@@ -301,12 +301,18 @@ class Week:
 
     def round(self, number):
         kind = self.random.choices(list(FAULTS), FAULTS.values())[0]
-        did = [self.change(p) for p in self.random.sample(self.projects, WIDTH - self.random.randrange(3))]
+        at = [time.monotonic()]
+        did = [self.change(p) for p in self.random.sample(self.projects, WIDTH - self.random.randrange(5))]
+        at.append(time.monotonic())
         if kind != "none":
             self.fault(kind)
+        at.append(time.monotonic())
         self.settle()
+        at.append(time.monotonic())
         self.once()
-        say(f"round {number}, {kind}:", "; ".join(did))
+        at.append(time.monotonic())
+        spent = " + ".join(f"{b - a:.0f}" for a, b in zip(at, at[1:]))
+        say(f"round {number}, {kind}, {spent} s:", "; ".join(did))
 
     def run(self):
         number = 0
