@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <termios.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cli/settings.h"
@@ -19,6 +20,9 @@
 #include "lib/eth/address.h"
 #include "lib/file.h"
 #include "lib/loop.h"
+
+#define BEHIND_TRIES 20 /* so often a block that is not there yet is asked for again */
+#define BEHIND_PAUSE_NS 250000000L
 
 /* From the terminal without echo, whatever standard input is (croft exec -i hands it on); NULL when there is none. */
 static char *ask_password(void *data)
@@ -173,8 +177,16 @@ int grid_view(const struct grid *grid, const uint8_t contract[20], const char *s
     if (grid->pinned) {
         snprintf(block, sizeof(block), "0x%" PRIx64, grid->block);
     }
-    return eth_rpc_view(grid->rpc, contract, signature, values, count, block, result_types,
-                        ret_decoded, err);
+    for (int left = grid->pinned ? BEHIND_TRIES : 0;; left--) {
+        int ret = eth_rpc_view(grid->rpc, contract, signature, values, count, block, result_types,
+                               ret_decoded, err);
+        /* One endpoint may be several machines, of which one has not got the block yet. */
+        if (ret == 0 || left == 0 || strcmp(err->code, "chain.refused") != 0) {
+            return ret;
+        }
+        *err = (struct error){0};
+        nanosleep(&(struct timespec){.tv_nsec = BEHIND_PAUSE_NS}, NULL);
+    }
 }
 
 int grid_send(const struct grid *grid, const uint8_t contract[20], const char *signature,

@@ -176,6 +176,29 @@ def test_what_is_shown_is_of_one_moment(life):
         assert (now["state"], now["revision"]) == ("Active", revision) and "Closed" in life.steps(number)
 
 
+def test_an_endpoint_of_several_machines_may_be_behind(life):
+    """The block that was named is not there yet, three times: it is asked for again. Never there: that is told."""
+    number = life.deploy()
+    with proxy.Proxy(int(life.world.url.rsplit(":", 1)[1].strip("/"))) as between:
+        def behind(message):
+            if message["method"] == "eth_call" and message["params"][1] != "latest" and len(asked) < times:
+                asked.append(message["params"][1])
+                return json.dumps({"jsonrpc": "2.0", "id": message["id"],
+                                   "error": {"code": -32000, "message": "header not found"}}).encode()
+            between.raw = None
+            try:
+                return between._forward(json.dumps(message).encode())
+            finally:
+                between.raw = behind
+        person = cli.Cli({**life.person("stranger").env, "CROFT_CHAIN": f"http://127.0.0.1:{between.port}"})
+        asked, times, between.raw = [], 3, behind
+        assert person.json("reservation", "show", number)["state"] == "Funded" and len(asked) == 3
+        asked, times = [], 1000
+        done = person.run("reservation", "show", number, "--json", check=False)
+        assert done.status != 0 and "chain.refused" in done.err and "header not found" in done.err, done
+        assert len(set(asked)) == 1 and 3 < len(asked) < 100
+
+
 def test_what_is_suspended_too_long_ends_and_its_disk_too(life):
     life.person("farmer").run("farm", "biller", 1, life.addresses["biller"])
     number = life.deploy()
