@@ -309,12 +309,16 @@ static int file_remove_at(int dirfd, const char *name, dev_t device, int depth)
     return ret;
 }
 
-static bool is_leftover(const char *name)
+/* of: the file that was written; NULL: any with a dot in its name. */
+static bool is_leftover(const char *name, const char *of)
 {
     const char *dot = strrchr(name, '.');
 
-    if (dot == NULL || strlen(dot + 1) != strlen("XXXXXX") ||
-        memchr(name, '.', (size_t)(dot - name)) == NULL)
+    if (dot == NULL || strlen(dot + 1) != strlen("XXXXXX"))
+        return false;
+    size_t len = (size_t)(dot - name);
+    if (of == NULL ? memchr(name, '.', len) == NULL
+                   : strlen(of) != len || memcmp(name, of, len) != 0)
         return false;
     for (const char *c = dot + 1; *c != '\0'; c++) {
         if (!isalnum((unsigned char)*c))
@@ -323,7 +327,7 @@ static bool is_leftover(const char *name)
     return true;
 }
 
-int file_remove_leftovers(const char *folder)
+static int remove_leftovers(const char *folder, const char *of)
 {
     DIR *dir = opendir(folder);
     struct dirent *entry;
@@ -332,11 +336,28 @@ int file_remove_leftovers(const char *folder)
     if (dir == NULL)
         return -errno;
     while ((entry = readdir(dir)) != NULL) {
-        if (is_leftover(entry->d_name) && unlinkat(dirfd(dir), entry->d_name, 0) == 0)
+        if (is_leftover(entry->d_name, of) && unlinkat(dirfd(dir), entry->d_name, 0) == 0)
             count++;
     }
     closedir(dir);
     return count;
+}
+
+int file_remove_leftovers(const char *folder)
+{
+    return remove_leftovers(folder, NULL);
+}
+
+int file_remove_leftovers_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char folder[PATH_MAX];
+
+    if (slash == NULL || slash == path || (size_t)(slash - path) >= sizeof(folder))
+        return -EINVAL;
+    memcpy(folder, path, (size_t)(slash - path));
+    folder[slash - path] = '\0';
+    return remove_leftovers(folder, slash + 1);
 }
 
 int file_remove_tree(const char *path)

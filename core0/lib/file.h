@@ -32,6 +32,8 @@ int file_mkdirs(const char *path, mode_t mode); /* like mkdir -p; mode for new o
 /* Takes away what file_write_atomic() left in a folder when its program was killed: <name with a dot>.<six letters or digits>.
  * For folders of one program, which writes nothing else of that form and is not writing now. Their number or -errno. */
 int file_remove_leftovers(const char *folder);
+/* The same of this file alone, whatever its name: for folders with other things in them. */
+int file_remove_leftovers_of(const char *path);
 int file_remove_tree(const char *path); /* never crosses a mount, never follows a link */
 /* ioctl(2): the C libraries disagree about the type of the request. Its result or -errno. */
 int file_ioctl(int fd, unsigned long request, void *arg);

@@ -34,6 +34,7 @@ void roster_take(struct storage *storage, const struct pool *pool)
     size_t len;
     struct roster found = {0};
     copy_path(pool, path, sizeof(path));
+    (void)file_remove_leftovers_of(path); /* of a write that was cut short */
     int r = file_read(path, ROSTER_BYTES, &text, &len);
     if (r == 0)
         r = roster_parse(text, len, &found);

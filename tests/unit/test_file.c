@@ -123,6 +123,17 @@ static void test_what_a_killed_writer_left(void **state)
     assert_int_equal(access(at("list.json.emIM1A"), F_OK), -1);
     for (size_t i = 0; i < sizeof(stay) / sizeof(stay[0]); i++)
         assert_int_equal(access(at(stay[i]), F_OK), 0);
+    /* Of one file alone, with a name without a dot. */
+    assert_int_equal(file_write_atomic(at("roster.GjlaoD"), "1", 1, 0600), 0);
+    assert_int_equal(file_write_atomic(at("rosters.GjlaoD"), "1", 1, 0600), 0);
+    assert_int_equal(file_write_atomic(at("list.json.emIM1A"), "1", 1, 0600), 0);
+    assert_int_equal(file_write_atomic(at("roster"), "1", 1, 0600), 0);
+    assert_int_equal(file_remove_leftovers_of(at("roster")), 1);
+    assert_int_equal(access(at("roster.GjlaoD"), F_OK), -1);
+    assert_int_equal(access(at("rosters.GjlaoD"), F_OK), 0);
+    assert_int_equal(access(at("list.json.emIM1A"), F_OK), 0);
+    assert_int_equal(access(at("roster"), F_OK), 0);
+    assert_int_equal(file_remove_leftovers_of("roster"), -EINVAL);
 }
 
 int main(void)
