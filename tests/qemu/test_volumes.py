@@ -190,9 +190,12 @@ def test_a_policy_makes_and_takes_away(m, make):
         return [n for n in names(m) if n.startswith("auto-")]
     wait_for(lambda: len(automatic()) == 2, 60, "two snapshots")
     first = automatic()
+    half = m.agent.sh("ls /run/croft/pools/*/roster").out.split()[0] + ".GjlaoD"  # as one that was killed while it wrote leaves
+    m.agent.write(half, "half")
     mark = m.mark()
     m.agent.kill("storaged")  # the timer is the next one's too
     m.wait_service("storaged", 60, mark)
+    assert not m.agent.exists(half)
     wait_for(lambda: len(automatic()) == 2 and not set(automatic()) & set(first), 60, "newer ones")
     volume = of(m)
     assert (volume["snapshotEvery"], volume["snapshotKeep"]) == (1000, 2)
