@@ -16,9 +16,8 @@
 
 #define QUIET_US ((uint64_t)65 * 1000000) /* a gate that has nothing to say says so every 20 s */
 #define TAIL_MAX 1000000
-#define AGAIN_US                                                                                   \
-    ((uint64_t)300 *                                                                               \
-     1000000) /* so long a stream that broke off is asked for again: machines take minutes to start */
+/* So long a stream that broke off is asked for again: machines take minutes to start. */
+#define AGAIN_US ((uint64_t)300 * 1000000)
 #define TOLD_US ((uint64_t)5 * 1000000) /* after so long it is said */
 #define PAUSE_NS 500000000L             /* between two attempts */
 
