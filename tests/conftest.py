@@ -24,6 +24,7 @@ def pytest_runtest_makereport(item):
     if report.failed:
         _failed.append(item.nodeid)
         item.stash[FAILED] = True
+        report.sections += [(f"Last words of {m.folder.name}", m.last_words()) for m in list(machine.RUNNING)]
 
 
 FAILED = pytest.StashKey()

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import threading
 import time
+import weakref
 
 from . import agent as agent_module
 from . import cpio, paths, process, qmp
@@ -34,6 +35,8 @@ KVM = ("-accel", "kvm", "-cpu", "host")
 # Whether the initramfs is the compressed one that ships, or the same archive before it was packed: to unpack it takes an emulated
 # processor 0.4 s of a boot's 4.5 s. Tests boot the latter (tests/conftest.py), but for what lies in croft.efi (test_media.py).
 PACKED = True
+RUNNING = weakref.WeakSet()  # the machines that are on: asked for their last words when a test fails
+LOGS = ("core0", "netd", "storaged", "imaged", "contd", "noded", "provd", "gated")
 # A boot sector that writes "K" to the first serial port and halts.
 KVM_PROBE = bytes.fromhex("baf803b04beef4ebfd") + b"\0" * 501 + b"\x55\xaa"
 
@@ -159,6 +162,7 @@ class Machine:
     def start(self):
         assert not self.process or self.process.poll() is not None, "it runs already"
         self.folder.mkdir(parents=True, exist_ok=True)
+        RUNNING.add(self)
         self._sockets = pathlib.Path(subprocess.check_output(
             ["mktemp", "-d", "-t", "croft-vm.XXXXXX"], text=True).strip())
         (self.folder / "initramfs").write_bytes(self._initramfs())
@@ -205,6 +209,7 @@ class Machine:
 
     def stop(self):
         """Switches the machine off like a pulled plug. Safe to call again."""
+        RUNNING.discard(self)
         if self.process:
             if self.process.poll() is None:
                 self.process.kill()
@@ -306,6 +311,20 @@ class Machine:
         tail = "\n".join(self.console.splitlines()[-40:])
         last = "\n".join(json.dumps(e) for e in self.events[-15:])
         return MachineError(f"{text}\n-- console ({self.folder})\n{tail}\n-- last events\n{last}")
+
+    def last_words(self, lines=20):
+        """The last events, and what each daemon wrote last, as far as the machine still says so: for the report of a failed test."""
+        said = [f"-- events ({self.folder})"] + [json.dumps(e)[:300] for e in self.events[-lines:]]
+        for service in LOGS if self.agent and self.process and self.process.poll() is None else ():
+            try:
+                log = self.agent.varlink("core0", "GetLog", 5, service=service, tail=lines)["lines"]
+            except (agent_module.AgentError, agent_module.Varlink, OSError) as e:
+                said.append(f"-- {service}: {e}")
+                if not isinstance(e, agent_module.Varlink):
+                    break  # the machine does not answer: neither would it the next time
+                continue
+            said += [f"-- {service}"] + [f"{line.get('time', '')} {line['text']}"[:300] for line in log]
+        return "\n".join(said)
 
     def _read_events(self, sock):
         with open(self.folder / "events.jsonl", "ab", buffering=0) as log:
