@@ -270,11 +270,29 @@ static bool ports_taken(const struct deployment *deployment)
     return successor != NULL && successor->exposed;
 }
 
+/* True with provision.busy: another revision's set is on its way. Each has its own connection, and netd takes up in either order
+ * what came by two: the set of a revision that ends must not come last. */
+static bool others_expose(const struct deployment *deployment, struct error *err)
+{
+    for (const struct deployment *d = deployment->provision->deployments; d != NULL; d = d->next) {
+        if (d == deployment || d->id != deployment->id || !d->busy || d->cursor >= d->plan_count) {
+            continue;
+        }
+        const struct step *step = d->plan[d->cursor].step;
+        if (step == &steps[STEP_NAMES] || step == &steps[STEP_EXPOSE]) {
+            error_set(err, EAGAIN, "provision.busy", "",
+                      "the ports of revision %" PRIu32 " are being set", d->revision);
+            return true;
+        }
+    }
+    return false;
+}
+
 static yyjson_mut_doc *names_ask(struct deployment *deployment, const struct plan_item *item,
                                  struct error *err)
 {
     (void)item;
-    if (deployment->candidate || ports_taken(deployment)) {
+    if (deployment->candidate || others_expose(deployment, err) || ports_taken(deployment)) {
         return NULL;
     }
     /* Active already: this is a restart of provd or of the node, and taking the ports away would cut connections. */
@@ -285,7 +303,10 @@ static yyjson_mut_doc *expose_ask(struct deployment *deployment, const struct pl
                                   struct error *err)
 {
     (void)item;
-    return ports_taken(deployment) ? NULL : expose(deployment, true, err);
+    if (others_expose(deployment, err) || ports_taken(deployment)) {
+        return NULL;
+    }
+    return expose(deployment, true, err);
 }
 
 static int expose_got(struct deployment *deployment, const struct plan_item *item,

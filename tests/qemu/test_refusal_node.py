@@ -258,11 +258,14 @@ STATE = "/var/croft/state/provd/farmer.json"
 
 
 def log_of(node, port, account):
-    """The node's log as an account of the chain gets it from the gate: "read", or the code it is refused with."""
+    """The node's log as an account of the chain gets it from the gate: "read", or the code it is refused with, or how the connection ends:
+    gated listens once the node is registered."""
     try:
         return "read" if lab_gate.Gate(port, lab_gate.read_key(node.grid.keys[account])).node_log("core0", tail=1) else "nothing"
     except lab_gate.GateError as refused:
         return refused.code
+    except OSError as e:
+        return str(e)
 
 
 def test_whoever_has_the_endpoint_is_no_farmer(node):

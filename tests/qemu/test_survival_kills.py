@@ -155,6 +155,41 @@ def test_killed_in_a_deployment_an_update_and_a_cancel(node, stays, undisturbed)
     stays.same()
 
 
+def test_an_update_keeps_the_ports_that_it_took(node, stays):
+    """provd starts anew again and again just before it reports an update, so that both revisions walk at once, and netd answers late: the
+    older one's set of ports was asked for first or not at all, and may never be what stays."""
+    fresh(node)
+    it = propose(node, services(node.ports[4]))
+    node.grid.wait_reservation(it.id, "active", LONG)
+    point = "provd.active.before"
+    mark = node.machine.mark()
+    faults.hold(node, [point])
+    changed = services(node.ports[4])
+    changed["web"]["environment"] = {"CHANGED": "yes"}
+    propose(node, changed)
+    faults.held(node, mark, point, LONG)
+    node.agent.write("/run/slow", "")
+    netd, busybox = "$(pidof netd)", "/croft-test/busybox"
+    node.agent.sh(f"(while [ -e /run/slow ]; do kill -STOP {netd}; {busybox} sleep 0.2; kill -CONT {netd}; {busybox} sleep 0.01; done) "
+                  ">/dev/null 2>&1 </dev/null &")
+    try:
+        for _ in range(8):
+            mark = node.machine.mark()
+            faults.hold(node, [point])
+            node.agent.kill("provd")
+            node.agent.varlink("core0", "RestartService", name="provd")
+            faults.held(node, mark, point, LONG)
+            exposed = [p["revision"] for p in node.agent.varlink("netd", "List", 60)["ports"] if p["reservation"] == it.id]
+            assert exposed == [2], exposed
+    finally:
+        node.agent.sh(f"rm /run/slow; {busybox} sleep 1")  # the loop's last round wakes netd
+    faults.go_on(node, point)
+    wait_for(lambda: it.show()["revision"] == 2 and it.show()["state"].lower() == "active", LONG, "the update does not become active")
+    assert lab_node.get(f"http://127.0.0.1:{node.ports[4]}/") == "hello"
+    it.cancel(LONG)
+    stays.same()
+
+
 def test_all_at_once_again_and_again_while_nothing_happens(node, stays, undisturbed):
     fresh(node)
     for _ in range(3):
