@@ -96,6 +96,9 @@ def test_a_disk_that_is_full(rack, elsewhere, writer):
 def test_the_first_disk_is_full(rack, elsewhere, writer):
     """State and images have no room: what is asked for meanwhile waits or fails with its reason, what runs goes on, and afterwards everything works:
     that reason is on the chain, and the same image runs."""
+    def settled(number):
+        shown = rack.grid.reservation(number)
+        return shown["state"].lower() in ("active", "failed") and (shown["state"].lower(), shown["reason"])
     path = pools(rack)[0]["path"]
     fill(rack, path)
     new = {"new": {**STOP, "image": "nginx", "command": ["sleep", "1000"]}}
@@ -104,15 +107,17 @@ def test_the_first_disk_is_full(rack, elsewhere, writer):
         fine(rack, elsewhere)
         tenant = rack.grid.tenant(rack.project(new, name="full"))
         number = tenant.json("deploy", "compose.yml", "--node", rack.number, "--blobs", rack.grid.hub.folder, "--no-wait")["reservation"]
-        rack.machine.wait_console("node.no-state", 60)
-        assert rack.grid.reservation(number)["state"].lower() == "funded"
+        # btrfs keeps a file of up to 2 KiB among its metadata, for which there may be room when there is none for data: then the node's
+        # small state is written, and the image, which is not, is the reason.
+        wait_for(lambda: "node.no-state" in rack.machine.console or settled(number), 60, "it is neither said nor told")
+        if "node.no-state" in rack.machine.console:
+            assert rack.grid.reservation(number)["state"].lower() == "funded"
+        else:
+            assert settled(number) == ("failed", "image.no-space")
         fine(rack, elsewhere)
     finally:
         rack.agent.sh(f"rm -r {path}/full; sync")
-    def settled():
-        shown = rack.grid.reservation(number)
-        return shown["state"].lower() in ("active", "failed") and (shown["state"].lower(), shown["reason"])
-    assert wait_for(settled, 120, "it is not told what became of it") in (("active", ""), ("failed", "image.no-space"))
+    assert wait_for(lambda: settled(number), 120, "it is not told what became of it") in (("active", ""), ("failed", "image.no-space"))
     fine(rack, elsewhere)
     lab_node.Deployed(rack, None, {"reservation": number}).cancel(120)
     rack.deploy(new, name="room").cancel(120)
