@@ -294,6 +294,8 @@ const struct code codes[] = {
      "follow from the beginning"},
     {"kv.tls", "the certificate or its key cannot be used",
      "give PEM files that belong together and that kvd may read"},
+    {"kv.tls-required", "the namespace is reached by TLS alone",
+     "croft kv certificate gets what the client is to trust; then change the password"},
     {"kv.too-large", "the key or the value is too large",
      "keys have at most 1 KiB, values at most 64 MiB or what the server allows"},
     {"kv.too-many-clients", "the server has as many clients as it takes",

@@ -30,7 +30,7 @@ struct entry {
     const char *filesystem, *key_file;
     uint64_t every, keep;
     /* namespaces */
-    const char *mode, *password, *password_file;
+    const char *mode, *password, *password_file, *tls;
     bool is_public;
     uint64_t port;
 };
@@ -153,6 +153,12 @@ static int take_port(struct entry *entry, const char *text)
     return take_number(text, 65535, &entry->port);
 }
 
+static int take_tls(struct entry *entry, const char *text)
+{
+    static const char *const words[] = {"optional", "required", NULL};
+    return take_word(text, words, &entry->tls);
+}
+
 struct option {
     const char *name;
     int (*take)(struct entry *entry, const char *text);
@@ -179,6 +185,7 @@ static const struct option kv_options[] = {
     {"password_file", take_password_file, "given beside password"},
     {"public", take_public, "neither true nor false"},
     {"port", take_port, "not a number from 1 to 65535"},
+    {"tls", take_tls, "neither optional nor required"},
     {NULL, NULL, NULL},
 };
 
@@ -405,7 +412,8 @@ static int add_kv(struct compose_context *context, yyjson_mut_val *spaces, const
                           .err = err,
                           .size = COMPOSE_VOLUME_DEFAULT,
                           .kind = context->options->ssd ? "ssd" : "hdd",
-                          .mode = "user"};
+                          .mode = "user",
+                          .tls = "optional"};
     yyjson_mut_doc *doc = context->doc;
 
     if (!compose_name_ok(name)) {
@@ -423,6 +431,9 @@ static int add_kv(struct compose_context *context, yyjson_mut_val *spaces, const
     yyjson_mut_obj_add_bool(doc, space, "public", entry.is_public);
     if (entry.port != 0) {
         yyjson_mut_obj_add_uint(doc, space, "published", entry.port);
+    }
+    if (strcmp(entry.tls, "required") == 0) { /* else left out: what was deployed keeps its bytes */
+        yyjson_mut_obj_add_str(doc, space, "tls", entry.tls);
     }
     ret = add_password(&entry, space);
     if (ret == 0) {

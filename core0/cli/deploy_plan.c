@@ -77,6 +77,9 @@ static void print_kv(const char *name, yyjson_mut_val *space, FILE *out)
     if (port != 0) {
         fprintf(out, ", port %" PRIu64, port);
     }
+    if (yyjson_mut_obj_get(space, "tls") != NULL) {
+        fputs(", by TLS alone", out);
+    }
     fputs("\n", out);
 }
 

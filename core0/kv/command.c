@@ -51,7 +51,7 @@ const struct command command_table[] = {
     {"NSDEL", 1, 1, ADMIN | COMMAND_CHANGE, command_nsdel, "namespace",
      "deletes a namespace and its data"},
     {"NSSET", 3, 3, ADMIN | COMMAND_CHANGE, command_nsset, "namespace property value",
-     "maxsize, maxdisk, password, public, worm, mode, lock, freeze"},
+     "maxsize, maxdisk, password, public, worm, mode, lock, freeze, tls"},
     {"NSINFO", 1, 1, 0, command_nsinfo, "namespace", "facts about a namespace"},
     {"NSLIST", 0, 0, 0, command_nslist, "", "the namespaces that the caller may know"},
     {"NSJUMP", 0, 0, ADMIN | READS, command_nsjump, "", "refused: segments end by themselves"},
@@ -140,6 +140,8 @@ static bool command_allowed(struct session *s, const struct command *command,
         reply_literal(s, "Namespace not found");
         return false;
     }
+    if (command->flags & COMMAND_NAMESPACE && command_wants_tls(s, s->ns))
+        return false;
     if (command->flags & (COMMAND_WRITE | COMMAND_CHANGE) && s->worker->server->replica != NULL) {
         reply_error(s, "kv.replica", "this server follows another and takes no writes");
         return false;
@@ -252,6 +254,16 @@ enum command_result command_failed(struct session *s, int result)
 void command_hold_newest(struct session *s)
 {
     session_hold(s, store_namespace_ticket(s->ns));
+}
+
+bool command_wants_tls(struct session *s, const struct namespace *ns)
+{
+    if (s->tls || s->local || !store_namespace_requires_tls(ns))
+        return false;
+    reply_error(s, "kv.tls-required",
+                "this namespace is reached by TLS alone; a password that came in plain text may "
+                "have been read");
+    return true;
 }
 
 bool command_may_know(const struct session *s, const struct store_info *info)

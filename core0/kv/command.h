@@ -79,6 +79,9 @@ void command_hold_newest(struct session *session);
 /* The namespace of an argument, if this session may know it (its own, a public one, an administrator all). Else the
  * answer is given and NULL returned. The caller puts it. */
 struct namespace *command_namespace(struct session *session, struct command_bytes name);
+/* Whether the namespace requires TLS and this connection is one that others can read. Then that is answered. To be asked only
+ * after it is known that the session may know the namespace. */
+bool command_wants_tls(struct session *session, const struct namespace *ns);
 bool command_may_know(const struct session *session, const struct store_info *info);
 /* Whether the password, or with a nonce sha1("nonce:password"), is right; in constant time. */
 bool command_password(const uint8_t *secret, size_t secret_len, struct command_bytes given,

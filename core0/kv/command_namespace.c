@@ -2,7 +2,8 @@
  * command_namespace.c - NSNEW NSDEL NSINFO NSLIST NSSET NSJUMP SELECT RELOAD FLUSH DBSIZE.
  *
  * Who may know a namespace (command_may_know()): its own users, everybody if it is public, administrators. To all others it
- * does not exist: the answer is that of a name that was never used, a wrong password included.
+ * does not exist: the answer is that of a name that was never used, a wrong password included. That a namespace requires TLS
+ * is therefore told last, to who has shown that he may enter.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -213,6 +214,10 @@ enum command_result command_select(struct session *s, const struct command_call 
         }
         return session_denied(s, known ? "Access denied" : "Namespace not found");
     }
+    if (command_wants_tls(s, ns)) {
+        store_namespace_put(ns);
+        return COMMAND_DONE;
+    }
     session_enter(s, ns, info.id, opens);
     reply_simple(s, "OK");
     return COMMAND_DONE;
@@ -269,7 +274,8 @@ enum command_result command_nsinfo(struct session *s, const struct command_call 
         "index_size_bytes: %llu\nindex_size_kb: %.2f\nnext_internal_id: 0x%08x\nmode: %s\n"
         "data_disk_bytes: %llu\ndata_disk_freespace_bytes: %llu\ndata_disk_freespace_mb: %.2f\n"
         "segments: %u\nlast_number: %llu\ncompacted_to: %llu\ncompacting: %s\n"
-        "damaged_ranges: %u\ncut_bytes: %llu\ndisk_claimed_bytes: %llu\ndisk_limit_bytes: %llu\n",
+        "damaged_ranges: %u\ncut_bytes: %llu\ndisk_claimed_bytes: %llu\ndisk_limit_bytes: %llu\n"
+        "tls_required: %s\n",
         info.name, (unsigned long long)info.entries, yes(info.properties.is_public),
         yes(info.properties.worm), yes(info.properties.lock == STORE_LOCKED),
         yes(info.properties.lock == STORE_FROZEN), yes(info.properties.secret_len > 0),
@@ -281,7 +287,7 @@ enum command_result command_nsinfo(struct session *s, const struct command_call 
         (double)stats.disk_free / (1 << 20), info.segments, (unsigned long long)info.last_number,
         (unsigned long long)info.compacted_to, yes(info.compacting), info.damaged,
         (unsigned long long)info.cut_bytes, (unsigned long long)info.disk_claimed,
-        (unsigned long long)info.properties.maxdisk);
+        (unsigned long long)info.properties.maxdisk, yes(info.properties.tls_required));
     if (info.properties.maxsize > 0)
         len += snprintf(text + len, sizeof(text) - (size_t)len, "space_available: %llu\n",
                         info.properties.maxsize > info.bytes
@@ -369,6 +375,11 @@ static bool set_freeze(struct store_properties *p, struct command_bytes value)
     return true;
 }
 
+static bool set_tls(struct store_properties *p, struct command_bytes value)
+{
+    return flag(value, &p->tls_required);
+}
+
 static const struct property {
     const char *name;
     bool (*set)(struct store_properties *, struct command_bytes);
@@ -382,6 +393,7 @@ static const struct property {
     {"mode", set_mode, "Invalid property value (expected: user, seq)"},
     {"lock", set_lock, "Invalid value"},
     {"freeze", set_freeze, "Invalid value"},
+    {"tls", set_tls, "Invalid value"},
 };
 
 enum command_result command_nsset(struct session *s, const struct command_call *call)

@@ -1,8 +1,8 @@
 /*
  * namespace.c - see namespace.h.
  *
- * Little-endian: "CROFTNS1", u32 id, u64 identity, u8 deleted, u8 mode, u8 flags (1 public, 2 worm, 4 maxdisk),
- * u8 lock, u64 created, u64 maxsize, u32 floor, u64 base, u64 next id, u64 compacted to, u64 swaps,
+ * Little-endian: "CROFTNS1", u32 id, u64 identity, u8 deleted, u8 mode, u8 flags (1 public, 2 worm, 4 maxdisk,
+ * 8 TLS required), u8 lock, u64 created, u64 maxsize, u32 floor, u64 base, u64 next id, u64 compacted to, u64 swaps,
  * u8 + name, u16 + secret, u8 + u32 ids to retire, u8 + u32 ids to adopt, with flag 4 u64 maxdisk (not 0),
  * u32 CRC32C of all before.
  */
@@ -77,7 +77,7 @@ size_t namespace_encode(const struct namespace_descriptor *from,
     put(&writer, (uint64_t)properties->mode, 1);
     put(&writer,
         (properties->is_public ? 1u : 0) | (properties->worm ? 2u : 0) |
-            (properties->maxdisk != 0 ? 4u : 0),
+            (properties->maxdisk != 0 ? 4u : 0) | (properties->tls_required ? 8u : 0),
         1);
     put(&writer, (uint64_t)properties->lock, 1);
     put(&writer, from->created, 8);
@@ -153,13 +153,14 @@ int namespace_decode(const void *data, size_t len, struct namespace_descriptor *
         d.properties.maxdisk = get(&reader, 8);
         reader.failed |= d.properties.maxdisk == 0;
     }
-    if (reader.failed || reader.at != reader.end || deleted > 1 || mode > STORE_SEQ || flags > 7 ||
+    if (reader.failed || reader.at != reader.end || deleted > 1 || mode > STORE_SEQ || flags > 15 ||
         lock > STORE_FROZEN || !namespace_name_is_good(d.name, name_len))
         return -EBADMSG;
     d.deleted = deleted != 0;
     d.properties.mode = (enum store_mode)mode;
     d.properties.is_public = (flags & 1) != 0;
     d.properties.worm = (flags & 2) != 0;
+    d.properties.tls_required = (flags & 8) != 0;
     d.properties.lock = (enum store_lock)lock;
     *ret = d;
     return 0;

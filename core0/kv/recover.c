@@ -273,6 +273,7 @@ static int recover_namespace(struct namespace *ns)
     if (failed < 0 || d.id != ns->d.id)
         return keep_damaged(ns);
     ns->d = d;
+    atomic_store(&ns->requires_tls, d.properties.tls_required);
     if (d.deleted) {
         failed = namespace_remove_files(ns);
         return failed < 0 ? failed : 1;

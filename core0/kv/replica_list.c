@@ -120,8 +120,8 @@ int replica_followed_renew(struct replica *replica, struct followed *f)
 static bool same_properties(const struct store_properties *a, const struct store_properties *b)
 {
     return a->mode == b->mode && a->maxsize == b->maxsize && a->is_public == b->is_public &&
-           a->worm == b->worm && a->lock == b->lock && a->secret_len == b->secret_len &&
-           memcmp(a->secret, b->secret, a->secret_len) == 0;
+           a->worm == b->worm && a->tls_required == b->tls_required && a->lock == b->lock &&
+           a->secret_len == b->secret_len && memcmp(a->secret, b->secret, a->secret_len) == 0;
 }
 
 /* One row of the list: our namespace exists, is the right one and has the same properties. */
@@ -160,18 +160,23 @@ static int take_namespace(struct replica *replica, const char *name, uint64_t id
     store_namespace_properties(f->ns, &ours);
     properties->maxdisk = ours.maxdisk; /* of this disk, not of the primary's */
     if (!same_properties(&ours, properties) && (f->level || ours.mode != properties->mode))
-        r = store_namespace_set(f->ns, properties);
+        return store_namespace_set(f->ns, properties);
+    if (ours.tls_required !=
+        properties->tls_required) { /* this one cannot wait until we are level */
+        ours.tls_required = properties->tls_required;
+        r = store_namespace_set(f->ns, &ours);
+    }
     return r;
 }
 
 static int read_namespace(struct replica *replica, bool *ret_changed)
 {
     struct store_properties p = {.mode = STORE_USER};
-    uint64_t id = 0, mode = 0, is_public = 0, worm = 0, lock = 0, last = 0;
+    uint64_t id = 0, mode = 0, is_public = 0, worm = 0, lock = 0, last = 0, tls = 0;
     char name[STORE_NAME_MAX + 1];
     size_t len = 0, secret_len = 0;
     int64_t count;
-    int r = replica_client_count(&replica->client, 9, 9, &count);
+    int r = replica_client_count(&replica->client, 9, 10, &count);
 
     if (r == 0)
         r = replica_client_bulk(&replica->client, name, STORE_NAME_MAX, &len);
@@ -182,7 +187,8 @@ static int read_namespace(struct replica *replica, bool *ret_changed)
         (r = replica_client_integer(&replica->client, &worm)) < 0 ||
         (r = replica_client_integer(&replica->client, &lock)) < 0 ||
         (r = replica_client_bulk(&replica->client, p.secret, sizeof(p.secret), &secret_len)) < 0 ||
-        (r = replica_client_integer(&replica->client, &last)) < 0)
+        (r = replica_client_integer(&replica->client, &last)) < 0 ||
+        (count == 10 && (r = replica_client_integer(&replica->client, &tls)) < 0))
         return r;
     if (mode > STORE_SEQ || lock > STORE_FROZEN || memchr(name, '\0', len) != NULL ||
         memchr(name, '\n', len) != NULL)
@@ -191,6 +197,7 @@ static int read_namespace(struct replica *replica, bool *ret_changed)
     p.mode = (enum store_mode)mode;
     p.is_public = is_public != 0;
     p.worm = worm != 0;
+    p.tls_required = tls != 0;
     p.lock = (enum store_lock)lock;
     p.secret_len = (uint16_t)secret_len;
     return take_namespace(replica, name, id, &p, last, ret_changed);

@@ -243,7 +243,8 @@ static int list_namespace(void *ctx, const struct store_info *info)
         return 0;
     if (!reply_room(s, STORE_NAME_MAX + STORE_SECRET_MAX + 16 * RESP_HEAD_MAX))
         return STORE_NO_MEMORY;
-    reply_array(s, 9);
+    /* One that does not know the tenth stops here rather than serve in plain text what is not to be. */
+    reply_array(s, p->tls_required ? 10 : 9);
     (void)reply_bulk(s, info->name, strlen(info->name));
     reply_integer(s, info->id);
     reply_integer(s, p->mode);
@@ -253,6 +254,8 @@ static int list_namespace(void *ctx, const struct store_info *info)
     reply_integer(s, p->lock);
     (void)reply_bulk(s, p->secret, p->secret_len);
     reply_integer(s, info->last_number);
+    if (p->tls_required)
+        reply_integer(s, 1);
     s->progress.count++;
     return 0;
 }

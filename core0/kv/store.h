@@ -154,6 +154,7 @@ struct store_properties {
                          a half of it (at most half) are for compaction and deletes alone */
     bool is_public;
     bool worm;
+    bool tls_required; /* not over a connection that others can read; the server's to hold to */
     enum store_lock lock;
     uint16_t secret_len; /* 0: no password */
     uint8_t secret[STORE_SECRET_MAX];
@@ -196,6 +197,8 @@ int store_namespace_list(struct store *store, int (*each)(void *ctx, const struc
 void store_namespace_info(struct namespace *ns, struct store_info *ret);
 /* The properties alone; cheap enough for every request. */
 void store_namespace_properties(struct namespace *ns, struct store_properties *ret);
+/* Whether tls_required is set, without a lock: for every request of a connection that others can read. */
+bool store_namespace_requires_tls(const struct namespace *ns);
 /* Replaces all properties; durable when this returns 0. STORE_NOT_EMPTY when the mode changes. */
 int store_namespace_set(struct namespace *ns, const struct store_properties *properties);
 /* FLUSH: drops all records. Record numbers go on, ids of seq start at 0 again. Durable. */

@@ -58,7 +58,8 @@ struct namespace
     atomic_uint refs;
     pthread_mutex_t upkeep, write, slot_lock, lock;
     struct namespace_descriptor d;
-    uint64_t identity; /* d.identity: never changes, so read without the lock */
+    atomic_bool requires_tls; /* d.properties.tls_required, read without the lock */
+    uint64_t identity;        /* d.identity: never changes, so read without the lock */
     char folder[PATH_LEN];
 
     struct index *index;                /* user */

@@ -28,6 +28,7 @@ int namespace_save(struct namespace *ns, const struct namespace_descriptor *d)
         return store_fail(store, "replacing", path, failed);
     pthread_mutex_lock(&ns->lock);
     ns->d = *d;
+    atomic_store(&ns->requires_tls, d->properties.tls_required);
     pthread_mutex_unlock(&ns->lock);
     return 0;
 }
@@ -365,6 +366,11 @@ void store_namespace_properties(struct namespace *ns, struct store_properties *r
     pthread_mutex_lock(&ns->lock);
     *ret = ns->d.properties;
     pthread_mutex_unlock(&ns->lock);
+}
+
+bool store_namespace_requires_tls(const struct namespace *ns)
+{
+    return atomic_load_explicit(&ns->requires_tls, memory_order_relaxed);
 }
 
 void store_namespace_info(struct namespace *ns, struct store_info *ret)

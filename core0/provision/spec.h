@@ -75,6 +75,7 @@ struct spec_kv {
     const char *password;
     bool is_public;     /* read without the password */
     uint64_t published; /* port of the node; 0: not published */
+    const char *tls;    /* "required": plain text is refused; NULL: it is taken */
 };
 
 struct spec_port {

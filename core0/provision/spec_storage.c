@@ -133,6 +133,7 @@ int spec_read_kv(struct spec *spec, yyjson_val *spaces, struct error *err)
          SPEC_KV_PASSWORD_MAX},
         {"public", JSON_BOOL, offsetof(struct spec_kv, is_public), false, 0, 0},
         {"published", JSON_UINT, offsetof(struct spec_kv, published), false, 1, 65535},
+        {"tls", JSON_STRING, offsetof(struct spec_kv, tls), false, 0, 8},
     };
     static const char *const modes[] = {"user", "seq", NULL};
     size_t i, max;
@@ -153,6 +154,9 @@ int spec_read_kv(struct spec *spec, yyjson_val *spaces, struct error *err)
         }
         if (!one_of(space->mode, modes)) {
             return spec_bad(err, "kv.mode", "neither user nor seq");
+        }
+        if (space->tls != NULL && strcmp(space->tls, "required") != 0) {
+            return spec_bad(err, "kv.tls", "not required, and not left out");
         }
         /* kvd lets nobody but an administrator into a private namespace without one, and everybody write into a public one;
          * and "*" is its word for none. */

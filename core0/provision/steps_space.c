@@ -33,6 +33,7 @@ yyjson_mut_doc *space_parameters(struct deployment *deployment, const struct pla
     yyjson_mut_obj_add_strcpy(doc, root, "mode", space->mode);
     yyjson_mut_obj_add_strcpy(doc, root, "password", space->password);
     yyjson_mut_obj_add_bool(doc, root, "public", space->is_public);
+    yyjson_mut_obj_add_bool(doc, root, "tlsRequired", space->tls != NULL);
     /* It never shrinks: an update that ended after it took over may have made larger what runs. */
     if (deployment->chain_state >= CHAIN_ACTIVE) {
         yyjson_mut_obj_add_bool(doc, root, "atLeast", true);

@@ -34,13 +34,14 @@ int space_parse(const char *text, size_t len, const char *name, struct space *re
         const char *key, *mode;
         uint64_t size;
         int64_t keep_until;
-        bool is_public;
+        bool is_public, tls_required;
     } row = {.mode = "user"};
     static const struct json_field fields[] = {
         {"key", JSON_STRING, offsetof(__typeof__(row), key), true, 1, 255},
         {"size", JSON_UINT, offsetof(__typeof__(row), size), true, 1, 0},
         {"mode", JSON_STRING, offsetof(__typeof__(row), mode), true, 1, 8},
         {"public", JSON_BOOL, offsetof(__typeof__(row), is_public), true, 0, 0},
+        {"tlsRequired", JSON_BOOL, offsetof(__typeof__(row), tls_required), false, 0, 0},
         {"keepUntil", JSON_INT, offsetof(__typeof__(row), keep_until), false, 0, (uint64_t)1 << 40},
     };
     struct space space = {.pool = NULL};
@@ -58,6 +59,7 @@ int space_parse(const char *text, size_t len, const char *name, struct space *re
         space.size = row.size;
         space.seq = strcmp(row.mode, "seq") == 0;
         space.is_public = row.is_public;
+        space.tls_required = row.tls_required;
         space.keep_until = row.keep_until;
         /* A file under another's name would be a second promise for one namespace. */
         r = strcmp(space.name, name) == 0 ? 0 : -EBADMSG;
@@ -136,9 +138,10 @@ int space_save(const struct space *space)
     if (space->keep_until != 0)
         snprintf(keep, sizeof(keep), ",\"keepUntil\":%lld", (long long)space->keep_until);
     int n = snprintf(text, sizeof(text),
-                     "{\"key\":\"%s\",\"size\":%llu,\"mode\":\"%s\",\"public\":%s%s}\n", space->key,
-                     (unsigned long long)space->size, space->seq ? "seq" : "user",
-                     space->is_public ? "true" : "false", keep);
+                     "{\"key\":\"%s\",\"size\":%llu,\"mode\":\"%s\",\"public\":%s%s%s}\n",
+                     space->key, (unsigned long long)space->size, space->seq ? "seq" : "user",
+                     space->is_public ? "true" : "false",
+                     space->tls_required ? ",\"tlsRequired\":true" : "", keep);
     return file_write_atomic(path, text, (size_t)n, 0600);
 }
 

@@ -19,7 +19,7 @@
 
 #define SPACE_SIZE_MIN ((uint64_t)1 << 20)
 #define SPACE_PASSWORD_MAX 63 /* what NSSET takes */
-#define SPACE_ENSURE_COMMANDS 7
+#define SPACE_ENSURE_COMMANDS 8
 /* --segment-size of kvd@.service: room for one value of 64 MiB. */
 #define SPACE_SEGMENT_BYTES ((uint64_t)67174400)
 /* What the server of a pool needs once: compaction's reserve, and files of its own. */
@@ -32,6 +32,7 @@ struct space {
     uint64_t size; /* bytes of keys and values */
     bool seq;
     bool is_public;
+    bool tls_required;  /* not over a connection in plain text */
     int64_t keep_until; /* Unix seconds; 0: none */
     const struct pool *pool;
 };

@@ -97,6 +97,7 @@ struct space_params {
     uint64_t size;
     int64_t until;
     bool is_public;
+    bool tls_required;
     bool at_least;
     bool later;
 };
@@ -173,6 +174,9 @@ static int adapt(struct space *space, const struct space_params *p, struct error
         return no_space(err, p->kind, more, pool_free(space->pool));
     space->size = p->later ? space->size : size;
     space->is_public = p->is_public;
+    /* As growth: an update that fails locks nobody out, and opens nothing (docs/decisions/0098). */
+    if (!p->later)
+        space->tls_required = p->tls_required;
     space->keep_until = 0;
     return 0;
 }
@@ -186,7 +190,11 @@ static int describe(const struct storage *storage, const struct space_params *p,
         r = adapt(ret_space, p, err);
     } else if (r == -ENOENT) {
         *ret_space = (struct space){
-            .size = p->size, .seq = strcmp(p->mode, "seq") == 0, .is_public = p->is_public};
+            .size = p->size,
+            .seq = strcmp(p->mode, "seq") == 0,
+            .is_public = p->is_public,
+            .tls_required = p->tls_required,
+        };
         snprintf(ret_space->key, sizeof(ret_space->key), "%s", p->key);
         kv_name(p->key, ret_space->name);
         r = roster_check(storage, p->key, err);
@@ -237,6 +245,7 @@ static int ensure_request(const struct space *space, const char *password, struc
     const char *const commands[][5] = {
         {"NSNEW", space->name, NULL},
         {"NSSET", space->name, "public", "0", NULL},
+        {"NSSET", space->name, "tls", space->tls_required ? "1" : "0", NULL},
         {"NSSET", space->name, "maxsize", size, NULL},
         {"NSSET", space->name, "maxdisk", disk, NULL},
         {"NSSET", space->name, "mode", space->seq ? "seq" : "user", NULL},
@@ -258,6 +267,7 @@ static const struct json_field ensure_fields[] = {
     {"password", JSON_STRING, offsetof(struct space_params, password), false, 0,
      SPACE_PASSWORD_MAX},
     {"public", JSON_BOOL, offsetof(struct space_params, is_public), true, 0, 0},
+    {"tlsRequired", JSON_BOOL, offsetof(struct space_params, tls_required), false, 0, 0},
     {"atLeast", JSON_BOOL, offsetof(struct space_params, at_least), false, 0, 0},
     {"later", JSON_BOOL, offsetof(struct space_params, later), false, 0, 0},
 };
@@ -420,6 +430,7 @@ static yyjson_mut_val *put_space(yyjson_mut_doc *doc, const struct storage *stor
     yyjson_mut_obj_add_uint(doc, object, "size", space->size);
     yyjson_mut_obj_add_str(doc, object, "mode", space->seq ? "seq" : "user");
     yyjson_mut_obj_add_bool(doc, object, "public", space->is_public);
+    yyjson_mut_obj_add_bool(doc, object, "tlsRequired", space->tls_required);
     yyjson_mut_obj_add_strcpy(doc, object, "pool", pool->uuid);
     uint16_t port = space_server_port(storage, pool);
     if (port != 0) {

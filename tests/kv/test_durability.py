@@ -88,6 +88,9 @@ def test_namespaces_and_their_properties_survive_a_kill(kvd):
     c("NSSET", "ns1", "password", "secret")
     c("NSSET", "ns1", "public", 0)
     c("NSSET", "ns2", "maxsize", 1234)
+    c("NSSET", "ns4", "tls", 1)
+    c("NSSET", "ns5", "tls", 1)
+    c("NSSET", "ns5", "tls", 0)
     c("NSDEL", "ns3")
     s.kill()
     s.start()
@@ -96,6 +99,8 @@ def test_namespaces_and_their_properties_survive_a_kill(kvd):
     info = c("NSINFO", "ns1").decode()
     assert "password: yes" in info and "public: no" in info
     assert "data_limits_bytes: 1234" in c("NSINFO", "ns2").decode()
+    assert ["tls_required: yes\n" in c("NSINFO", f"ns{i}").decode() for i in (1, 4, 5)] == [False, True, False]
+    assert c.error("SELECT", "ns4").startswith("ERR kv.tls-required ")
 
 
 def test_a_graceful_end_keeps_everything_without_sync(kvd):

@@ -1,4 +1,5 @@
 """TLS: clients of all kinds, all workers, and a replica that knows its primary by its certificate."""
+import hashlib
 import os
 import pathlib
 import re
@@ -9,6 +10,7 @@ import threading
 
 import pytest
 from kvlab import Client, Error
+from test_replica import eventually
 
 
 def make_certificate(folder, name, *options, addresses="DNS:localhost,IP:127.0.0.1"):
@@ -228,3 +230,133 @@ def test_either(kvd, certificate):
     done = subprocess.run(["redis-cli", "--tls", "--cacert", cert, "-p", str(s.port), "PING"], capture_output=True, text=True, timeout=60)
     assert done.stdout == "PONG\n", done
     silent.close()
+
+
+# ---- namespaces that require TLS ----
+
+REFUSED = "ERR kv.tls-required "
+
+
+@pytest.fixture
+def shut(kvd, certificate, tmp_path):
+    """(server, local administrator, trusted certificate): "alice" and the public "words" require TLS, "bob" does not."""
+    cert, key = certificate
+    s = kvd("--tls-cert", cert, "--tls-key", key, "--workers", "2", password="root",
+            listen=("either:127.0.0.1:0", "plain:127.0.0.1:0", f"unix:{tmp_path}/socket"))
+    admin = Client(tmp_path / "socket")
+    s.clients.append(admin)
+    assert admin("AUTH", "root") == "OK"
+    for name, public in (("alice", 0), ("bob", 0), ("words", 1)):
+        admin("NSNEW", name)
+        admin("NSSET", name, "password", f"{name}-password")
+        admin("NSSET", name, "public", public)
+        if name != "bob":
+            assert admin("NSSET", name, "tls", 1) == "OK"
+    return s, admin, cert
+
+
+def plain_client(s, port):
+    c = Client(("127.0.0.1", port))
+    s.clients.append(c)
+    return c
+
+
+def secure(c, password):
+    return hashlib.sha1(f"{c('AUTH', 'SECURE', 'CHALLENGE')}:{password}".encode()).hexdigest()
+
+
+def test_required_refuses_plain_text(shut, tmp_path):
+    s, admin, cert = shut
+    for port in s.ports[:2]:
+        c = plain_client(s, port)
+        assert c.error("SELECT", "alice", "alice-password").startswith(REFUSED)
+        assert c.error("SELECT", "alice", "SECURE", secure(c, "alice-password")).startswith(REFUSED)
+        # It stayed where it was, and may do what it might.
+        assert c.error("NSINFO", "alice") == "Namespace not found"
+        assert c("DBSIZE") == 0
+        assert c("SELECT", "bob", "bob-password") == "OK" and c("SET", "a", port) == b"a"
+        # Who may know it anyhow is told, and who reads only too: what is public is not to be forged on its way either.
+        assert c.error("SELECT", "words").startswith(REFUSED)
+        assert c.error("SELECT", "words", "words-password").startswith(REFUSED)
+        assert "tls_required: yes\n" in c("NSINFO", "words").decode()
+        assert c("AUTH", "root") == "OK"
+        assert c.error("SELECT", "alice").startswith(REFUSED)
+    c = tls_client(s.port, cert)
+    s.clients.append(c)
+    assert c("SELECT", "alice", "alice-password") == "OK" and c("SET", "a", "by TLS") == b"a"
+    assert c("SELECT", "words") == "OK" and c("GET", "a") is None
+    local = Client(tmp_path / "socket")
+    s.clients.append(local)
+    assert local("SELECT", "alice", "alice-password") == "OK" and local("GET", "a") == b"by TLS"
+    assert "tls_required: yes\n" in local("NSINFO", "alice").decode()
+    assert "tls_required: no\n" in admin("NSINFO", "bob").decode()
+
+
+def test_required_tells_nobody_that_it_exists(shut):
+    """Whatever is said in plain text without the password has the answer of a name that nobody has, and as many tries."""
+    s, _, _ = shut
+    for port in s.ports[:2]:
+        c = plain_client(s, port)
+        for name in ("alice", "bob", "never"):
+            assert c.error("SELECT", name) == "Namespace not found"
+            assert c.error("SELECT", name, "wrong") == "Namespace not found"
+            assert c.error("SELECT", name, "SECURE", secure(c, "wrong")) == "Namespace not found"
+            assert c.error("NSINFO", name) == "Namespace not found"
+        assert c.error("SELECT", "words", "wrong") == "Access denied"
+        assert b"alice" not in c("NSLIST")
+        for _ in range(8):
+            c.error("SELECT", "alice", "wrong")
+        with pytest.raises((Error, ConnectionError)):  # 3 * 2 + 1 + 8 before: the sixteenth
+            c("SELECT", "alice", "wrong")
+        assert c.closed()
+
+
+def test_required_later_and_no_more(shut):
+    """Who is in it already is refused from the next command on, and goes on where he was when it is taken back."""
+    s, admin, cert = shut
+    inside, other, encrypted = plain_client(s, s.ports[0]), plain_client(s, s.ports[1]), tls_client(s.port, cert)
+    s.clients.append(encrypted)
+    for c in (inside, other, encrypted):
+        assert c("SELECT", "bob", "bob-password") == "OK"
+    assert inside("SET", "a", "1") == b"a"
+    assert admin("NSSET", "bob", "tls", 1) == "OK"
+    for c in (inside, other):
+        for command in (("GET", "a"), ("SET", "a", "2"), ("DEL", "a"), ("SCAN",), ("KSCAN", "a"), ("DBSIZE",), ("FLUSH",), ("MGET", "a"),
+                        ("WAIT", "SET", 1000), ("HISTORY", "a"), ("SELECT", "bob")):
+            assert c.error(*command).startswith(REFUSED), command
+        assert c("PING") == "PONG"
+        # Requests that come together are refused each.
+        c.socket.sendall(c.pack("GET", "a") * 20 + c.pack("PING"))
+        assert all(str(c.answer(True)).startswith(REFUSED) for _ in range(20)) and c.answer() == "PONG"
+    assert encrypted("GET", "a") == b"1"
+    assert admin("NSSET", "bob", "tls", 0) == "OK"
+    for value, c in ((b"3", inside), (b"4", other), (b"5", encrypted)):
+        assert c("SET", "a", value) == b"a" and c("GET", "a") == value
+    for wrong in ("maybe", "2", "required"):
+        assert admin.error("NSSET", "bob", "tls", wrong) == "Invalid value"
+    assert admin.error("NSSET", "default", "tls", 1) == "Cannot update default namespace"
+    assert inside.error("NSSET", "bob", "tls", 0) == "Permission denied"
+
+
+def test_a_replica_requires_it_too(shut, kvd):
+    s, admin, cert = shut
+    replica = replica_of(kvd, s, cert)
+    assert admin("SELECT", "alice") == "OK" and admin("SET", "a", "1") == b"a"
+    assert admin("WAITREPLICAS", 1, 20000 * 3) == 1
+
+    def answer(name):
+        try:
+            return replica.client()("SELECT", name, f"{name}-password")
+        except Error as e:
+            return str(e)
+
+    def refused(name):
+        return answer(name).startswith(REFUSED)
+    eventually(lambda: refused("alice"))
+    eventually(lambda: answer("bob") == "OK")
+    inside = replica.client()
+    assert inside("SELECT", "bob", "bob-password") == "OK"
+    admin("NSSET", "bob", "tls", 1)
+    admin("NSSET", "alice", "tls", 0)
+    eventually(lambda: refused("bob") and answer("alice") == "OK")
+    assert inside.error("DBSIZE").startswith(REFUSED)

@@ -375,8 +375,19 @@ def test_tls_by_the_registered_key(node, logs):
         wrong.check_hostname = False
         with pytest.raises(ssl.SSLError):
             wrong.wrap_socket(socket.create_connection(("127.0.0.1", port), 60))
-        # Plain text is still taken.
-        assert Kv(port, space["namespace"], "open")("GET key") == ["secret"]
+        # Plain text is still taken, until the tenant requires TLS; a wrong password is no other answer then.
+        plain = Kv(port, space["namespace"], "open")
+        assert plain("GET key") == ["secret"]
+        required = kv(port)
+        required["x-croft"]["kv"]["cache"]["tls"] = "required"
+        node.deploy({}, name="tls", **required)
+        assert plain.talk("GET key")[0].startswith("ERR kv.tls-required "), plain.talk("GET key")
+        assert "Namespace not found" in Kv(port, space["namespace"], "wrong").talk()[0]
+        done = subprocess.run(["redis-cli", "--tls", "--cacert", pem, "-p", str(port)], input=lines, text=True, capture_output=True,
+                              timeout=60 * paths.SCALE)
+        assert done.stdout.split()[0] == "OK" and done.stdout.split()[-1] == "secret", done
+        shown = json.loads(node.agent.sh("croft kv list --json").out)
+        assert next(s for s in shown if s["namespace"] == space["namespace"])["tlsRequired"] is True
 
 
 def test_a_failed_update_grows_nothing(node):

@@ -365,7 +365,8 @@ static void test_storage(void **state)
                "  off: {driver_opts: {size: 1G, kind: hdd, encrypted: false}}\n"
                "x-croft:\n  kv:\n"
                "    cache: {size: 3G, kind: hdd, mode: seq, password: \"pw${PORT}\", port: 9900}\n"
-               "    words: {password: x, public: true}\n"),
+               "    words: {password: x, public: true, tls: optional}\n"
+               "    shut: {password: x, tls: required}\n"),
             &spec);
     assert_int_equal(volume_of(spec, "plain")->snapshot_every, 3600000);
     assert_int_equal(volume_of(spec, "plain")->snapshot_keep, 24);
@@ -382,17 +383,22 @@ static void test_storage(void **state)
     char *expected = base64_encode(key, sizeof(key));
     assert_string_equal(volume_of(spec, "disk")->key, expected);
     free(expected);
-    assert_int_equal(spec->kv_count, 2);
+    assert_int_equal(spec->kv_count, 3);
     assert_string_equal(spec->kv[0].name, "cache");
     assert_string_equal(spec->kv[0].mode, "seq");
     assert_string_equal(spec->kv[0].password, "pw8080");
     assert_int_equal(spec->kv[0].published, 9900);
     assert_false(spec->kv[0].is_public);
-    assert_string_equal(spec->kv[1].mode, "user");
-    assert_int_equal(spec->kv[1].published, 0);
-    assert_true(spec->kv[1].is_public);
+    assert_string_equal(spec->kv[2].name,
+                        "words"); /* in the order of their names: it is canonical */
+    assert_string_equal(spec->kv[2].mode, "user");
+    assert_int_equal(spec->kv[2].published, 0);
+    assert_true(spec->kv[2].is_public);
+    assert_null(spec->kv[0].tls);
+    assert_string_equal(spec->kv[1].tls, "required");
+    assert_null(spec->kv[2].tls);
     assert_int_equal(spec->resources.hdd, 7ULL << 30);
-    assert_int_equal(spec->resources.ssd, (2ULL << 20) + (1ULL << 30) + COMPOSE_SCRATCH_DEFAULT);
+    assert_int_equal(spec->resources.ssd, (2ULL << 20) + (2ULL << 30) + COMPOSE_SCRATCH_DEFAULT);
     assert_string_equal(spec_scratch_kind(spec), "ssd");
     spec_free(spec);
 }
@@ -505,6 +511,9 @@ static void test_storage_refusals(void **state)
         {KV("password: a, port: 0"), "deploy.bad-compose", "x-croft.kv.c.port"},
         {KV("password: a, port: 65536"), "deploy.bad-compose", "x-croft.kv.c.port"},
         {KV("password: a, public: 1"), "deploy.bad-compose", "x-croft.kv.c.public"},
+        {KV("password: a, tls: maybe"), "deploy.bad-compose", "x-croft.kv.c.tls"},
+        {KV("password: a, tls: true"), "deploy.bad-compose", "x-croft.kv.c.tls"},
+        {KV("password: a, tls: [required]"), "deploy.bad-compose", "x-croft.kv.c.tls"},
         {KV("password: a, kind: tape"), "deploy.bad-compose", "x-croft.kv.c.kind"},
         {ON("x-croft: {kv: {C: {password: a}}}\n"), "deploy.bad-compose", "x-croft.kv"},
         {ON("x-croft: {kv: [c]}\n"), "deploy.bad-compose", "x-croft.kv"},

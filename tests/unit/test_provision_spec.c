@@ -60,6 +60,7 @@ static void test_taken(void **state)
     assert_int_equal(spec->kv[0].size, 100);
     assert_int_equal(spec->kv[0].published, 9900);
     assert_false(spec->kv[0].is_public);
+    assert_null(spec->kv[0].tls);
     assert_string_equal(spec_scratch_kind(spec), "ssd");
     spec_free(spec);
 }
@@ -82,6 +83,21 @@ static void test_sums(void **state)
     struct error err = {0};
     assert_int_equal(parse(kv, "", "", (uint64_t)-4096, 4196, &spec, &err), 0);
     assert_string_equal(spec_scratch_kind(spec), "hdd");
+    spec_free(spec);
+}
+
+static void test_tls_of_a_namespace(void **state)
+{
+    struct spec *spec = NULL;
+    struct error err = {0};
+
+    (void)state;
+    assert_int_equal(
+        parse("\"c\":{\"kind\":\"ssd\",\"mode\":\"user\",\"password\":\"p\",\"size\":4096,"
+              "\"tls\":\"required\"}",
+              "", "", 4096, 0, &spec, &err),
+        0);
+    assert_string_equal(spec->kv[0].tls, "required");
     spec_free(spec);
 }
 
@@ -136,6 +152,16 @@ static void test_refused(void **state)
         {"\"c\":{\"kind\":\"ssd\",\"mode\":\"user\",\"password\":\"p\",\"size\":4096,\"worm\":"
          "true}",
          "", "", "worm"},
+        /* One way to say it: a specification is canonical. */
+        {"\"c\":{\"kind\":\"ssd\",\"mode\":\"user\",\"password\":\"p\",\"size\":4096,\"tls\":"
+         "\"optional\"}",
+         "", "", "kv.tls"},
+        {"\"c\":{\"kind\":\"ssd\",\"mode\":\"user\",\"password\":\"p\",\"size\":4096,\"tls\":"
+         "\"\"}",
+         "", "", "kv.tls"},
+        {"\"c\":{\"kind\":\"ssd\",\"mode\":\"user\",\"password\":\"p\",\"size\":4096,\"tls\":"
+         "true}",
+         "", "", "tls"},
     };
 
     (void)state;
@@ -157,6 +183,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_taken),
         cmocka_unit_test(test_sums),
+        cmocka_unit_test(test_tls_of_a_namespace),
         cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

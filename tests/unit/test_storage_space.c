@@ -81,12 +81,16 @@ static void test_a_description_is_found_again(void **state)
     assert_string_equal(found.name, space.name);
     assert_int_equal(found.size, 16 * MIB);
     assert_true(found.seq && !found.is_public && found.keep_until == 1800000000);
+    assert_false(found.tls_required);
     assert_ptr_equal(found.pool, &pools[1]);
     assert_int_equal(space_reserved(&pools[0]), 0);
     assert_int_equal(space_reserved(&pools[1]),
                      2 * 16 * MIB + SPACE_SEGMENT_BYTES * 5 / 2 + SPACE_SERVER_BYTES);
     space.size = 32 * MIB;
+    space.tls_required = true;
     assert_int_equal(space_save(&space), 0);
+    assert_int_equal(space_find(&storage, KEY, &found), 0);
+    assert_true(found.tls_required && found.size == 32 * MIB);
     space = make(&pools[1], KEY "2", MIB);
     assert_int_equal(space_save(&space), 0);
     assert_int_equal(space_reserved(&pools[1]),
@@ -119,6 +123,8 @@ static void test_what_is_no_description(void **state)
         "{\"key\":\"" KEY "\",\"size\":5,\"mode\":\"both\",\"public\":true}",
         "{\"key\":\"" KEY "\",\"size\":0,\"mode\":\"user\",\"public\":true}",
         "{\"key\":\"" KEY "\",\"size\":5,\"mode\":\"user\"}",
+        "{\"key\":\"" KEY
+        "\",\"size\":5,\"mode\":\"user\",\"public\":true,\"tlsRequired\":\"required\"}",
         "{\"key\":\"kv/a/../c\",\"size\":5,\"mode\":\"user\",\"public\":true}",
         "{\"key\":\"volume/a/b/c\",\"size\":5,\"mode\":\"user\",\"public\":true}",
     };
