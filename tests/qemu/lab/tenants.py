@@ -86,7 +86,7 @@ class Tenants:
 
     def wait_text(self, path, text, timeout=30):
         end = time.monotonic() + timeout * paths.SCALE
-        while text not in (got := self.agent.text(path)):
+        while text not in (got := self.agent.text(path) if self.agent.exists(path) else ""):  # its shell makes it a moment later
             assert time.monotonic() < end, (path, got)
             time.sleep(0.1)
         return got
