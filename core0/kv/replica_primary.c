@@ -234,6 +234,12 @@ enum command_result command_waitreplicas(struct session *s, const struct command
 
 /* ---- FOLLOW: namespaces ---- */
 
+/* The list carries the passwords of namespaces, and stands for what follows: it is all or nothing. */
+static bool is_open_wire(const struct session *s)
+{
+    return !s->tls && !s->local;
+}
+
 static int list_namespace(void *ctx, const struct store_info *info)
 {
     const struct store_properties *p = &info->properties;
@@ -241,6 +247,8 @@ static int list_namespace(void *ctx, const struct store_info *info)
 
     if (info->descriptor_damaged)
         return 0;
+    if (p->tls_required && is_open_wire(s))
+        return STORE_INVALID;
     if (!reply_room(s, STORE_NAME_MAX + STORE_SECRET_MAX + 16 * RESP_HEAD_MAX))
         return STORE_NO_MEMORY;
     /* One that does not know the tenth stops here rather than serve in plain text what is not to be. */
@@ -265,7 +273,7 @@ static enum command_result follow_list(struct session *s, const struct command_c
     struct store *store = s->worker->server->store;
     uint64_t token, ms, answered = 0;
     char before[64];
-    int len;
+    int len, r;
 
     if (command_number(command_arg(call, 1), UINT64_MAX, &token) < 0 ||
         command_number(command_arg(call, 2), FOLLOW_MOST_MS, &ms) < 0) {
@@ -282,8 +290,14 @@ static enum command_result follow_list(struct session *s, const struct command_c
         return COMMAND_WAIT;
     s->progress.count = 0;
     len = snprintf(before, sizeof(before), "*2\r\n:%llu\r\n", (unsigned long long)answered);
-    if (store_namespace_list(store, list_namespace, s) < 0 ||
-        !reply_array_close(s, before, (size_t)len, s->progress.count))
+    r = store_namespace_list(store, list_namespace, s);
+    if (r == STORE_INVALID) {
+        s->out_end = s->mark;
+        reply_error(s, "kv.tls-required",
+                    "a namespace here is reached by TLS alone: replicas follow by tls: or unix:");
+        return COMMAND_DONE;
+    }
+    if (r < 0 || !reply_array_close(s, before, (size_t)len, s->progress.count))
         return COMMAND_ROOM;
     return COMMAND_DONE;
 }
@@ -377,6 +391,8 @@ static enum command_result follow_records(struct session *s, const struct comman
         reply_error(s, "kv.bad-request", "FOLLOW takes a namespace, its id and a cursor");
         goto out;
     }
+    if (command_wants_tls(s, ns))
+        goto out;
     if (id != info.id) {
         reply_error(s, "kv.no-namespace", "the namespace was deleted and made again");
         goto out;

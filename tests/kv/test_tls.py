@@ -360,3 +360,39 @@ def test_a_replica_requires_it_too(shut, kvd):
     admin("NSSET", "alice", "tls", 0)
     eventually(lambda: refused("bob") and answer("alice") == "OK")
     assert inside.error("DBSIZE").startswith(REFUSED)
+
+
+def test_nobody_follows_it_in_plain_text(shut, kvd, tmp_path):
+    """FOLLOW gives passwords and data: over a plain connection not while a namespace requires TLS, and the rest is not taken for deleted."""
+    s, admin, _ = shut
+    local = Client(tmp_path / "socket")
+    s.clients.append(local)
+    assert local("AUTH", "root") == "OK"
+    ids = {row[0].decode(): row[1] for row in local("FOLLOW", 0, 0)[1]}
+    plain = plain_client(s, s.ports[0])
+    assert plain("AUTH", "root") == "OK"
+    assert plain.error("FOLLOW", 0, 0).startswith(REFUSED)
+    assert plain.error("FOLLOW", "alice", ids["alice"], 0).startswith(REFUSED)
+    assert plain("FOLLOW", "bob", ids["bob"], 0)[1] == []
+
+    replica = kvd("--replica-of", f"tcp:127.0.0.1:{s.ports[0]}", password="root")
+    wait_for_log(replica, "kv.tls-required")
+    assert replica.admin()("NSLIST") == [b"default"]
+    required = [name for name in ids if name in ("alice", "words")]
+    for name in required:
+        assert admin("NSSET", name, "tls", 0) == "OK"
+    assert admin("SELECT", "bob") == "OK" and admin("SET", "a", "1") == b"a"
+    assert admin("WAITREPLICAS", 1, 20000 * 3) == 1
+    seen = replica.admin()
+    assert sorted(seen("NSLIST")) == sorted(name.encode() for name in ids)
+    assert seen("SELECT", "bob") == "OK" and seen("GET", "a") == b"1"
+
+    # While it follows: what is written from here on does not pass, and what it has stays.
+    assert admin("NSSET", "bob", "tls", 1) == "OK"
+    assert admin("SET", "a", "2") == b"a"
+    assert admin("WAITREPLICAS", 1, 300) == 0
+    assert sorted(seen("NSLIST")) == sorted(name.encode() for name in ids)
+    assert seen("GET", "a") == b"1"
+    assert admin("NSSET", "bob", "tls", 0) == "OK"
+    assert admin("WAITREPLICAS", 1, 20000 * 3) == 1
+    eventually(lambda: seen("GET", "a") == b"2")
