@@ -388,6 +388,11 @@ def test_tls_by_the_registered_key(node, logs):
         assert done.stdout.split()[0] == "OK" and done.stdout.split()[-1] == "secret", done
         shown = json.loads(node.agent.sh("croft kv list --json").out)
         assert next(s for s in shown if s["namespace"] == space["namespace"])["tlsRequired"] is True
+        # Taken back by an update that leaves it out: plain text is served again, and what was written is there.
+        node.deploy({}, name="tls", **kv(port))
+        assert plain("GET key") == ["secret"]
+        shown = json.loads(node.agent.sh("croft kv list --json").out)
+        assert next(s for s in shown if s["namespace"] == space["namespace"])["tlsRequired"] is False
 
 
 def test_a_failed_update_grows_nothing(node):
