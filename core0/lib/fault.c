@@ -54,3 +54,17 @@ void fault_point(const char *fmt, ...)
         notify_event("fault", "\"point\":\"%s\"", point);
     (void)raise(hold ? SIGSTOP : SIGKILL);
 }
+
+size_t fault_limit(const char *what, size_t limit)
+{
+    char path[PATH_MAX];
+    cleanup_free char *text = NULL;
+    size_t len = 0;
+    if (name == NULL)
+        return limit;
+    snprintf(path, sizeof(path), "/run/croft/fault/%s.%s", name, what);
+    if (file_read(path, ORDER_MAX, &text, &len) < 0)
+        return limit;
+    unsigned long least = strtoul(text, NULL, 10);
+    return least < limit ? least : limit;
+}

@@ -7,7 +7,12 @@
  */
 #pragma once
 
+#include <stddef.h>
+
 /* Takes up the program's name and the run mode; without this no point does anything. daemon_main() does it. */
 void fault_start(const char *program, const char *boot_path);
 /* A point: its name as printf makes it. */
 __attribute__((format(printf, 1, 2))) void fault_point(const char *fmt, ...);
+/* How much of something there is: `limit`, or less when the file /run/croft/fault/<program>.<what> says so (runmode=dev), so that
+ * a test meets an end that would take thousands of what is used up. Asked each time: it ends with the file. */
+size_t fault_limit(const char *what, size_t limit);

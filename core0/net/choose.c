@@ -21,7 +21,6 @@ static const struct pool {
 };
 #define SUBNET_BITS 24
 #define HOST_FIRST 2
-#define HOST_LAST 254
 
 /* FNV-1a: spreads names; nothing depends on it being hard to turn round. */
 static uint64_t hash_bytes(uint64_t hash, const void *data, size_t len)
@@ -167,13 +166,12 @@ int state_choose_subnets(struct state *state, struct network *network, const str
     return r < 0 ? r : choose_v6(state, network, hash >> 8, busy, busy_count);
 }
 
-int state_choose_host(struct state *state, struct attachment *attachment)
+int state_choose_host(struct state *state, struct attachment *attachment, size_t most)
 {
     const struct instance *own = &attachment->instance;
     uint64_t hash = state_hash("attachment", own->reservation, own->revision, own->service,
                                attachment->network);
     bool used[256] = {false}, interfaces[256] = {false};
-    unsigned span = HOST_LAST - HOST_FIRST + 1;
 
     interface_name(attachment->host_interface, "cv", hash);
     for (size_t i = 0; i < state->attachment_count; i++) {
@@ -199,8 +197,8 @@ int state_choose_host(struct state *state, struct attachment *attachment)
             break;
         }
     }
-    for (unsigned i = 0; i < span; i++) {
-        unsigned host = HOST_FIRST + (unsigned)((hash + i) % span);
+    for (size_t i = 0; i < most; i++) {
+        unsigned host = HOST_FIRST + (unsigned)((hash + i) % most);
 
         if (!used[host]) {
             attachment->host = (uint8_t)host;

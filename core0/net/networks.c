@@ -13,6 +13,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "lib/fault.h"
 #include "lib/file.h"
 #include "lib/log.h"
 
@@ -123,7 +124,9 @@ int networks_ensure(struct networks *networks, uint64_t reservation, const char 
                          (unsigned long long)reservation);
     if (network == NULL) {
         busy = calloc(BUSY_MAX, sizeof(*busy));
-        network = busy != NULL ? state_add_network(&networks->state) : NULL;
+        if (busy != NULL &&
+            networks->state.network_count < fault_limit("networks", STATE_NETWORKS_MAX))
+            network = state_add_network(&networks->state);
         if (network == NULL) {
             free(busy);
             return error_set(err, ENOSPC, "net.too-many-networks", NULL,
@@ -311,7 +314,7 @@ int networks_attach(struct networks *networks, const struct instance *instance, 
                              "this node holds no more interfaces");
         attachment->instance = *instance;
         strcpy(attachment->network, name);
-        r = state_choose_host(&networks->state, attachment);
+        r = state_choose_host(&networks->state, attachment, fault_limit("hosts", STATE_HOSTS_MAX));
         if (r < 0) {
             networks->state.attachment_count--;
             return error_set(err, -r, "net.no-address", NULL, "network %s is full", name);

@@ -18,6 +18,7 @@
 
 #define STATE_NETWORKS_MAX 4096    /* of the node */
 #define STATE_ATTACHMENTS_MAX 8192 /* of the node; 253 per network, by its /24 */
+#define STATE_HOSTS_MAX 253        /* of a network: .2 to .254 of its /24 */
 #define STATE_PORTS_MAX 4096       /* of the node */
 #define STATE_NAMES_MAX 16384      /* of the node */
 #define STATE_SERVICE_MAX 63
@@ -117,8 +118,8 @@ void attachment_link_local(const struct attachment *attachment, struct address *
  * node's links, gateways, servers) overlaps. -ENOSPC. */
 int state_choose_subnets(struct state *state, struct network *network, const struct address *busy,
                          size_t busy_count, const uint8_t *node_mac);
-/* Chooses host number and names of a new attachment. -ENOSPC. */
-int state_choose_host(struct state *state, struct attachment *attachment);
+/* Chooses host number and names of a new attachment, of `most` hosts (STATE_HOSTS_MAX). -ENOSPC. */
+int state_choose_host(struct state *state, struct attachment *attachment, size_t most);
 
 uint64_t state_hash(const char *kind, uint64_t reservation, uint32_t revision, const char *a,
                     const char *b);

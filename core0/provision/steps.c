@@ -5,13 +5,12 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "lib/crypto/text.h"
-#include "lib/file.h"
+#include "lib/fault.h"
 #include "provision/steps_internal.h"
 
 #define SECOND ((uint64_t)1000 * 1000)
@@ -455,7 +454,7 @@ static yyjson_mut_doc *prepare_ask(struct deployment *deployment, const struct p
 {
     yyjson_mut_val *root;
 
-    if (store_take_uids(&deployment->provision->store, deployment->id, step_uid_ranges(deployment),
+    if (store_take_uids(&deployment->provision->store, deployment->id, step_uid_ranges(),
                         &deployment->uid_base, err) < 0) {
         return NULL;
     }
@@ -619,17 +618,7 @@ bool step_error_passes(const char *code)
     return false;
 }
 
-uint32_t step_uid_ranges(const struct deployment *deployment)
+uint32_t step_uid_ranges(void)
 {
-    char path[PATH_MAX];
-    cleanup_free char *text = NULL;
-    size_t len;
-
-    snprintf(path, sizeof(path), "%s/fault/provd.uid-ranges", deployment->provision->run);
-    if (deployment->provision->config.run_mode != RUN_MODE_DEV ||
-        file_read(path, 16, &text, &len) < 0) {
-        return STORE_SLOTS_MAX;
-    }
-    unsigned long limit = strtoul(text, NULL, 10);
-    return limit < STORE_SLOTS_MAX ? (uint32_t)limit : STORE_SLOTS_MAX;
+    return (uint32_t)fault_limit("uid-ranges", STORE_SLOTS_MAX);
 }

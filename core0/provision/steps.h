@@ -57,5 +57,5 @@ extern const struct step steps[STEP_COUNT];
 bool step_error_passes(const char *code);
 /* Whether a service that shall run mounts the virtual disk `key` as `holder` (steps_disk.c). */
 bool disk_is_held(const struct provision *provision, const char *key, const char *holder);
-/* How many ranges of user ids there are: STORE_SLOTS_MAX, or in runmode=dev what root wrote into RUN/fault/provd.uid-ranges. */
-uint32_t step_uid_ranges(const struct deployment *deployment);
+/* How many ranges of user ids there are: STORE_SLOTS_MAX, or what a test leaves of them (lib/fault.h). */
+uint32_t step_uid_ranges(void);

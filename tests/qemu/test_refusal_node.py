@@ -66,18 +66,41 @@ def test_a_port_of_the_nodes_own(node, unchanged, port):
     refused(node, done, "net.port-in-use", 1, failed_id(node, mark, "net.port-in-use"))
 
 
-def test_no_user_ids_left(node, unchanged):
-    """With one range instead of 4,096: the second reservation has none, and gets one once the first is gone."""
-    node.agent.sh("echo 1 > /run/croft/fault/provd.uid-ranges")
+@contextlib.contextmanager
+def only(node, what, count):
+    """The node has so many of something, and not its thousands."""
+    path = f"/run/croft/fault/{what}"
+    node.agent.sh(f"echo {count} > {path}")
     try:
-        with node.deployed(idle(), name="has"):
+        yield
+    finally:
+        node.agent.sh(f"rm -f {path}", check=False)
+
+
+@pytest.mark.parametrize("what, code, status", [("provd.uid-ranges", "provision.no-uid-range", 3), ("netd.networks", "net.too-many-networks", 1)])
+def test_none_is_left_for_a_second(node, unchanged, what, code, status):
+    """With one range of user ids, one network, instead of 4,096: the second reservation has none, and gets one once the first is gone."""
+    with only(node, what, 1):
+        with node.deployed(idle(), name="has") as first:
             mark = node.machine.mark()
             _, done = node.try_deploy(idle(), name="has-not")
-            refused(node, done, "provision.no-uid-range", 3, failed_id(node, mark, "provision.no-uid-range"))
+            refused(node, done, code, status, failed_id(node, mark, code))
+            assert first.show()["state"].lower() == "active"
         with node.deployed(idle(), name="has-now"):
             pass
-    finally:
-        node.agent.sh("rm -f /run/croft/fault/provd.uid-ranges", check=False)
+
+
+def test_no_address_of_a_network_is_left(node, unchanged):
+    """With two addresses instead of 253: a project of three services is refused as a whole, one of two runs."""
+    def services(count):
+        return {f"s{i}": idle()["idle"] for i in range(count)}
+
+    with only(node, "netd.hosts", 2):
+        mark = node.machine.mark()
+        _, done = node.try_deploy(services(3), name="crowd")
+        refused(node, done, "net.no-address", 1, failed_id(node, mark, "net.no-address"))
+        with node.deployed(services(2), name="pair"):
+            pass
 
 
 def test_no_private_network_left(node, unchanged):

@@ -268,7 +268,7 @@ static void add_host(struct state *s, uint32_t revision, const char *service, co
     row->instance = (struct instance){.reservation = 1, .revision = revision};
     snprintf(row->instance.service, sizeof(row->instance.service), "%s", service);
     snprintf(row->network, sizeof(row->network), "%s", network);
-    assert_int_equal(state_choose_host(s, row), expected);
+    assert_int_equal(state_choose_host(s, row, STATE_HOSTS_MAX), expected);
 }
 
 static void test_the_order_of_additions_does_not_show(void **state)
