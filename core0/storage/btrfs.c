@@ -389,10 +389,17 @@ static int sweep_level(int pool_fd, uint64_t first, uint64_t last)
     return r;
 }
 
+int btrfs_commit(int fd)
+{
+    uint64_t transaction = 0;
+    int r = file_ioctl(fd, BTRFS_IOC_START_SYNC, &transaction);
+    return r < 0 ? r : file_ioctl(fd, BTRFS_IOC_WAIT_SYNC, &transaction);
+}
+
 int btrfs_limit_sweep(int pool_fd)
 {
-    /* Commits, and wakes the thread that frees removed subvolumes, which else looks every 30 seconds. */
-    (void)file_ioctl(pool_fd, BTRFS_IOC_SYNC, NULL);
+    /* Wakes also the thread that frees removed subvolumes, which else looks every 30 seconds. */
+    (void)btrfs_commit(pool_fd);
     /* A subvolume that is gone keeps its group while a snapshot still has bytes that it wrote. */
     int r = sweep_level(pool_fd, BTRFS_FIRST_FREE_OBJECTID, group_of(0) - 1);
     return r < 0 ? r : sweep_level(pool_fd, group_of(0), group_of((1ull << LEVEL_SHIFT) - 1));

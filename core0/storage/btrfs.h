@@ -41,5 +41,8 @@ int btrfs_limit_set(int pool_fd, uint64_t id, uint64_t bytes);
 int btrfs_limit_get(int pool_fd, uint64_t id, uint64_t *ret_used, uint64_t *ret_limit);
 /* Bytes that all subvolumes of the pool hold, the removed ones with what is left of them included. */
 int btrfs_used(int pool_fd, uint64_t *ret_used);
+/* All changes of folders, descriptions and groups so far are on the disk. Unlike syncfs(2) it waits for nobody's data: a file that
+ * is not written yet is a file that is not written yet. */
+int btrfs_commit(int fd);
 /* Lets the space of removed subvolumes be freed now, and removes groups of those that are gone for good. */
 int btrfs_limit_sweep(int pool_fd);

@@ -1,6 +1,7 @@
 /*
  * service.c - org.croft.storage: disks, pools and volumes over varlink.
  */
+#include <errno.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -137,6 +138,10 @@ static void ensure_volume(struct varlink_call *call, yyjson_val *params, void *d
     /* With atLeast only a first policy is taken, so that nothing an earlier one keeps goes. */
     if (r >= 0 && (!p.at_least || (p.keep != 0 && volume.policy.keep == 0)))
         r = snapshot_policy_set(data, &volume, &(struct snapshot_policy){p.every, p.keep}, &err);
+    if (r == -EINPROGRESS) {
+        volume_shrink(data, p.key, call, ensure_volume, params);
+        return;
+    }
     if (r < 0) {
         varlink_call_fail(call, &err);
         return;
@@ -176,6 +181,10 @@ static void resize_volume(struct varlink_call *call, yyjson_val *params, void *d
     if (r >= 0)
         r = volume_resize(data, p.key, p.size, &err);
     struct volume volume;
+    if (r == -EINPROGRESS) {
+        volume_shrink(data, p.key, call, resize_volume, params);
+        return;
+    }
     if (r >= 0)
         r = volume_get(data, p.key, &volume, &err);
     if (r < 0)

@@ -19,6 +19,7 @@
 #include "lib/fault.h"
 #include "lib/file.h"
 #include "lib/log.h"
+#include "volume_job.h"
 #include "volume_parts.h"
 
 #define FOLDER "snapshots"
@@ -140,7 +141,8 @@ static int join(const struct volume *volume, int fd)
     return r;
 }
 
-static int make(struct volume *volume, const char *name)
+/* In a child: the kernel writes first what the volume has not on the disk. */
+static int make(const struct volume *volume, const char *name)
 {
     cleanup_close int root = volume_open(volume);
     cleanup_close int folder = root < 0 ? root : make_folder(volume->pool, volume_name(volume));
@@ -151,10 +153,6 @@ static int make(struct volume *volume, const char *name)
     cleanup_close int fd = open_snapshot(folder, name);
     r = fd < 0 ? fd : join(volume, fd);
     fault_point("snapshot.counted");
-    if (r == 0) {
-        volume->snapshots++;
-        r = volume_set_limit(volume);
-    }
     if (r < 0)
         (void)btrfs_subvolume_remove(folder, name);
     return r;
@@ -182,33 +180,62 @@ static int check_name(const char *name, struct error *err)
                            "'%.80s' is no name of a snapshot: [a-z0-9][a-z0-9_-]{0,62}", name);
 }
 
-int snapshot_make(struct storage *storage, const char *key, const char *name, char *ret_name,
-                  struct error *err)
+int snapshot_make(struct storage *storage, const char *key, const char *name, volume_job_done *done,
+                  struct varlink_call *call, struct error *err)
 {
-    char now[SNAPSHOT_NAME_MAX + 1];
-    struct volume volume;
-    int r = find(storage, key, &volume, err);
+    struct volume_job job = {.done = done, .call = call};
+    int r = find(storage, key, &job.volume, err);
     if (r == 0 && name == NULL) {
         time_t seconds = time(NULL);
         struct tm tm;
-        strftime(now, sizeof(now), "%Y%m%d-%H%M%S", gmtime_r(&seconds, &tm));
-        name = now;
+        strftime(job.name, sizeof(job.name), "%Y%m%d-%H%M%S", gmtime_r(&seconds, &tm));
+        name = job.name;
     }
     if (r == 0)
         r = check_name(name, err);
     if (r < 0)
         return r;
-    if (volume.snapshots >= SNAPSHOTS_MAX)
+    if (name != job.name)
+        snprintf(job.name, sizeof(job.name), "%s", name);
+    if (job.volume.snapshots >= SNAPSHOTS_MAX)
         return error_set(err, EMFILE, "storage.too-many-snapshots", "remove some",
-                         "%s has %u snapshots already", key, volume.snapshots);
-    r = make(&volume, name);
-    if (r == -EEXIST)
-        return error_set(err, EEXIST, "storage.snapshot-exists", "choose another name",
-                         "%s has a snapshot %s already", key, name);
-    if (r < 0)
-        return volume_fail(err, key, r);
-    snprintf(ret_name, SNAPSHOT_NAME_MAX + 1, "%s", name);
+                         "%s has %u snapshots already", key, job.volume.snapshots);
+    return volume_job_begin(storage, &job, make, err);
+}
+
+static int count_again(const struct volume *volume, void *data)
+{
+    cleanup_free struct snapshot *list = NULL;
+    size_t count = 0;
+    (void)data;
+    cleanup_close int folder = open_folder(volume->pool, volume_name(volume));
+    int r = folder < 0 ? folder : snapshot_list(volume, &list, &count);
+    for (size_t i = 0; r == 0 && i < count; i++) {
+        cleanup_close int fd = open_snapshot(folder, list[i].name);
+        r = fd < 0 ? fd : join(volume, fd);
+    }
+    if (r < 0 && r != -ENOENT)
+        log_warn("snapshots of %s: %s", volume->key, strerror(-r));
+    // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): freed by its attribute, which is not followed
     return 0;
+}
+
+int snapshot_made(struct storage *storage, const struct volume_job *job, int result,
+                  struct error *err)
+{
+    const char *key = job->volume.key;
+    struct volume volume;
+    int r = volume_get(storage, key, &volume, err);
+    if (r == 0 && result == -ECANCELED) /* one that was made before is not to count for nobody */
+        (void)count_again(&volume, NULL);
+    if (r == 0 && (result == 0 || result == -ECANCELED)) { /* its block is not the tenant's */
+        int limited = volume_set_limit(&volume);
+        result = result == 0 ? limited : result;
+    }
+    if (r == 0 && result == -EEXIST)
+        return error_set(err, EEXIST, "storage.snapshot-exists", "choose another name",
+                         "%s has a snapshot %s already", key, job->name);
+    return r < 0 ? r : result < 0 ? volume_fail(err, key, result) : 0;
 }
 
 /* ---- removing ---- */
@@ -219,6 +246,8 @@ int snapshot_remove(struct storage *storage, const char *key, const char *name, 
     int r = find(storage, key, &volume, err);
     if (r == 0)
         r = check_name(name, err);
+    if (r == 0)
+        r = volume_job_check(storage, key, err);
     if (r < 0)
         return r;
     cleanup_close int folder = open_folder(volume.pool, volume_name(&volume));
@@ -326,7 +355,7 @@ static int exchange(const struct volume *volume, int volumes)
 {
     if (renameat2(volumes, RESTORING, volumes, volume_name(volume), RENAME_EXCHANGE) < 0)
         return -errno;
-    return syncfs(volumes) < 0 ? -errno : 0;
+    return btrfs_commit(volumes);
 }
 
 int snapshot_restore(struct storage *storage, const char *key, const char *name, struct error *err)
@@ -335,6 +364,8 @@ int snapshot_restore(struct storage *storage, const char *key, const char *name,
     int r = find(storage, key, &volume, err);
     if (r == 0)
         r = check_name(name, err);
+    if (r == 0)
+        r = volume_job_check(storage, key, err);
     if (r == 0)
         r = check_stopped(&volume, err);
     if (r < 0)
@@ -364,23 +395,6 @@ int snapshot_restore(struct storage *storage, const char *key, const char *name,
 }
 
 /* ---- after a start ---- */
-
-static int count_again(const struct volume *volume, void *data)
-{
-    cleanup_free struct snapshot *list = NULL;
-    size_t count = 0;
-    (void)data;
-    cleanup_close int folder = open_folder(volume->pool, volume_name(volume));
-    int r = folder < 0 ? folder : snapshot_list(volume, &list, &count);
-    for (size_t i = 0; r == 0 && i < count; i++) {
-        cleanup_close int fd = open_snapshot(folder, list[i].name);
-        r = fd < 0 ? fd : join(volume, fd);
-    }
-    if (r < 0 && r != -ENOENT)
-        log_warn("snapshots of %s: %s", volume->key, strerror(-r));
-    // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): freed by its attribute, which is not followed
-    return 0;
-}
 
 void snapshot_recover(const struct pool *pool)
 {

@@ -12,6 +12,8 @@
 
 #include "storage.h"
 
+struct volume_job;
+
 #define SNAPSHOT_NAME_MAX 63
 #define SNAPSHOT_AUTO "auto-" /* what the policy made, and takes away again */
 
@@ -28,8 +30,13 @@ void snapshot_count(struct volume *volume);
 /* The snapshots of a volume, oldest first. *ret_snapshots: free(). Answers 0 or -errno, without a folder 0 and none. */
 int snapshot_list(const struct volume *volume, struct snapshot **ret_snapshots, size_t *ret_count);
 
-/* `name` NULL: the time of day. *ret_name has room for SNAPSHOT_NAME_MAX + 1 bytes. */
-int snapshot_make(struct storage *storage, const char *key, const char *name, char *ret_name,
+/* Begins to make one, as what the volume has not on the disk is written first; `done` is called when it has ended, and nobody waits
+ * for it before (volume_job.h). `name` NULL: the time of day. `call` is for `done`. */
+int snapshot_make(struct storage *storage, const char *key, const char *name,
+                  void (*done)(struct storage *storage, const struct volume_job *job, int result),
+                  struct varlink_call *call, struct error *err);
+/* For `done`, first: makes the snapshot count as it should, and says what became of it. */
+int snapshot_made(struct storage *storage, const struct volume_job *job, int result,
                   struct error *err);
 int snapshot_remove(struct storage *storage, const char *key, const char *name, struct error *err);
 /* The volume becomes what the snapshot is, at once. storage.volume-in-use while a container has it. */

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "lib/json.h"
-#include "snapshot.h"
+#include "volume_job.h"
 #include "volume_parts.h"
 
 struct read_snapshot {
@@ -34,27 +34,33 @@ static void answer(struct varlink_call *call, int r, const struct error *err)
         varlink_call_reply(call, NULL);
 }
 
+static void made(struct storage *storage, const struct volume_job *job, int result)
+{
+    struct error err = {0};
+    if (snapshot_made(storage, job, result, &err) < 0) {
+        varlink_call_fail(job->call, &err);
+        return;
+    }
+    yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
+    yyjson_mut_val *root = yyjson_mut_obj(doc);
+    yyjson_mut_doc_set_root(doc, root);
+    yyjson_mut_obj_add_strcpy(doc, root, "name", job->name);
+    varlink_call_reply(job->call, doc);
+}
+
 void snapshot_method_make(struct varlink_call *call, yyjson_val *params, void *data)
 {
     struct error err = {0};
     struct read_snapshot read = {NULL, NULL};
-    char name[SNAPSHOT_NAME_MAX + 1];
     int r = read_call(params, false, &read, &err);
     if (r >= 0 && read.name != NULL &&
         strncmp(read.name, SNAPSHOT_AUTO, strlen(SNAPSHOT_AUTO)) == 0)
         r = error_set(&err, EINVAL, "storage.bad-snapshot", "choose another name",
                       "names that begin with " SNAPSHOT_AUTO " are the policy's");
     if (r >= 0)
-        r = snapshot_make(data, read.key, read.name, name, &err);
-    if (r < 0) {
+        r = snapshot_make(data, read.key, read.name, made, call, &err);
+    if (r < 0)
         varlink_call_fail(call, &err);
-        return;
-    }
-    yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
-    yyjson_mut_val *root = yyjson_mut_obj(doc);
-    yyjson_mut_doc_set_root(doc, root);
-    yyjson_mut_obj_add_strcpy(doc, root, "name", name);
-    varlink_call_reply(call, doc);
 }
 
 void snapshot_method_list(struct varlink_call *call, yyjson_val *params, void *data)

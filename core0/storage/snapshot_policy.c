@@ -14,13 +14,14 @@
 #include "btrfs.h"
 #include "lib/file.h"
 #include "lib/log.h"
-#include "snapshot.h"
+#include "volume_job.h"
 #include "volume_parts.h"
 
 #define ATTRIBUTE "trusted.croft.snapshots" /* on the folder: "<every ms> <keep>" */
 #define LOOK_MAX_S 3600                     /* a clock that was set is noticed by then */
 #define RETRY_S 60                          /* after one that failed */
 #define EVERY_MIN_MS 1000
+#define SECOND_US ((uint64_t)1000000)
 #define KEEP_MAX 128
 
 void snapshot_count(struct volume *volume)
@@ -74,7 +75,7 @@ static int write_policy(const struct volume *volume, const struct snapshot_polic
         return -errno;
     if (setxattr(path, ATTRIBUTE, text, (size_t)len, 0) < 0)
         return -errno;
-    return syncfs(volume->pool->fd) < 0 ? -errno : 0;
+    return btrfs_commit(volume->pool->fd);
 }
 
 int snapshot_policy_set(struct storage *storage, struct volume *volume,
@@ -103,20 +104,32 @@ struct look {
     uint64_t next; /* seconds */
 };
 
-static int make_automatic(struct storage *storage, const struct volume *volume, int64_t now)
+/* After a failure the next look is the one that was set when the job began. */
+static void made(struct storage *storage, const struct volume_job *job, int result)
+{
+    struct error err = {0};
+    struct volume volume;
+    int r = snapshot_made(storage, job, result, &err);
+    if (r == 0)
+        r = volume_get(storage, job->volume.key, &volume, &err);
+    if (r == 0)
+        r = rotate(storage, &volume, &err);
+    if (r < 0)
+        log_error(&err, job->volume.key);
+    else
+        snapshot_look(storage);
+}
+
+static void make_automatic(struct storage *storage, const struct volume *volume, int64_t now)
 {
     char name[SNAPSHOT_NAME_MAX + 1];
-    char made[SNAPSHOT_NAME_MAX + 1];
     struct tm tm;
     time_t seconds = (time_t)now;
     struct error err = {0};
     strftime(name, sizeof(name), SNAPSHOT_AUTO "%Y%m%d-%H%M%S", gmtime_r(&seconds, &tm));
-    int r = snapshot_make(storage, volume->key, name, made, &err);
-    if (r == 0)
-        r = rotate(storage, volume, &err);
-    if (r < 0)
+    int r = snapshot_make(storage, volume->key, name, made, NULL, &err);
+    if (r < 0 && r != -EBUSY)
         log_error(&err, volume->key);
-    return r;
 }
 
 /* Unix seconds by the clock that stamps a snapshot (coarse: of the last tick). By the exact one a snapshot made just after the
@@ -142,10 +155,11 @@ static int look_at(const struct volume *volume, void *data)
     if (fd < 0 || btrfs_subvolume_time(fd, &born) < 0 || snapshot_list(volume, &list, &count) < 0)
         return 0;
     uint64_t due = snapshot_due(&volume->policy, born, list, count, now);
-    if (due == 0)
-        due = make_automatic(look->storage, volume, now) < 0
-                  ? RETRY_S
-                  : (volume->policy.every_ms + 999) / 1000;
+    /* Where one is being made, its end makes the next look. */
+    if (due == 0) {
+        make_automatic(look->storage, volume, now);
+        due = RETRY_S;
+    }
     if (due < look->next)
         look->next = due;
     // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): freed by its attribute, which is not followed
@@ -157,7 +171,7 @@ static void on_timer(struct loop_timer *timer, void *data)
     struct look look = {.storage = data, .next = LOOK_MAX_S};
     for (const struct pool *pool = look.storage->pools; pool != NULL; pool = pool->next)
         (void)volume_each(pool, look_at, &look);
-    loop_timer_in(timer, look.next * 1000 * 1000);
+    loop_timer_in(timer, look.next * SECOND_US);
 }
 
 void snapshot_look(struct storage *storage)

@@ -82,8 +82,10 @@ struct storage {
     struct loop_timer *snapshots; /* the next one that a policy wants */
     struct pool *pools;           /* fastest first: ssd before hdd, larger before smaller */
     bool ready;
-    struct space_servers *spaces; /* space.h */
-    struct vdisk_job *vdisk_jobs; /* in the order they came; vdisk_job.c */
+    struct space_servers *spaces;   /* space.h */
+    struct vdisk_job *vdisk_jobs;   /* in the order they came; vdisk_job.c */
+    struct volume_job *volume_jobs; /* volume_job.h */
+    const char *written; /* the volume whose shrinking goes on, as its data is on the disk now */
     struct loop_timer *vdisk_timer;
 };
 
@@ -209,8 +211,13 @@ struct volume_wish {
 };
 int volume_ensure(struct storage *storage, const struct volume_wish *wish,
                   struct volume *ret_volume, bool *ret_created, struct error *err);
-/* storage.too-small: more is used, or it is a virtual disk and the size smaller. storage.no-space. */
+/* storage.too-small: more is used, or it is a virtual disk and the size smaller. storage.no-space.
+ * Here and above -EINPROGRESS, without an error: the volume is to be smaller, takes no more than that from now on, and its data has
+ * to be written before it is known whether it fits; volume_shrink() goes on. */
 int volume_resize(struct storage *storage, const char *key, uint64_t size, struct error *err);
+/* Waits for the data of the volume and calls the method once more, which then decides. Answers the call in any case. */
+void volume_shrink(struct storage *storage, const char *key, struct varlink_call *call,
+                   varlink_method_fn *method, yyjson_val *params);
 int volume_keep(struct storage *storage, const char *key, int64_t until, struct error *err);
 int volume_remove(struct storage *storage, const char *key, struct error *err);
 uint64_t volume_reserved(const struct pool *pool);

@@ -22,6 +22,7 @@
 #include "snapshot.h"
 #include "space.h"
 #include "vdisk.h"
+#include "volume_job.h"
 #include "volume_parts.h"
 
 #define ATTRIBUTE "trusted.croft.volume"
@@ -40,7 +41,7 @@ static int attribute_write(int fd, const struct volume *volume)
     if (fsetxattr(fd, ATTRIBUTE, text, (size_t)len, 0) < 0)
         return -errno;
     /* The description must be on the disk before anybody relies on it. */
-    return syncfs(fd) < 0 ? -errno : 0;
+    return btrfs_commit(fd);
 }
 
 int volume_describe(int fd, const struct volume *volume)
@@ -293,43 +294,38 @@ static int too_small(const struct volume *volume, uint64_t size, struct error *e
                      (unsigned long long)size);
 }
 
-/* The limit comes down first, so that what is used cannot grow beyond it while it is looked at. */
-static int volume_squeeze(struct volume *volume, const struct volume *wanted, struct error *err)
+/* The limit comes down first, so that what is used cannot grow beyond it while it is looked at; and what was written a moment ago is
+ * counted when it is on the disk. */
+static int volume_squeeze(const struct storage *storage, const struct volume *volume,
+                          const struct volume *wanted, struct error *err)
 {
-    if (volume_is_disk(volume) || volume->used > wanted->size)
+    bool written = storage->written != NULL && strcmp(storage->written, volume->key) == 0;
+    if (volume_is_disk(volume) || volume->used > wanted->size) {
+        if (written)
+            (void)volume_set_limit(volume);
         return too_small(volume, wanted->size, err);
-    cleanup_close int fd = volume_open(volume);
-    uint64_t id;
-    uint64_t limit;
-    int r = fd < 0 ? fd : volume_set_limit(wanted);
-    fault_point("resize.limited");
-    /* What was written a moment ago is counted when it is on the disk. */
-    if (r == 0 && syncfs(fd) < 0)
-        r = -errno;
-    if (r == 0)
-        r = btrfs_subvolume_id(fd, &id);
-    if (r == 0)
-        r = btrfs_limit_get(volume->pool->fd, id, &volume->used, &limit);
-    uint64_t cost = snapshots_cost(wanted);
-    if (r == 0) {
-        volume->used -= volume->used < cost ? volume->used : cost;
-        if (volume->used <= wanted->size)
-            return 0;
     }
-    (void)volume_set_limit(volume);
-    return r < 0 ? volume_fail(err, volume->key, r) : too_small(volume, wanted->size, err);
+    if (written)
+        return 0;
+    int r = volume_set_limit(wanted);
+    fault_point("resize.limited");
+    return r < 0 ? volume_fail(err, volume->key, r) : -EINPROGRESS;
 }
 
 /* Sets another size, and that it is used again. */
-static int volume_change(struct volume *volume, uint64_t size, struct error *err)
+static int volume_change(const struct storage *storage, struct volume *volume, uint64_t size,
+                         struct error *err)
 {
     struct volume wanted = *volume;
     wanted.size = size;
     wanted.keep_until = 0;
+    int r = size != volume->size ? volume_job_check(storage, volume->key, err) : 0;
+    if (r < 0)
+        return r;
     uint64_t left = pool_free(volume->pool);
     if (size > volume->size && size - volume->size > left)
         return no_space(err, pool_kind(volume->pool), size - volume->size, left);
-    int r = size < volume->size ? volume_squeeze(volume, &wanted, err) : 0;
+    r = size < volume->size ? volume_squeeze(storage, volume, &wanted, err) : 0;
     if (r < 0)
         return r;
     cleanup_close int fd = volume_open(volume);
@@ -380,7 +376,8 @@ static bool same_form(const struct volume_form *a, const struct volume_form *b)
 }
 
 /* A volume of that key exists: it must be of that kind and form, and gets the size. */
-static int volume_reuse(struct volume *volume, const struct volume_wish *wish, struct error *err)
+static int volume_reuse(const struct storage *storage, struct volume *volume,
+                        const struct volume_wish *wish, struct error *err)
 {
     if (strcmp(pool_kind(volume->pool), wish->kind) != 0)
         return error_set(err, EEXIST, "storage.conflict", "use another name",
@@ -397,7 +394,7 @@ static int volume_reuse(struct volume *volume, const struct volume_wish *wish, s
             return no_space(err, pool_kind(volume->pool), size - volume->size, left);
         size = volume->size;
     }
-    return volume_change(volume, size, err);
+    return volume_change(storage, volume, size, err);
 }
 
 /* The pool with the most left, so that disks fill evenly. */
@@ -438,13 +435,15 @@ int volume_ensure(struct storage *storage, const struct volume_wish *wish,
     r = volume_find(storage, name, &volume);
     bool created = r == -ENOENT;
     if (r == 0)
-        r = volume_reuse(&volume, wish, err);
+        r = volume_reuse(storage, &volume, wish, err);
     else if (created)
         r = roster_check(storage, wish->key, err);
     if (r == 0 && created)
         r = volume_place(storage, wish, &pool, err);
     if (r == 0 && created)
         r = volume_make(pool, name, wish, &volume, err);
+    if (r == -EINPROGRESS)
+        return r;
     if (r < 0)
         return volume_fail(err, wish->key, r);
     roster_changed(storage, wish->key);
@@ -474,8 +473,47 @@ int volume_resize(struct storage *storage, const char *key, uint64_t size, struc
     if (r < 0)
         return r;
     int64_t keep_until = volume.keep_until;
-    r = size < SIZE_MIN ? too_small(&volume, size, err) : volume_change(&volume, size, err);
+    r = size < SIZE_MIN ? too_small(&volume, size, err)
+                        : volume_change(storage, &volume, size, err);
     return r < 0 || keep_until == 0 ? r : volume_keep(storage, key, keep_until, err);
+}
+
+/* In a child. */
+static int write_data(const struct volume *volume, const char *name)
+{
+    (void)name;
+    cleanup_close int fd = volume_open(volume);
+    return fd < 0 ? fd : syncfs(fd) < 0 ? -errno : 0;
+}
+
+static void data_written(struct storage *storage, const struct volume_job *job, int result)
+{
+    struct error err = {0};
+    struct volume volume;
+    if (result < 0) {
+        if (volume_get(storage, job->volume.key, &volume, &err) == 0) {
+            (void)volume_set_limit(&volume);
+            (void)volume_fail(&err, job->volume.key, result);
+        }
+        varlink_call_fail(job->call, &err);
+        return;
+    }
+    storage->written = job->volume.key;
+    job->method(job->call, job->params, storage);
+    storage->written = NULL;
+}
+
+void volume_shrink(struct storage *storage, const char *key, struct varlink_call *call,
+                   varlink_method_fn *method, yyjson_val *params)
+{
+    struct error err = {0};
+    struct volume_job job = {
+        .done = data_written, .call = call, .method = method, .params = params};
+    int r = volume_get(storage, key, &job.volume, &err);
+    if (r == 0 && (r = volume_job_begin(storage, &job, write_data, &err)) < 0)
+        (void)volume_set_limit(&job.volume);
+    if (r < 0)
+        varlink_call_fail(call, &err);
 }
 
 int volume_keep(struct storage *storage, const char *key, int64_t until, struct error *err)
@@ -483,6 +521,9 @@ int volume_keep(struct storage *storage, const char *key, int64_t until, struct 
     struct volume volume;
     int r = volume_get(storage, key, &volume, err);
     if (r < 0 || volume.keep_until == until)
+        return r;
+    r = volume_job_check(storage, key, err);
+    if (r < 0)
         return r;
     cleanup_close int fd = volume_open(&volume);
     volume.keep_until = until;
@@ -497,6 +538,8 @@ int volume_remove(struct storage *storage, const char *key, struct error *err)
     if (r < 0)
         return r;
     r = vdisk_idle(storage, key, err);
+    if (r == 0)
+        r = volume_job_check(storage, key, err);
     if (r < 0)
         return r;
     key_to_name(key, name);

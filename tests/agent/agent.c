@@ -6,13 +6,15 @@
 // Frame, both ways: "CrfA", u32 length of what follows, u32 id, i32 op or status, then fields, each
 // u32 length and bytes; all little-endian, as both ends are x86-64. Id 0 is the greeting: field 0
 // is the boot id, so the tests know which boot answers. An answer has three fields: output, error
-// output, and how many microseconds the request took, in decimal.
+// output, and how many microseconds the request took, in decimal. Requests are served in their
+// order, but for varlink calls: each has a thread, so that two can be under way.
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/netlink.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -33,6 +35,7 @@
 #define FRAME_MAX (64u << 20)
 #define FIELDS_MAX 256
 #define OUTPUT_MAX (32u << 20)
+#define OP_UNIX 6
 
 struct buffer {
     char *data;
@@ -421,8 +424,8 @@ static int op_limit(const struct request *r, struct buffer *out, struct buffer *
 }
 
 static int (*const ops[])(const struct request *, struct buffer *, struct buffer *) = {
-    [1] = op_exec,    [2] = op_read, [3] = op_write, [4] = op_kill,
-    [5] = op_netlink, [6] = op_unix, [7] = op_limit,
+    [1] = op_exec,    [2] = op_read,       [3] = op_write, [4] = op_kill,
+    [5] = op_netlink, [OP_UNIX] = op_unix, [7] = op_limit,
 };
 
 static void write_all(int fd, const char *data, size_t size)
@@ -439,6 +442,8 @@ static void write_all(int fd, const char *data, size_t size)
     }
 }
 
+static pthread_mutex_t sending = PTHREAD_MUTEX_INITIALIZER;
+
 static void frame_send(int fd, uint32_t id, int32_t status, const struct buffer *a,
                        const struct buffer *b, int64_t us)
 {
@@ -452,7 +457,9 @@ static void frame_send(int fd, uint32_t id, int32_t status, const struct buffer 
     buffer_add_field(&frame, a->data, a->size);
     buffer_add_field(&frame, b->data, b->size);
     buffer_add_field(&frame, time, (size_t)digits);
+    pthread_mutex_lock(&sending);
     write_all(fd, frame.data, frame.size);
+    pthread_mutex_unlock(&sending);
     free(frame.data);
 }
 
@@ -508,6 +515,31 @@ static bool request_parse(struct request *r, const char *body, uint32_t size)
     return at == size;
 }
 
+struct work {
+    int fd;
+    struct request request;
+};
+
+static void *work_do(void *data)
+{
+    struct work *work = data;
+    const struct request *r = &work->request;
+    struct buffer out = {0}, err = {0};
+    int64_t start = now_us();
+    int32_t status = r->op == 0 ? -EBADMSG
+                     : r->op < 0 || (size_t)r->op >= sizeof ops / sizeof *ops
+                         ? -ENOSYS
+                         : ops[r->op](r, &out, &err);
+    frame_send(work->fd, r->id, status, &out, &err, now_us() - start);
+    for (unsigned i = 0; i < r->fields; i++) {
+        free(r->field[i]);
+    }
+    free(out.data);
+    free(err.data);
+    free(work);
+    return NULL;
+}
+
 static void serve(int fd)
 {
     for (;;) {
@@ -526,21 +558,22 @@ static void serve(int fd)
             die("agent: memory");
         }
         read_all(fd, body, size);
-        struct request r = {0};
-        struct buffer out = {0}, err = {0};
-        int32_t status = -EBADMSG;
-        int64_t start = now_us();
-        if (request_parse(&r, body, size)) {
-            status = r.op > 0 && (size_t)r.op < sizeof ops / sizeof *ops ? ops[r.op](&r, &out, &err)
-                                                                         : -ENOSYS;
+        struct work *work = calloc(1, sizeof *work);
+        if (!work) {
+            die("agent: memory");
         }
-        frame_send(fd, r.id, status, &out, &err, now_us() - start);
-        for (unsigned i = 0; i < r.fields; i++) {
-            free(r.field[i]);
-        }
-        free(out.data);
-        free(err.data);
+        work->fd = fd;
+        bool whole = request_parse(&work->request, body, size);
         free(body);
+        pthread_t thread;
+        if (!whole) {
+            work->request.op = 0;
+        }
+        if (work->request.op != OP_UNIX || pthread_create(&thread, NULL, work_do, work) != 0) {
+            work_do(work);
+        } else {
+            pthread_detach(thread);
+        }
     }
 }
 

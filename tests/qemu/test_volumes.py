@@ -1,5 +1,6 @@
 """Volumes on a real disk: limits and numbers to the byte, resizing, snapshots, and what is left when storaged is killed."""
 import contextlib
+import threading
 import time
 
 import pytest
@@ -220,15 +221,41 @@ def dies(m, point, method, **parameters):
     m.wait_service("storaged", 60, mark)
 
 
+def dies_with_its_child(m, point, method, **parameters):
+    """storaged is killed while its child stands at that point, and comes back."""
+    m.agent.write(f"/run/croft/fault/storaged.{point}", "hold")
+    mark = m.mark()
+    asking = threading.Thread(target=lambda: dies_asking(m, method, **parameters), daemon=True)
+    asking.start()
+    m.wait("fault", 60, mark, point=point)
+    m.agent.kill("storaged")
+    m.wait_service("storaged", 60, mark, state="backoff")
+    m.agent.varlink("core0", "StartService", name="storaged")
+    m.wait_service("storaged", 60, mark)
+    asking.join(60)
+    assert not asking.is_alive()
+
+
+def dies_asking(m, method, **parameters):
+    with contextlib.suppress(AgentError, Varlink):
+        m.agent.varlink("storaged", method, **parameters)
+
+
 def test_killed_at_every_step(m, make):
     """What was asked for is there or not, never half; asked for again it is done."""
     path = make(size=32 * MIB)["path"]
     write(m, f"{path}/x", 4)
     old = digest(m, f"{path}/x")
     for point in ("snapshot.made", "snapshot.counted"):
-        dies(m, point, "SnapshotVolume", key=KEY, name=point.replace(".", "-"))
+        dies_with_its_child(m, point, "SnapshotVolume", key=KEY, name=point.replace(".", "-"))
         assert point.replace(".", "-") in names(m)
         assert of(m)["used"] == 4 * MIB
+        # The child alone: the call says that it was cut off, and what was made counts as it should.
+        m.agent.sh(f"touch /run/croft/fault/storaged.{point}")
+        with refused("storage.failed"):
+            ask(m, "SnapshotVolume", key=KEY, name="alone")
+        assert "alone" in names(m) and of(m)["used"] == 4 * MIB
+        ask(m, "RemoveSnapshot", key=KEY, name="alone")
     dies(m, "snapshot.removed", "RemoveSnapshot", key=KEY, name="snapshot-made")
     assert names(m) == ["snapshot-counted"]
     wait_for(lambda: of(m)["used"] == 4 * MIB, 60, "the removed snapshot's block")

@@ -35,8 +35,9 @@ class Agent:
     def __init__(self, sock, scale=1.0):
         self._sock = sock
         self._scale = scale
-        self._lock = threading.Lock()
-        self._answers = queue.Queue()
+        self._lock, self._sending = threading.Lock(), threading.Lock()
+        self._gone = False
+        self._answers = {}  # of each request under way, by its number
         self._greeted = threading.Condition()
         self._boot = None
         self._id = 0
@@ -72,9 +73,15 @@ class Agent:
                         self._boot = fields[0].decode().strip()
                         self._greeted.notify_all()
                 else:
-                    self._answers.put((ident, status, fields))
+                    with self._lock:
+                        answer = self._answers.get(ident)
+                    if answer:
+                        answer.put((status, fields))
         except (EOFError, OSError):
-            self._answers.put(None)
+            with self._lock:
+                self._gone = True
+                for answer in self._answers.values():
+                    answer.put(None)
 
     # -- the boot that answers
 
@@ -94,23 +101,29 @@ class Agent:
 
     def _call(self, op, fields, timeout):
         self.boot_id()
+        answer = queue.Queue()
         with self._lock:
+            if self._gone:
+                raise AgentError("the machine is gone")
             self._id += 1
             ident = self._id
+            self._answers[ident] = answer
             body = struct.pack("<Ii", ident, op)
             for f in fields:
                 f = f.encode() if isinstance(f, str) else f
                 body += struct.pack("<I", len(f)) + f
-            self._sock.sendall(MAGIC + struct.pack("<I", len(body)) + body)
-            while True:
-                try:
-                    answer = self._answers.get(timeout=timeout)
-                except queue.Empty:
-                    raise AgentError(f"no answer within {timeout:.0f} s") from None
-                if answer is None:
-                    raise AgentError("the machine is gone")
-                if answer[0] == ident:
-                    return answer[1], answer[2]
+        try:
+            with self._sending:
+                self._sock.sendall(MAGIC + struct.pack("<I", len(body)) + body)
+            answer = answer.get(timeout=timeout)
+        except queue.Empty:
+            raise AgentError(f"no answer within {timeout:.0f} s") from None
+        finally:
+            with self._lock:
+                del self._answers[ident]
+        if answer is None:
+            raise AgentError("the machine is gone")
+        return answer
 
     def run(self, *argv, stdin=b"", timeout=30, check=True):
         """Runs a program in the node. With check, a status other than 0 raises."""
