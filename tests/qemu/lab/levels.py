@@ -7,6 +7,7 @@ DAEMONS = ("core0", "netd", "storaged", "imaged", "contd", "noded", "provd", "kv
 # One object for each thing that a container has; caches that only grow because memory is free are not among them.
 SLABS = ("net_namespace", "pid_namespace", "user_namespace", "uts_namespace", "task_struct", "sock_inode_cache", "nf_conntrack",
          "mm_struct", "mnt_cache", "cgroup", "tcp_bind_bucket")
+WAIT_S = 60  # for what the kernel lets go by itself
 
 _PROGRAMS = r"""
 for p in /proc/[0-9]*; do
@@ -29,8 +30,13 @@ def programs(agent):
 
 
 def kernel(agent):
-    """Numbers of the kernel's objects, after what it keeps only as a cache was dropped."""
-    agent.sh("sync; echo 3 >/proc/sys/vm/drop_caches", timeout=120)
+    """Numbers of the kernel's objects, after what it keeps only as a cache was dropped. A memory cgroup that was removed stays
+    until its last page has left the cache, and such a page may not leave before the writer of its cgroup has handed its file
+    over and btrfs has committed, which both do within half a minute: so that is waited for, and what stays longer counts."""
+    for _ in range(WAIT_S):
+        agent.sh("sync; echo 3 >/proc/sys/vm/drop_caches; sleep 1", timeout=120)
+        if "nr_dying_subsys_memory 0\n" in agent.text("/sys/fs/cgroup/cgroup.stat"):
+            break
     found = {}
     for line in agent.text("/proc/slabinfo").splitlines()[2:]:
         words = line.split()
