@@ -57,6 +57,12 @@ void store_object_path(const uint8_t digest[VERITY_DIGEST_SIZE], char ret_path[1
     snprintf(ret_path, 128, "objects/%.2s/%s", hex, hex + 2);
 }
 
+/* The power went soon after a file was kept: its fs-verity digest was on the disk, its bytes were not yet. open() says it in one of these ways. */
+static bool is_torn(int error)
+{
+    return error == EINVAL || error == EUCLEAN || error == EBADMSG || error == EFBIG;
+}
+
 bool store_has(const struct images *images, const char *path)
 {
     int fd = openat(images->root_fd, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
@@ -64,9 +70,7 @@ bool store_has(const struct images *images, const char *path)
         close(fd);
         return true;
     }
-    /* The power went soon after it was kept: its digest was on the disk, its bytes were not yet. */
-    if ((errno == EINVAL || errno == EUCLEAN || errno == EBADMSG || errno == EFBIG) &&
-        unlinkat(images->root_fd, path, 0) == 0)
+    if (is_torn(errno) && unlinkat(images->root_fd, path, 0) == 0)
         log_warn("%s was not whole and is fetched again", path);
     return false;
 }
@@ -116,15 +120,17 @@ int store_meta_open(const struct images *images, const uint8_t digest[VERITY_DIG
     cleanup_close int fd = openat(images->root_fd, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0 && errno == ENOENT)
         return error_set(err, ENOENT, "image.not-found", "pull the image", "%s is not here", path);
-    if (fd < 0)
-        return store_error(err, path, -errno);
-    int r = verity_measure(fd, measured);
+    int r = fd < 0 ? -errno : 0;
+    if (r < 0 && !is_torn(-r))
+        return store_error(err, path, r);
+    if (r == 0)
+        r = verity_measure(fd, measured);
     if (r == 0 && memcmp(measured, digest, VERITY_DIGEST_SIZE) != 0)
         r = -EBADMSG;
     if (r < 0) {
         (void)unlinkat(images->root_fd, path, 0);
         return error_set(err, EBADMSG, "image.digest-mismatch", "pull the image again",
-                         "%s was altered: %s", path, strerror(-r));
+                         "%s was altered, or is not whole: %s", path, strerror(-r));
     }
     *ret_fd = file_fd_take(&fd);
     return 0;

@@ -15,7 +15,7 @@
 
 #include "lib/log.h"
 #include "lib/notify.h"
-#include "storage.h"
+#include "silent.h"
 
 static void entry_free(struct disk_entry *entry)
 {
@@ -203,6 +203,7 @@ static int entry_add(struct storage *storage, const struct disk *disk)
 /* Only what the disk carried goes: the entry is off the list already. */
 static void entry_gone(struct disk_entry *entry)
 {
+    silent_end(entry->storage, entry->disk.name);
     struct pool *pool = pool_of(entry->storage, entry->disk.name);
     log_warn("disk %s (%s) is gone", entry->disk.name, entry->disk.serial);
     notify_event("disk", "\"name\":\"%s\",\"state\":\"gone\"", entry->disk.name);

@@ -14,6 +14,7 @@
 #include "gen/interfaces.h"
 #include "lib/log.h"
 #include "lib/notify.h"
+#include "silent.h"
 #include "snapshot.h"
 #include "space.h"
 #include "vdisk.h"
@@ -117,6 +118,8 @@ static int start(struct daemon *daemon, void **ret_state, struct error *err)
         r = snapshot_start(storage);
     if (r == 0)
         r = health_start(storage);
+    if (r == 0)
+        r = silent_start(storage);
     /* First the events, then the list: what comes between the two is seen twice rather than never. */
     if (r == 0)
         r = hotplug_start(storage);

@@ -115,6 +115,16 @@ static int pool_prepare(const struct pool *pool)
     return make_images(pool->fd, pool->own / 4 * 3);
 }
 
+void pool_insert(struct storage *storage, struct pool *pool)
+{
+    struct pool **at = &storage->pools;
+    while (*at != NULL && ((*at)->rotational < pool->rotational ||
+                           ((*at)->rotational == pool->rotational && (*at)->size >= pool->size)))
+        at = &(*at)->next;
+    pool->next = *at;
+    *at = pool;
+}
+
 int pool_add(struct storage *storage, const struct claim *claim, const struct disk *disk,
              bool ephemeral, struct error *err)
 {
@@ -140,13 +150,8 @@ int pool_add(struct storage *storage, const struct claim *claim, const struct di
                          "the pool on %s cannot be used: %s", disk->name, strerror(-r));
     }
     volume_recover(pool);
-    struct pool **at = &storage->pools;
-    while (*at != NULL && ((*at)->rotational < pool->rotational ||
-                           ((*at)->rotational == pool->rotational && (*at)->size >= pool->size)))
-        at = &(*at)->next;
     health_begin(pool);
-    pool->next = *at;
-    *at = pool;
+    pool_insert(storage, pool);
     return 0;
 }
 

@@ -9,6 +9,7 @@
 
 #include "lib/file.h"
 #include "lib/log.h"
+#include "silent.h"
 #include "space.h"
 
 #define COPIES 3
@@ -203,13 +204,23 @@ static struct roster_entry *find_lost(const struct storage *storage, const char 
     return NULL;
 }
 
+const char *roster_error(const struct storage *storage, const struct roster_entry *entry)
+{
+    return silent_pool(storage, entry->pool) != NULL ? "storage.disk-failed"
+                                                     : "storage.volume-lost";
+}
+
 int roster_check(const struct storage *storage, const char *key, struct error *err)
 {
     const struct roster_entry *entry = find_lost(storage, key);
     if (entry == NULL)
         return 0;
-    return error_set(err, ENODEV, "storage.volume-lost", "put its disk back, or use another name",
-                     "%s lies on pool %s, whose disk is missing", key, entry->pool);
+    bool silent = silent_pool(storage, entry->pool) != NULL;
+    return error_set(err, silent ? EIO : ENODEV, roster_error(storage, entry),
+                     silent ? "replace its disk, or use another name"
+                            : "put its disk back, or use another name",
+                     "%s lies on pool %s, whose disk %s", key, entry->pool,
+                     silent ? "does not answer" : "is missing");
 }
 
 bool roster_keep(struct storage *storage, const char *key, int64_t until)

@@ -256,7 +256,7 @@ static void list_lost(const struct storage *storage, const struct listing *listi
         yyjson_mut_obj_add_strcpy(doc, object, "pool", entry->pool);
         if (entry->keep_until != 0)
             yyjson_mut_obj_add_sint(doc, object, "keepUntil", entry->keep_until);
-        yyjson_mut_obj_add_str(doc, object, "error", "storage.volume-lost");
+        yyjson_mut_obj_add_str(doc, object, "error", roster_error(storage, entry));
     }
 }
 

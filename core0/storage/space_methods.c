@@ -474,7 +474,7 @@ static void list_lost(const struct roster_entry *entry, const struct listing *li
     yyjson_mut_obj_add_strcpy(doc, object, "pool", entry->pool);
     if (entry->keep_until != 0)
         yyjson_mut_obj_add_sint(doc, object, "keepUntil", entry->keep_until);
-    yyjson_mut_obj_add_str(doc, object, "error", "storage.volume-lost");
+    yyjson_mut_obj_add_str(doc, object, "error", roster_error(listing->storage, entry));
 }
 
 void space_list(struct varlink_call *call, yyjson_val *params, void *data)

@@ -81,6 +81,9 @@ struct storage {
     struct loop_timer *often;     /* whether a pool takes no more writes */
     struct loop_timer *snapshots; /* the next one that a policy wants */
     struct pool *pools;           /* fastest first: ssd before hdd, larger before smaller */
+    struct pool *silent;          /* mounted, but their disks do not answer: silent.h */
+    struct silent_look *looks;    /* at the disks of pools */
+    struct loop_timer *silence;   /* the next look */
     bool ready;
     struct space_servers *spaces;   /* space.h */
     struct vdisk_job *vdisk_jobs;   /* in the order they came; vdisk_job.c */
@@ -131,8 +134,10 @@ void roster_take(struct storage *storage, const struct pool *pool);
 void roster_update(struct storage *storage);
 /* A volume was made or changed. */
 void roster_changed(struct storage *storage, const char *key);
-/* storage.volume-lost, if the volume is known to lie on a pool that is not there. */
+/* storage.volume-lost, if the volume is known to lie on a pool that is not there; storage.disk-failed, if its disk does not answer. */
 int roster_check(const struct storage *storage, const char *key, struct error *err);
+/* Why it cannot be had: the code of roster_check(). */
+const char *roster_error(const struct storage *storage, const struct roster_entry *entry);
 /* The next lost volume from *at on (which begins with 0); NULL: no more. */
 const struct roster_entry *roster_next_lost(const struct storage *storage, size_t *at);
 /* Notes until when a lost volume is kept; false: it is not lost. */
@@ -156,6 +161,8 @@ bool volume_key_is_valid(const char *key);
 /* Opens a pool that was just mounted, switches limits on, makes its folders, and adds it. */
 int pool_add(struct storage *storage, const struct claim *claim, const struct disk *disk,
              bool ephemeral, struct error *err);
+/* Puts it where it belongs in the list. */
+void pool_insert(struct storage *storage, struct pool *pool);
 /* Bytes of a pool of that size that volumes may be promised, and how many its own folders may take. */
 void pool_plan(uint64_t size, uint64_t *ret_usable, uint64_t *ret_own);
 /* Mounts the fastest pool at STORAGE_ROOT, unless it is mounted already. */

@@ -461,7 +461,7 @@ int volume_get(const struct storage *storage, const char *key, struct volume *re
         return r;
     key_to_name(key, name);
     r = volume_find(storage, name, ret_volume);
-    if (r == -ENOENT)
+    if (r == -ENOENT && (r = roster_check(storage, key, err)) == 0)
         return error_set(err, ENOENT, "storage.not-found", "", "there is no volume %s", key);
     return r < 0 ? volume_fail(err, key, r) : 0;
 }

@@ -14,6 +14,7 @@
 
 #include "lib/json.h"
 #include "lib/log.h"
+#include "silent.h"
 #include "space.h"
 
 struct wipe_params {
@@ -54,6 +55,9 @@ static int check(const struct storage *storage, const struct disk_entry *entry,
     if (entry->pid != 0)
         return error_set(err, EBUSY, "storage.disk-busy", "try again later",
                          "disk %s is being looked at", params->name);
+    if (silent_disk(storage, entry->disk.name))
+        return error_set(err, EBUSY, "storage.disk-busy", "replace it, or try again later",
+                         "disk %s does not answer", params->name);
     const struct pool *pool = pool_of(storage, entry->disk.name);
     if (storage->rules.policy == DISK_POLICY_NONE || entry->disk.read_only ||
         (entry->disk.bus == DISK_USB && !storage->rules.usb && pool == NULL))

@@ -165,6 +165,29 @@ def test_a_pull_killed_midway_is_completed(node, hub, image):
     assert not there & {p.removesuffix(".zst") for p in hub.paths[before:]}
 
 
+@pytest.mark.parametrize("torn", ["meta", "objects"])
+def test_the_power_goes_before_the_bytes_are_on_the_disk(node, hub, image, torn):
+    """Names and fs-verity's digests are written with the pool's own metadata, and the data a little later."""
+    node.agent.sh("echo 100000 >/proc/sys/vm/dirty_writeback_centisecs; echo 100000 >/proc/sys/vm/dirty_expire_centisecs")
+    kind = node.agent.varlink("storaged", "GetStatus")["pools"][0]["kind"]
+    node.qmp("block_set_io_throttle", device="disk0", bps=0, bps_rd=0, bps_wr=2 << 20, iops=0, iops_rd=0, iops_wr=0)
+    if torn == "meta":
+        hub.altered = {str(p.relative_to(hub.folder)): None for p in objects(hub)}
+        fails("image.not-found", node, image["id"], url(hub))
+    else:
+        pull(node, image["id"], url(hub))
+    node.agent.varlink("storaged", "EnsureVolume", key="scratch/7/1/other", kind=kind, size=16 << 20)  # commits
+    mark = node.mark()
+    node.cut()
+    node.start()
+    node.wait_service("imaged", 120, mark)
+    hub.altered, before = {}, len(hub.paths)
+    pull(node, image["id"], url(hub))
+    assert images(node) == {image["id"]: True}
+    assert [p for p in hub.paths[before:] if p.startswith(torn)], f"none was torn: {hub.paths[before:]}"
+    mount(node, image["id"])
+
+
 def test_no_room(boot, hub, logs):
     """imaged's share of a small pool is full: a clear reason, and nothing of it stays."""
     (logs / "big").mkdir()

@@ -1,4 +1,5 @@
-"""A disk that is slow, and a tenant who has written much more than it takes: only who asks for that data waits for it."""
+"""A disk that is slow, and a tenant who has written much more than it takes: only who asks for that data waits for it. And a disk that
+stops answering while its pool is mounted: only what lies on it waits."""
 import threading
 
 import pytest
@@ -6,7 +7,7 @@ import pytest
 from lab import machine as lab_machine
 from lab.agent import Varlink
 
-SECONDS = 60  # about, for the order in which files start
+SECONDS = 150  # about, for the order in which files start
 
 MIB = 1 << 20
 FULL = "volume/0x00000000000000000000000000000000000000aa/shop/full"
@@ -39,9 +40,9 @@ class Call(threading.Thread):
         return self.answer
 
 
-def throttle(m, rate):
-    """Bytes that the disk writes in a second; 0: as many as it can."""
-    m.qmp("block_set_io_throttle", device="disk0", bps=0, bps_rd=0, bps_wr=rate, iops=0, iops_rd=0, iops_wr=0)
+def throttle(m, rate, disk="disk0", reads=0):
+    """Bytes that the disk writes and reads in a second; 0: as many as it can."""
+    m.qmp("block_set_io_throttle", device=disk, bps=0, bps_rd=reads, bps_wr=rate, iops=0, iops_rd=0, iops_wr=0)
 
 
 @pytest.fixture
@@ -72,12 +73,18 @@ def fill(m):
     return kind
 
 
-def test_nobody_waits_for_data_of_another(m):
-    """One after the other, while all of it is in memory."""
-    kind = fill(m)
+def others(m, kind):
+    """Every call about another tenant's volume, one after the other; yields the name of each once it was answered."""
     for what, more in (("EnsureVolume", {"kind": kind, "size": 64 * MIB}), ("KeepVolume", {"until": 2000000000}), ("ResizeVolume", {"size": 128 * MIB}),
                        ("SnapshotVolume", {"name": "one"}), ("RemoveSnapshot", {"name": "one"}), ("RemoveVolume", {})):
         ask(m, what, key=OTHER, **more)
+        yield what
+
+
+def test_nobody_waits_for_data_of_another(m):
+    """One after the other, while all of it is in memory."""
+    kind = fill(m)
+    for what in others(m, kind):
         assert dirty(m) > DIRTY * MIB // 4, f"{what} waited until it was written, or the test began too late"
 
 
@@ -96,3 +103,47 @@ def test_nobody_waits_with_who_waits_for_it(m, method, parameters):
     volume = next(v for v in ask(m, "ListVolumes")["volumes"] if v["key"] == FULL)
     assert volume["used"] >= DIRTY * MIB and volume["size"] == parameters.get("size", 256 * MIB)
     ask(m, "RemoveVolume", key=FULL)
+
+
+# ---- a disk that stops
+
+
+def volumes(m):
+    return {v["key"]: v for v in ask(m, "ListVolumes")["volumes"]}
+
+
+def test_a_disk_that_stops_answering_takes_only_what_lies_on_it(boot, logs):
+    disks = [lab_machine.disk_create(logs / f"{name}.img", 2048, name) for name in ("one", "two")]
+    m = boot("runmode=dev", disks=disks)
+    m.wait_service("storaged", 120)
+    pools = {p["uuid"]: p for p in ask(m, "GetStatus")["pools"]}
+    kind = next(iter(pools.values()))["kind"]
+    assert len(pools) == 2 and all(p["kind"] == kind for p in pools.values())
+    keys = [FULL + str(i) for i in range(4)]
+    for key in keys:
+        ask(m, "EnsureVolume", key=key, kind=kind, size=256 * MIB)
+    second = next(p for p in pools.values() if not p["primary"])
+    there = [key for key, v in volumes(m).items() if v["pool"] == second["uuid"]]
+    assert 0 < len(there) < len(keys)
+    m.agent.sh(f"echo kept >{volumes(m)[there[0]]['path']}/x; sync")
+
+    mark, pid = m.mark(), m.agent.sh("pidof storaged").out
+    disk = "disk" + str("ab".index(second["disk"][-1]))
+    throttle(m, 1, disk, 1)
+    m.wait("pool", 200, mark, uuid=second["uuid"], state="does not answer")
+    listed = volumes(m)
+    assert {k for k, v in listed.items() if v.get("error") == "storage.disk-failed"} == set(there)
+    assert [p["uuid"] for p in ask(m, "GetStatus")["pools"]] == [u for u in pools if u != second["uuid"]]
+    assert {d["name"]: d["detail"] for d in ask(m, "GetStatus")["disks"]}[second["disk"]] == "does not answer"
+    for method, parameters in (("EnsureVolume", {"kind": kind, "size": 256 * MIB}), ("ResizeVolume", {"size": 512 * MIB})):
+        with pytest.raises(Varlink) as e:
+            ask(m, method, key=there[0], **parameters)
+        assert e.value.parameters["code"] == "storage.disk-failed"
+    assert list(others(m, kind)), "everybody else goes on"
+
+    throttle(m, 0, disk)
+    m.wait("pool", 60, mark, uuid=second["uuid"], state="pool")
+    assert not [v for v in volumes(m).values() if v.get("error")]
+    assert not ask(m, "EnsureVolume", key=there[0], kind=kind, size=256 * MIB)["created"]
+    assert m.agent.text(volumes(m)[there[0]]["path"] + "/x") == "kept\n"
+    assert m.agent.sh("pidof storaged").out == pid
