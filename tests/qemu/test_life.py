@@ -197,6 +197,11 @@ def test_services_that_do_not_want_to_end_hold_up_nobody(node):
     node.grid.tenant().run("reservation", "cancel", it.id)
     wait_for(lambda: {c["state"] for c in containers(node, it.id).values()} == {"stopping"}
              and len(containers(node, it.id)) == 3, 60, "they are not asked together")
+    # A contd that comes meanwhile reads the hour from the disk, and is told of the half minute again.
+    mark = node.machine.mark()
+    assert node.agent.kill("contd") >= 1
+    node.machine.wait_service("contd", 60, mark)
+    wait_for(lambda: {c["state"] for c in containers(node, it.id).values()} == {"stopping"}, 60, "contd's successor does not know that they are to go")
     with node.deployed({"web": web(port)}, name="neighbour", volumes={"data": {}}):
         assert starts(url) == 1
     gone(node, it.id)
