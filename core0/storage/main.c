@@ -97,6 +97,7 @@ void storage_settled(struct storage *storage)
     if (storage->ready) {
         tell_pools(storage);
         space_servers_settle(storage);
+        snapshot_look(storage); /* a pool that came late may have some due */
     } else if (storage->working == 0)
         become_ready(storage);
 }

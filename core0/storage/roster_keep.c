@@ -138,6 +138,7 @@ static void write_copies(struct storage *storage)
 {
     struct buffer text;
     size_t copies = 0;
+    storage->roster_owed = false;
     buffer_init(&text, ROSTER_BYTES);
     storage->roster.generation++;
     int r = roster_format(&storage->roster, &text);
@@ -146,6 +147,10 @@ static void write_copies(struct storage *storage)
         char path[160];
         if (pool->ephemeral || pool->failing)
             continue;
+        if (silent_late(storage, pool)) {
+            storage->roster_owed = true;
+            continue;
+        }
         copy_path(pool, path, sizeof(path));
         int written = file_write_atomic(path, text.data, text.len, 0600);
         if (written < 0)

@@ -34,6 +34,28 @@ static struct pool **find(struct pool **list, const char *uuid)
     return list;
 }
 
+static const struct silent_look *look_of(const struct storage *storage, const struct pool *pool)
+{
+    const struct silent_look *look = storage->looks;
+    while (look != NULL && strcmp(look->uuid, pool->uuid) != 0)
+        look = look->next;
+    return look;
+}
+
+bool silent_late(const struct storage *storage, const struct pool *pool)
+{
+    const struct silent_look *look = look_of(storage, pool);
+    return look != NULL && loop_clock() - look->begun_us >= SILENT_LATE_US;
+}
+
+int silent_check(const struct storage *storage, const struct pool *pool, struct error *err)
+{
+    if (!silent_late(storage, pool))
+        return 0;
+    return error_set(err, EBUSY, "storage.busy", "it is asked again by itself",
+                     "disk %s takes its time to answer", pool->disk);
+}
+
 const struct pool *silent_pool(const struct storage *storage, const char *uuid)
 {
     const struct pool *pool = storage->silent;
@@ -112,6 +134,8 @@ static void ended(struct loop_child *child, pid_t pid, int status, void *data)
         take_back(storage, pool);
         storage_settled(storage);
     }
+    if (storage->roster_owed)
+        roster_update(storage);
 }
 
 /* In a child. Past the page cache, which would answer for the disk. */
@@ -148,14 +172,6 @@ static int look_at(struct storage *storage, const struct pool *pool)
     look->next = storage->looks;
     storage->looks = look;
     return 0;
-}
-
-static const struct silent_look *look_of(const struct storage *storage, const struct pool *pool)
-{
-    const struct silent_look *look = storage->looks;
-    while (look != NULL && strcmp(look->uuid, pool->uuid) != 0)
-        look = look->next;
-    return look;
 }
 
 static void on_time(struct loop_timer *timer, void *data)

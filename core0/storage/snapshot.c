@@ -247,7 +247,7 @@ int snapshot_remove(struct storage *storage, const char *key, const char *name, 
     if (r == 0)
         r = check_name(name, err);
     if (r == 0)
-        r = volume_job_check(storage, key, err);
+        r = volume_job_check(storage, &volume, err);
     if (r < 0)
         return r;
     cleanup_close int folder = open_folder(volume.pool, volume_name(&volume));
@@ -365,7 +365,7 @@ int snapshot_restore(struct storage *storage, const char *key, const char *name,
     if (r == 0)
         r = check_name(name, err);
     if (r == 0)
-        r = volume_job_check(storage, key, err);
+        r = volume_job_check(storage, &volume, err);
     if (r == 0)
         r = check_stopped(&volume, err);
     if (r < 0)

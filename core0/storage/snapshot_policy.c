@@ -89,7 +89,8 @@ int snapshot_policy_set(struct storage *storage, struct volume *volume,
                          (unsigned long long)policy->every_ms, (unsigned long long)policy->keep);
     if (policy->every_ms == volume->policy.every_ms && policy->keep == volume->policy.keep)
         return 0;
-    int r = write_policy(volume, policy);
+    int r = volume_job_check(storage, volume, err);
+    r = r < 0 ? r : write_policy(volume, policy);
     if (r < 0)
         return volume_fail(err, volume->key, r);
     volume->policy = *policy;

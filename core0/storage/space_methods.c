@@ -12,6 +12,7 @@
 
 #include "lib/json.h"
 #include "lib/log.h"
+#include "silent.h"
 #include "space.h"
 
 struct job {
@@ -140,6 +141,8 @@ static const struct pool *choose_pool(const struct storage *storage, const struc
     uint64_t most = 0;
     uint64_t wanted = space_cost(p->size);
     for (const struct pool *pool = storage->pools; pool != NULL; pool = pool->next) {
+        if (strcmp(pool_kind(pool), p->kind) == 0 && silent_check(storage, pool, err) < 0)
+            continue;
         uint64_t left = pool_free(pool);
         if (space_reserved(pool) == 0) /* the first one brings what its server needs */
             left = left > SPACE_SERVER_BYTES ? left - SPACE_SERVER_BYTES : 0;
@@ -149,9 +152,11 @@ static const struct pool *choose_pool(const struct storage *storage, const struc
         }
     }
     if (best == NULL || wanted > most) {
-        no_space(err, p->kind, wanted, most);
+        if (!error_is_set(err))
+            no_space(err, p->kind, wanted, most);
         return NULL;
     }
+    error_clear(err);
     return best;
 }
 

@@ -73,6 +73,7 @@ struct storage {
     size_t checking;           /* children that ask for health */
     struct disk_check *checks; /* who waits for all of these */
     struct roster roster;
+    bool roster_owed; /* a copy was not written, as its disk was late */
     struct uevent *uevent;
     struct loop_timer *patience;
     struct loop_timer *lateness; /* the next disk that does not answer in time */

@@ -19,6 +19,7 @@
 #include "lib/fault.h"
 #include "lib/file.h"
 #include "lib/log.h"
+#include "silent.h"
 #include "snapshot.h"
 #include "space.h"
 #include "vdisk.h"
@@ -319,7 +320,8 @@ static int volume_change(const struct storage *storage, struct volume *volume, u
     struct volume wanted = *volume;
     wanted.size = size;
     wanted.keep_until = 0;
-    int r = size != volume->size ? volume_job_check(storage, volume->key, err) : 0;
+    bool changes = size != volume->size || volume->keep_until != 0;
+    int r = changes ? volume_job_check(storage, volume, err) : 0;
     if (r < 0)
         return r;
     uint64_t left = pool_free(volume->pool);
@@ -330,7 +332,7 @@ static int volume_change(const struct storage *storage, struct volume *volume, u
         return r;
     cleanup_close int fd = volume_open(volume);
     r = fd < 0 ? fd : 0;
-    if (r == 0 && (size != volume->size || volume->keep_until != 0))
+    if (r == 0 && changes)
         r = attribute_change(fd, &wanted);
     fault_point("resize.described");
     if (r == 0)
@@ -404,6 +406,8 @@ static int volume_place(const struct storage *storage, const struct volume_wish 
     const struct pool *best = NULL;
     uint64_t most = 0;
     for (const struct pool *pool = storage->pools; pool != NULL; pool = pool->next) {
+        if (strcmp(pool_kind(pool), wish->kind) == 0 && silent_check(storage, pool, err) < 0)
+            continue;
         uint64_t left = pool_free(pool);
         if (strcmp(pool_kind(pool), wish->kind) == 0 && !pool->failing && left > most) {
             best = pool;
@@ -411,7 +415,8 @@ static int volume_place(const struct storage *storage, const struct volume_wish 
         }
     }
     if (best == NULL || wish->size > most)
-        return no_space(err, wish->kind, wish->size, most);
+        return error_is_set(err) ? -EBUSY : no_space(err, wish->kind, wish->size, most);
+    error_clear(err);
     *ret_pool = best;
     return 0;
 }
@@ -522,7 +527,7 @@ int volume_keep(struct storage *storage, const char *key, int64_t until, struct 
     int r = volume_get(storage, key, &volume, err);
     if (r < 0 || volume.keep_until == until)
         return r;
-    r = volume_job_check(storage, key, err);
+    r = volume_job_check(storage, &volume, err);
     if (r < 0)
         return r;
     cleanup_close int fd = volume_open(&volume);
@@ -534,15 +539,17 @@ int volume_keep(struct storage *storage, const char *key, int64_t until, struct 
 int volume_remove(struct storage *storage, const char *key, struct error *err)
 {
     char name[256];
+    struct volume volume;
     int r = volume_key_check(key, err);
     if (r < 0)
         return r;
     r = vdisk_idle(storage, key, err);
-    if (r == 0)
-        r = volume_job_check(storage, key, err);
     if (r < 0)
         return r;
     key_to_name(key, name);
+    if (volume_find(storage, name, &volume) == 0 &&
+        (r = volume_job_check(storage, &volume, err)) < 0)
+        return r;
     /* Also where the volume is gone already: a removal that was interrupted left the snapshots. */
     for (const struct pool *pool = storage->pools; pool != NULL; pool = pool->next) {
         cleanup_close int folder = open_volumes(pool);

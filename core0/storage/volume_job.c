@@ -11,6 +11,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "silent.h"
+
 static void ended(struct loop_child *child, pid_t pid, int status, void *data)
 {
     struct volume_job *job = data;
@@ -24,13 +26,13 @@ static void ended(struct loop_child *child, pid_t pid, int status, void *data)
     free(job);
 }
 
-int volume_job_check(const struct storage *storage, const char *key, struct error *err)
+int volume_job_check(const struct storage *storage, const struct volume *volume, struct error *err)
 {
     for (const struct volume_job *job = storage->volume_jobs; job != NULL; job = job->next)
-        if (strcmp(job->volume.key, key) == 0)
+        if (strcmp(job->volume.key, volume->key) == 0)
             return error_set(err, EBUSY, "storage.busy", "it is asked again by itself",
-                             "the data of volume %s is being written", key);
-    return 0;
+                             "the data of volume %s is being written", volume->key);
+    return silent_check(storage, volume->pool, err);
 }
 
 static int begin(struct volume_job *job, volume_job_run *run)
@@ -53,7 +55,7 @@ int volume_job_begin(struct storage *storage, const struct volume_job *job, volu
                      struct error *err)
 {
     size_t count = 0;
-    int r = volume_job_check(storage, job->volume.key, err);
+    int r = volume_job_check(storage, &job->volume, err);
     for (const struct volume_job *other = storage->volume_jobs; other != NULL; other = other->next)
         count++;
     if (r == 0 && count >= VOLUME_JOBS_MAX)

@@ -37,5 +37,5 @@ struct volume_job {
 /* Begins `run` in a child. `job` gives volume, name, done and call; it is copied. storage.busy, storage.failed. */
 int volume_job_begin(struct storage *storage, const struct volume_job *job, volume_job_run *run,
                      struct error *err);
-/* 0, or storage.busy while a job is at that volume. */
-int volume_job_check(const struct storage *storage, const char *key, struct error *err);
+/* Whether that volume can be changed now: 0, or storage.busy while a job is at it or its disk is late (silent.h). */
+int volume_job_check(const struct storage *storage, const struct volume *volume, struct error *err);

@@ -6,6 +6,7 @@ import pytest
 
 from lab import machine as lab_machine
 from lab.agent import Varlink
+from lab.node import wait_for
 
 SECONDS = 150  # about, for the order in which files start
 
@@ -112,6 +113,15 @@ def volumes(m):
     return {v["key"]: v for v in ask(m, "ListVolumes")["volumes"]}
 
 
+def code_of(m, method, **parameters):
+    """The code with which the call is refused at once, or None."""
+    try:
+        m.agent.varlink("storaged", method, timeout=0, **parameters)
+    except Varlink as e:
+        return e.parameters["code"]
+    return None
+
+
 def test_a_disk_that_stops_answering_takes_only_what_lies_on_it(boot, logs):
     disks = [lab_machine.disk_create(logs / f"{name}.img", 2048, name) for name in ("one", "two")]
     m = boot("runmode=dev", disks=disks)
@@ -130,6 +140,10 @@ def test_a_disk_that_stops_answering_takes_only_what_lies_on_it(boot, logs):
     mark, pid = m.mark(), m.agent.sh("pidof storaged").out
     disk = "disk" + str("ab".index(second["disk"][-1]))
     throttle(m, 1, disk, 1)
+    # From the moment that a look at it is late nobody is sent there.
+    wait_for(lambda: code_of(m, "RemoveSnapshot", key=there[0], name="none") == "storage.busy", 60, "it is never late")
+    assert list(others(m, kind)), "everybody else goes on"
+    assert not m.find("pool", mark, uuid=second["uuid"]), "it was silent already: the test shows nothing"
     m.wait("pool", 200, mark, uuid=second["uuid"], state="does not answer")
     listed = volumes(m)
     assert {k for k, v in listed.items() if v.get("error") == "storage.disk-failed"} == set(there)
