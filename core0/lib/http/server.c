@@ -29,8 +29,6 @@
 #include "lib/tls/transport.h"
 
 #define LISTENERS_MAX 4
-/* Callers that have connected and were not taken up yet: a flood of a few hundred must not make the kernel drop who comes with it. */
-#define BACKLOG 512
 
 enum state { READING, HANDLED, WRITING, STREAMING, UPGRADED };
 
@@ -667,7 +665,7 @@ int http_server_listen(struct http_server *server, const char *host, uint16_t po
     int r = fd < 0 ? -errno : 0;
     if (r == 0) {
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-        if (bind(fd, found->ai_addr, found->ai_addrlen) < 0 || listen(fd, BACKLOG) < 0 ||
+        if (bind(fd, found->ai_addr, found->ai_addrlen) < 0 || listen(fd, 64) < 0 ||
             getsockname(fd, (struct sockaddr *)&bound, &len) < 0)
             r = -errno;
     }
