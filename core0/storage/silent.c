@@ -52,7 +52,7 @@ int silent_check(const struct storage *storage, const struct pool *pool, struct 
 {
     if (!silent_late(storage, pool))
         return 0;
-    return error_set(err, EBUSY, "storage.busy", "it is asked again by itself",
+    return error_set(err, EBUSY, "storage.busy", "try again; a node asks again by itself",
                      "disk %s takes its time to answer", pool->disk);
 }
 
@@ -129,12 +129,13 @@ static void ended(struct loop_child *child, pid_t pid, int status, void *data)
     while (*at != look)
         at = &(*at)->next;
     *at = look->next;
+    bool late = loop_clock() - look->begun_us >= SILENT_LATE_US;
     free(look);
     if (*pool != NULL) {
         take_back(storage, pool);
         storage_settled(storage);
     }
-    if (storage->roster_owed)
+    if (late && storage->roster_owed)
         roster_update(storage);
 }
 

@@ -30,7 +30,7 @@ int volume_job_check(const struct storage *storage, const struct volume *volume,
 {
     for (const struct volume_job *job = storage->volume_jobs; job != NULL; job = job->next)
         if (strcmp(job->volume.key, volume->key) == 0)
-            return error_set(err, EBUSY, "storage.busy", "it is asked again by itself",
+            return error_set(err, EBUSY, "storage.busy", "try again; a node asks again by itself",
                              "the data of volume %s is being written", volume->key);
     return silent_check(storage, volume->pool, err);
 }
@@ -59,7 +59,7 @@ int volume_job_begin(struct storage *storage, const struct volume_job *job, volu
     for (const struct volume_job *other = storage->volume_jobs; other != NULL; other = other->next)
         count++;
     if (r == 0 && count >= VOLUME_JOBS_MAX)
-        r = error_set(err, EBUSY, "storage.busy", "it is asked again by itself",
+        r = error_set(err, EBUSY, "storage.busy", "try again; a node asks again by itself",
                       "the data of %zu volumes is being written already", count);
     if (r < 0)
         return r;
