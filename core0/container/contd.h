@@ -67,6 +67,8 @@ struct contd {
     int inotify;
     struct loop_io *inotify_io;
     struct daemon *daemon;
+    char cgroups[CONTD_PATH_MAX]; /* folder of the cgroup below which all of ours are */
+    struct reclaim *reclaim;
     bool machine_stops; /* nothing starts any more; we end when nothing runs */
 };
 

@@ -14,6 +14,7 @@
 
 #include "container/cgroup.h"
 #include "container/contd.h"
+#include "container/reclaim.h"
 #include "container/seccomp.h"
 #include "lib/daemon.h"
 #include "lib/file.h"
@@ -186,6 +187,11 @@ static int start(struct daemon *daemon, void **ret_state, struct error *err)
     ret = loop_io_add(contd.loop, contd.inotify, EPOLLIN, inotify_ready, NULL, &contd.inotify_io);
     if (ret < 0)
         return error_set(err, -ret, "container.internal", NULL, "inotify: %s", strerror(-ret));
+    snprintf(contd.cgroups, sizeof(contd.cgroups), "%s%s", contd.opt.cgroup_mount,
+             contd.opt.cgroup);
+    ret = reclaim_start(contd.loop, contd.cgroups, &contd.reclaim);
+    if (ret < 0)
+        return error_set(err, -ret, "container.internal", NULL, "a timer: %s", strerror(-ret));
     exec_clean_all(&contd);
     ret = adopt_all(&contd, err);
     *ret_state = &contd;

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from lab import agent as lab_agent, machine, paths, tenants
+from lab import agent as lab_agent, machine, node as lab_node, paths, tenants
 
 SECONDS = 180  # about, for the order in which files start
 BOUNDS = True  # what is claimed of a node in seconds is held to: no third machine beside it
@@ -359,6 +359,27 @@ def test_half_made_things_are_removed_at_the_next_start(contd):
     contd.wait("whole", lambda c: c["state"] == "prepared")
     assert not contd.agent.exists("/run/croft/containers/12-1-half")
     assert not contd.agent.exists("/sys/fs/cgroup/croft/77")
+
+
+def test_removed_memory_cgroups_do_not_pile_up(contd):
+    """The kernel keeps one until the last page that is charged to it is gone, and blocks of btrfs's trees go by reclaim only."""
+    def dying():
+        return int(dict(line.split() for line in contd.agent.text("/sys/fs/cgroup/croft/cgroup.stat").splitlines())["nr_dying_subsys_memory"])
+
+    contd.agent.sh(f"""set -e; B={BUSYBOX}; mkdir -p {WORK}/many
+        for c in $($B seq 60); do
+            G=/sys/fs/cgroup/croft/gone$c; mkdir $G {WORK}/many/$c
+            $B sh -c 'echo 0 >'$G'/cgroup.procs; for f in $({BUSYBOX} seq 60); do echo {"x" * 900} >{WORK}/many/'$c'/$f; done'
+            $B rmdir $G
+        done; sync""", timeout=120)
+    mark = dying()
+    for _ in range(3):
+        contd.agent.sh("sync; echo 3 >/proc/sys/vm/drop_caches; sleep 1", timeout=60)
+    left = dying()
+    assert left > 16, f"{mark}, and {left} once caches were dropped: the test has nothing to show"
+    assert contd.agent.sh(f"cat {WORK}/many/60/60").out == "x" * 900 + "\n"
+    lab_node.wait_for(lambda: dying() <= 16, 300, lambda: f"{left} stayed, and {dying()} still do")
+    contd.agent.sh(f"rm -r {WORK}/many")
 
 
 def test_the_same_call_twice_and_another_one(contd):
