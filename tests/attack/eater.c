@@ -233,25 +233,34 @@ static int eat_signals(char **argument)
     return result;
 }
 
-// SECONDS NETWORK COUNT: begins so many connections by datagrams, "203.0.113." and ports of all kinds.
+// SECONDS NETWORK COUNT: begins so many connections by datagrams, "203.0.113." and ports of all kinds, and all of them again while it holds
+// them: the kernel forgets one of which it saw nothing for 30 s.
 static int eat_connections(char **argument)
 {
     int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), count = atoi(argument[2]), refused = 0,
         result = 0;
+    time_t end = 0;
 
     alarm(0);
-    for (int i = 0; i < count; i++) {
-        struct sockaddr_in to = {.sin_family = AF_INET,
-                                 .sin_port = htons((uint16_t)(1024 + i / 250))};
-        char text[32];
-        snprintf(text, sizeof text, "%s%d", argument[1], 1 + i % 250);
-        inet_pton(AF_INET, text, &to.sin_addr);
-        if (sendto(fd, "x", 1, 0, (struct sockaddr *)&to, sizeof to) < 0) {
-            result = -errno;
-            refused++;
+    while (end == 0 || time(NULL) < end) {
+        for (int i = 0; i < count && (end == 0 || time(NULL) < end); i++) {
+            struct sockaddr_in to = {.sin_family = AF_INET,
+                                     .sin_port = htons((uint16_t)(1024 + i / 250))};
+            char text[32];
+            snprintf(text, sizeof text, "%s%d", argument[1], 1 + i % 250);
+            inet_pton(AF_INET, text, &to.sin_addr);
+            if (sendto(fd, "x", 1, 0, (struct sockaddr *)&to, sizeof to) < 0) {
+                result = -errno;
+                refused++;
+            }
+        }
+        if (end == 0) {
+            detail("%d begun, %d refused", count, refused);
+            printf("holding %d begun, %d refused\n", count, refused);
+            fflush(stdout);
+            end = time(NULL) + atoi(argument[0]);
         }
     }
-    hold(argument[0], "%d begun, %d refused", count, refused);
     return result;
 }
 
