@@ -3,9 +3,9 @@
  *
  * A removed memory cgroup lives on ("dying") until the last page that is charged to it leaves the caches. Pages of files leave them only when
  * memory is short, and blocks of btrfs's trees not even when caches are dropped by hand: on a node that has memory to spare one stays
- * behind for every few changes, at some 29 KB each. So contd looks once a minute, and when there are more than it may be, has the
- * kernel reclaim a little from all of ours: reclaim takes what belongs to a removed cgroup first and whole, and of a living one
- * a 4,096th (kernel: Documentation/admin-guide/cgroup-v2.rst, memory.reclaim and nr_dying_subsys_<name>; mm/vmscan.c).
+ * behind for every few changes, at some 29 KB each. So contd looks once a minute, and when there are more than may be, has the
+ * kernel reclaim a little from all of ours. That may also take pages of who is alive, but never more than was asked for: they are
+ * read again (kernel: Documentation/admin-guide/cgroup-v2.rst, memory.reclaim and nr_dying_subsys_<name>).
  */
 #pragma once
 
